@@ -1,0 +1,158 @@
+"""Every Redis key of Longshore: name, type, lifetime and who writes it.
+
+Keys are split by writer, so that Redis accounts can hold the line: what lies under
+``from:ACCOUNT:`` is written by that producer account (and tidied by workers); all else is
+written by workers and readable by producers. ``accounts`` is the one shared exception: a
+producer adds its own name there.
+
+=============================== ====== ========= ==========================================
+key (after the namespace)        type   writer    meaning and lifetime
+=============================== ====== ========= ==========================================
+``from:A:request:ID``            string producer  the request (JSON), until retention ends
+``from:A:queued``                zset   producer  jobs never claimed → submitted (ms)
+``from:A:withdrawn``             zset   producer  jobs cancelled before a claim → submitted (ms)
+``from:A:expiry``                zset   producer  jobs never claimed → when they expire (ms)
+``from:A:due:QUEUE``             zset   producer  jobs never claimed → when to ring again (ms)
+``from:A:target:REFERENCE``      zset   producer  jobs not final for one target → order (µs)
+``from:A:same:FINGERPRINT``      string producer  an equal job never claimed; expires with it
+``from:A:cancel:ID``             string producer  asked to cancel, at (ms); until final
+``from:A:retry:ID``              string producer  asked to retry, at (ms); until claimed
+``from:A:queues``                set    producer  queues that the account ever used
+``accounts``                     set    producer  accounts that ever submitted
+``job:ID``                       hash   worker    the record, from the first claim on
+``events:ID``                    stream worker    the last changes of one job
+``state:STATE``                  zset   worker    jobs with a record by state → submitted (ms)
+``leases``                       zset   worker    running jobs → end of the lease (ms)
+``due:QUEUE``                    zset   worker    jobs with a record that wait → next ring (ms)
+``expiry``                       zset   worker    jobs with a record that wait → when they expire
+``queues``                       set    worker    queues that jobs with a record ever used
+``retention``                    zset   worker    final jobs → when all of it is deleted (ms)
+``workers``                      zset   worker    live workers → when the view expires (ms)
+``worker:NAME``                  string worker    a worker's public view; expires
+``reaper``                       string worker    the reaper's leader; expires
+``refused``                      hash   worker    doorbells refused, counted by reason
+``celery:*``                     mixed  Celery    queues, bindings, events (kombu's own)
+=============================== ====== ========= ==========================================
+
+Times are Redis's own clock. The scripts build these names themselves from the namespace, so a
+change here is a change there: a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longshore_config.job import JobId, State
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names within one namespace (``LONGSHORE_NAMESPACE``)."""
+
+    namespace: str
+
+    @property
+    def prefix(self) -> str:
+        """What all keys start with."""
+        return f"{self.namespace}:"
+
+    @property
+    def celery_prefix(self) -> str:
+        """What all of Celery's own keys start with."""
+        return f"{self.namespace}:celery:"
+
+    def account(self, account: str) -> str:
+        """Prefix of what one producer account writes."""
+        return f"{self.namespace}:from:{account}:"
+
+    def request(self, job: JobId) -> str:
+        """The immutable request."""
+        return f"{self.account(job.account)}request:{job}"
+
+    def cancel(self, job: JobId) -> str:
+        """The wish to cancel."""
+        return f"{self.account(job.account)}cancel:{job}"
+
+    def retry(self, job: JobId) -> str:
+        """The wish to try a final job again."""
+        return f"{self.account(job.account)}retry:{job}"
+
+    def queued(self, account: str) -> str:
+        """An account's jobs that were never claimed."""
+        return f"{self.account(account)}queued"
+
+    def withdrawn(self, account: str) -> str:
+        """An account's jobs that were cancelled before any worker claimed them."""
+        return f"{self.account(account)}withdrawn"
+
+    def due(self, account: str, queue: str) -> str:
+        """When to ring again for an account's jobs in one queue that were never claimed."""
+        return f"{self.account(account)}due:{queue}"
+
+    def queues(self, account: str) -> str:
+        """The queues an account ever used."""
+        return f"{self.account(account)}queues"
+
+    def job(self, job: str) -> str:
+        """The workers' record of a job."""
+        return f"{self.namespace}:job:{job}"
+
+    def events(self, job: str) -> str:
+        """The stream of a job's changes."""
+        return f"{self.namespace}:events:{job}"
+
+    def state(self, state: State) -> str:
+        """Index of the jobs with a record in one state."""
+        return f"{self.namespace}:state:{state}"
+
+    def queue(self, name: str) -> str:
+        """The list that Celery keeps a queue's messages in."""
+        return f"{self.celery_prefix}{name}"
+
+    def worker(self, name: str) -> str:
+        """One worker's public view."""
+        return f"{self.namespace}:worker:{name}"
+
+    @property
+    def accounts(self) -> str:
+        """Accounts that ever submitted."""
+        return f"{self.namespace}:accounts"
+
+    @property
+    def workers(self) -> str:
+        """Index of the live workers."""
+        return f"{self.namespace}:workers"
+
+    @property
+    def leases(self) -> str:
+        """Running jobs by the end of their lease."""
+        return f"{self.namespace}:leases"
+
+    def waiting(self, queue: str) -> str:
+        """Jobs of a queue that have a record and wait for their next ring."""
+        return f"{self.namespace}:due:{queue}"
+
+    @property
+    def known_queues(self) -> str:
+        """Queues that jobs with a record ever used."""
+        return f"{self.namespace}:queues"
+
+    @property
+    def expiry(self) -> str:
+        """Jobs with a record that wait, by the time they expire."""
+        return f"{self.namespace}:expiry"
+
+    @property
+    def retention(self) -> str:
+        """Final jobs by the time they are deleted."""
+        return f"{self.namespace}:retention"
+
+    @property
+    def reaper(self) -> str:
+        """The reaper's leader lock."""
+        return f"{self.namespace}:reaper"
+
+    @property
+    def refused(self) -> str:
+        """Counts of doorbells refused."""
+        return f"{self.namespace}:refused"

@@ -1,0 +1,135 @@
+"""What a plan comes to, and what contradicts itself in it, found while its rows go by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field
+
+from longshore_config.migration.fields import MODEL
+from longshore_config.migration.mistakes import Mistake
+from longshore_config.migration.plan import Action, PlanRow
+
+#: How long Docker Hub counts pulls together (https://docs.docker.com/docker-hub/usage/pulls/).
+HUB_WINDOW_S: Final = 6 * 3600
+
+_Natural = Annotated[int, Field(ge=0)]
+
+
+class PlanSummary(BaseModel):
+    """The end of a plan."""
+
+    model_config = MODEL
+
+    rows: _Natural = 0
+    copy_rows: _Natural = 0
+    tag_rows: _Natural = 0
+    skip_rows: _Natural = 0
+    conflict_rows: _Natural = 0
+    #: At most: a layer that several images share counts for each of them. Unit: bytes.
+    bytes_to_move: _Natural = 0
+    #: ``component/repository`` of each repository that the targets do not have yet, sorted.
+    repositories_to_create: tuple[str, ...] = ()
+    hub_pulls: _Natural = 0
+    #: Windows of six hours that the pulls need; ``None``: the limit is not known, or there is none.
+    hub_windows: _Natural | None = None
+
+
+class PlanTally:
+    """Adds up a plan row by row; its memory grows with the repositories to be created only."""
+
+    def __init__(self) -> None:
+        self._rows = dict.fromkeys(Action, 0)
+        self._bytes = 0
+        self._pulls = 0
+        self._creates: set[str] = set()
+
+    def add(self, row: PlanRow) -> None:
+        """Count one more row. Only what is copied moves bytes, pulls and creates."""
+        self._rows[row.action] += 1
+        if row.action is Action.COPY:
+            self._bytes += row.bytes
+            self._pulls += row.hub_pulls
+            if row.creates:
+                self._creates.add(f"{row.target.registry}/{row.target.repository}")
+
+    def summary(self, *, hub_limit: int | None = None) -> PlanSummary:
+        """What the rows come to; ``hub_limit``: Docker Hub's pulls in six hours, if it has one."""
+        return PlanSummary(
+            rows=sum(self._rows.values()),
+            copy_rows=self._rows[Action.COPY],
+            tag_rows=self._rows[Action.TAG],
+            skip_rows=self._rows[Action.SKIP],
+            conflict_rows=self._rows[Action.CONFLICT],
+            bytes_to_move=self._bytes,
+            repositories_to_create=tuple(sorted(self._creates)),
+            hub_pulls=self._pulls,
+            hub_windows=-(-self._pulls // hub_limit) if hub_limit else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """Two images that are to have one tag of one target repository."""
+
+    #: ``component/repository:tag``
+    target: str
+    #: Indexes of the two rules; they may be one.
+    first_rule: int
+    second_rule: int
+    #: Sources, as far as they are known still: the first one's digest, shortened, and the second.
+    first: str
+    second: str
+
+    @property
+    def mistake(self) -> Mistake:
+        """The collision as one line, at the second rule."""
+        other = (
+            f"rules[{self.first_rule}]"
+            if self.first_rule != self.second_rule
+            else "the same rule for another image"
+        )
+        text = (
+            f"aims {self.second} at {self.target}, where {other} puts {self.first}; "
+            "give one of them another repository or tag"
+        )
+        return Mistake(("rules", self.second_rule, "to"), text)
+
+
+class Collisions:
+    """Finds rows that aim at one tag of one repository with different images.
+
+    It remembers about 200 bytes for each target tag, however long its name is.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, tuple[int, bytes]] = {}
+
+    def add(self, row: PlanRow) -> list[Collision]:
+        """Look at one more row; what it contradicts, one entry a tag."""
+        image = _image(row)
+        found = []
+        for tag in sorted(row.tags):
+            target = f"{row.target.registry}/{row.target.repository}:{tag}"
+            key = hashlib.blake2b(target.encode(), digest_size=16).digest()
+            rule, first = self._seen.setdefault(key, (row.rule, image))
+            if first == image:
+                continue
+            source = f"{row.source.registry}/{row.source.repository}@{row.source.digest}"
+            found.append(Collision(target, rule, row.rule, _named(first), source))
+        return found
+
+
+def _image(row: PlanRow) -> bytes:
+    """What arrives at the target: the digest, and the platforms that are taken of it."""
+    platforms = ",".join(sorted({str(platform) for platform in row.platforms}))
+    algorithm, _, value = row.source.digest.partition(":")
+    rest = hashlib.blake2b(f"{value} {platforms}".encode(), digest_size=16).digest()
+    # The first hexadecimal digits are kept readable for the message.
+    return f"{algorithm[:8]}:{value[:12]}".encode() + b"\0" + rest
+
+
+def _named(image: bytes) -> str:
+    return image.partition(b"\0")[0].decode() + "…"

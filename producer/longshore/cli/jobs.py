@@ -1,0 +1,135 @@
+"""``longshore status``, ``jobs``, ``watch``, ``cancel`` and ``retry``."""
+
+from __future__ import annotations
+
+import click
+
+from longshore.cli.options import json_option, label_option, timeout_option
+from longshore.cli.output import complain, say, say_fields, say_json, say_table
+from longshore.cli.text import age
+from longshore.cli.wording import detail, fields
+from longshore.client import Client
+from longshore_config.job import JobRecord, State
+
+_id_argument = click.argument("job_id", metavar="ID")
+
+
+@click.command
+@_id_argument
+@json_option
+def status(job_id: str, as_json: bool) -> None:
+    """Show one job.
+
+    The exit status says nothing of the job's own end; `longshore watch ID` does.
+    """
+    with Client() as client:
+        record = client.job(job_id).record()
+    if as_json:
+        say_json(record.to_json())
+    else:
+        say_fields(fields(record))
+
+
+@click.command
+@click.option(
+    "--state",
+    type=click.Choice([str(s) for s in State]),
+    metavar="S",
+    help=f"Only jobs in this state: {', '.join(State)}.",
+)
+@click.option("--registry", metavar="NAME", help="Only jobs for this component.")
+@label_option
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="At most this many.",
+)
+@json_option
+def jobs(
+    state: str | None, registry: str | None, labels: dict[str, str], limit: int, as_json: bool
+) -> None:
+    """List jobs, newest first."""
+    with Client() as client:
+        records = client.jobs(
+            state=State(state) if state else None, registry=registry, labels=labels, limit=limit
+        )
+    if as_json:
+        for record in records:
+            say_json(record.to_json())
+    elif records:
+        rows = [_row(record) for record in records]
+        say_table(["ID", "STATE", "AGE", "IMAGE", "REGISTRY", "DETAIL"], rows)
+    else:
+        complain("no jobs" if not (state or registry or labels) else "no jobs like that")
+
+
+def _row(record: JobRecord) -> list[str]:
+    return [
+        record.id,
+        str(record.state),
+        age(record.created_at),
+        record.image,
+        record.registry,
+        detail(record),
+    ]
+
+
+@click.command
+@_id_argument
+@timeout_option
+@json_option
+@click.pass_context
+def watch(ctx: click.Context, job_id: str, timeout: int | None, as_json: bool) -> None:
+    """Follow one job to its end.
+
+    The exit status is that of `push --wait`: 0 succeeded, 1 failed or cancelled. With --json
+    the job's object is printed each time it changes.
+    """
+    from longshore.cli.wait import JsonDisplay, Results, wait_for
+
+    results = Results(as_json=as_json)
+    with Client() as client:
+        job = client.job(job_id)
+        display = JsonDisplay(job, results) if as_json else None
+        if as_json:
+            results.object(job.record())
+        ctx.exit(wait_for([job], results, timeout=timeout, display=display))
+
+
+@click.command
+@_id_argument
+@json_option
+def cancel(job_id: str, as_json: bool) -> None:
+    """Stop a job, or take it off the queue.
+
+    A job that runs is stopped by its worker within moments. Only the Redis account that
+    submitted a job can cancel it.
+    """
+    with Client() as client:
+        record = client.job(job_id).cancel()
+    if as_json:
+        say_json(record.to_json())
+    elif record.state is State.CANCELLED:
+        say(f"{record.id} cancelled {record.image}")
+    else:
+        say(f"{record.id} {record.state} {record.image}: asked to stop")
+
+
+@click.command
+@_id_argument
+@json_option
+def retry(job_id: str, as_json: bool) -> None:
+    """Queue a failed or cancelled job again.
+
+    It keeps its id and its history, and its attempts are counted anew. Only the Redis account
+    that submitted a job can retry it.
+    """
+    with Client() as client:
+        record = client.job(job_id).retry()
+    if as_json:
+        say_json(record.to_json())
+    else:
+        say(f"{record.id} {record.state} {record.image} → {record.registry}")

@@ -1,0 +1,288 @@
+"""The producer's side of the ledger: submit, read, list, cancel, retry.
+
+The ledger in Redis is the truth about jobs. A producer writes only under its own account's
+prefix; state is the workers' to write. Every call raises ``RedisUnreachable`` when Redis does
+not answer.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import redis
+from pydantic import ValidationError
+
+from longshore.connection import reaching
+from longshore.view import Stored, compose
+from longshore_config.celery_settings import queue_name
+from longshore_config.component import Fleet, WorkerView
+from longshore_config.errors import NotYours, UnknownJob, UsageError
+from longshore_config.job import JobEvent, JobId, JobRecord, PushRequest, State
+from longshore_config.keys import Keys
+
+#: A job that nobody claimed within this is rung again by the reaper. Unit: ms.
+FIRST_RING_MS = 10_000
+#: How long a wish to cancel is kept if no worker ever sees it. Unit: s.
+KEEP_WISH_S = 30 * 24 * 3600
+#: Times from here on are no times: the year 5138. Unit: ms.
+LATEST_MS = 10**14
+#: Jobs read in one round trip while listing.
+PAGE = 200
+#: Requests written in one round trip.
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of one request."""
+
+    job: JobId
+    #: An equal job was still queued; this is it, and nothing was written.
+    deduplicated: bool
+
+
+def read_script(package: str, name: str) -> str:
+    """The text of a Lua script that is shipped in a package's ``lua`` folder."""
+    return (resources.files(package) / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+class Ledger:
+    """Reads and writes jobs as one producer account."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, account: str, url: str) -> None:
+        self._redis = client
+        self._keys = keys
+        self._account = account
+        self._url = url
+        self._submit = client.register_script(read_script("longshore", "submit"))
+        self._cancel = client.register_script(read_script("longshore", "cancel"))
+        self._retry = client.register_script(read_script("longshore", "retry"))
+
+    def submit(self, requests: Sequence[PushRequest]) -> list[Submitted]:
+        """Write requests in their order; an equal one still queued is returned instead."""
+        found: list[Submitted] = []
+        with reaching(self._url):
+            for start in range(0, len(requests), BATCH):
+                chunk = requests[start : start + BATCH]
+                pipe = self._redis.pipeline(transaction=False)
+                for request in chunk:
+                    self._submit(args=self._submit_args(request), client=pipe)
+                found += [Submitted(JobId(job), bool(int(same))) for job, same, _ in pipe.execute()]
+        return found
+
+    def _submit_args(self, request: PushRequest) -> list[str | int]:
+        return [
+            self._keys.account(self._account),
+            self._keys.accounts,
+            self._account,
+            JobId.new(self._account),
+            request.to_stored(),
+            queue_name(bulk=request.bulk, engine=request.engine),
+            str(request.image),
+            request.fingerprint(),
+            request.expires_s * 1000,
+            FIRST_RING_MS,
+        ]
+
+    def read(self, jobs: Sequence[JobId]) -> list[JobRecord | None]:
+        """The records of jobs, in their order; ``None`` for one that does not exist."""
+        if not jobs:
+            return []
+        with reaching(self._url):
+            pipe = self._redis.pipeline(transaction=False)
+            for job in jobs:
+                pipe.get(self._keys.request(job))
+                pipe.hgetall(self._keys.job(job))
+                pipe.get(self._keys.cancel(job))
+                pipe.get(self._keys.retry(job))
+                pipe.zscore(self._keys.queued(job.account), job)
+                pipe.zscore(self._keys.withdrawn(job.account), job)
+            pipe.time()
+            replies: list[Any] = [_value(r) for r in pipe.execute(raise_on_error=False)]
+        seconds, micros = replies.pop()
+        now = int(seconds) * 1000 + int(micros) // 1000
+        records: list[JobRecord | None] = []
+        for index, job in enumerate(jobs):
+            request, fields, cancel, retry, queued, withdrawn = replies[index * 6 : index * 6 + 6]
+            submitted = queued if queued is not None else withdrawn
+            stored = Stored(request, fields, _number(cancel), _number(retry), _number(submitted))
+            records.append(compose(job, stored, now) if stored.exists else None)
+        return records
+
+    def record(self, job: JobId) -> JobRecord:
+        """One job's record.
+
+        Raises:
+            UnknownJob: there is none of this id, or its retention ended.
+        """
+        found = self.read([job])[0]
+        if found is None:
+            raise UnknownJob(f"no job {job}; it never was, or its time to be kept ended")
+        return found
+
+    def request(self, job: JobId) -> PushRequest:
+        """The request of a job.
+
+        Raises:
+            UnknownJob: there is none of this id.
+            UsageError: it cannot be read.
+        """
+        with reaching(self._url):
+            body = self._redis.get(self._keys.request(job))
+        if body is None:
+            raise UnknownJob(f"no job {job}; it never was, or its time to be kept ended")
+        try:
+            return PushRequest.model_validate_json(str(body))
+        except ValidationError:
+            raise UsageError(
+                f"the request of job {job} cannot be read: it was written by hand or by another "
+                "version; submit the push again"
+            ) from None
+
+    def cancel(self, job: JobId) -> PushRequest:
+        """Write the wish to cancel one of this account's jobs."""
+        self._check_own(job, "cancel")
+        request = self.request(job)
+        with reaching(self._url):
+            self._cancel(
+                args=[
+                    self._keys.account(self._account),
+                    job,
+                    queue_name(bulk=request.bulk, engine=request.engine),
+                    KEEP_WISH_S,
+                    str(request.image),
+                ]
+            )
+        return request
+
+    def retry(self, job: JobId) -> PushRequest:
+        """Write the wish to try one of this account's final jobs again."""
+        self._check_own(job, "retry")
+        request = self.request(job)
+        with reaching(self._url):
+            self._retry(
+                args=[
+                    self._keys.account(self._account),
+                    job,
+                    queue_name(bulk=request.bulk, engine=request.engine),
+                    str(request.image),
+                    FIRST_RING_MS,
+                    self._keys.job(job),
+                ]
+            )
+        return request
+
+    def _check_own(self, job: JobId, verb: str) -> None:
+        if job.account != self._account:
+            raise NotYours(
+                f"job {job} was submitted by account {job.account!r}; account "
+                f"{self._account!r} can read it, not {verb} it"
+            )
+
+    def newest(
+        self, state: State | None, keep: Callable[[JobRecord], bool], limit: int
+    ) -> list[JobRecord]:
+        """Jobs in a state (or all), newest first, that ``keep`` accepts; at most ``limit``."""
+        found: list[JobRecord] = []
+        seen: set[str] = set()
+        with reaching(self._url):
+            for page in _pages(self._merged(self._indexes(state))):
+                fresh = [JobId(job) for job in page if job not in seen]
+                seen.update(fresh)
+                for record in self.read(fresh):
+                    if record is None or (state is not None and record.state is not state):
+                        continue
+                    if keep(record):
+                        found.append(record)
+                        if len(found) >= limit:
+                            return found
+        return found
+
+    def _indexes(self, state: State | None) -> list[str]:
+        accounts = sorted(str(a) for a in self._redis.smembers(self._keys.accounts))
+        indexes = [self._keys.state(s) for s in State if state in {None, s}]
+        if state in {None, State.QUEUED}:
+            indexes += [self._keys.queued(a) for a in accounts]
+        if state in {None, State.CANCELLED}:
+            indexes += [self._keys.withdrawn(a) for a in accounts]
+        return indexes
+
+    def _merged(self, indexes: Iterable[str]) -> Iterator[str]:
+        """Members of several sorted sets, highest score first."""
+        for _, job in heapq.merge(*map(self._descending, indexes), reverse=True):
+            yield job
+
+    def _descending(self, index: str) -> Iterator[tuple[float, str]]:
+        start = 0
+        while True:
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zrange(index, start, start + PAGE - 1, desc=True, withscores=True)
+            page: Any = _value(pipe.execute(raise_on_error=False)[0]) or []
+            for job, score in page:
+                yield score, job
+            if len(page) < PAGE:
+                return
+            start += PAGE
+
+    def events(self, job: JobId, after: str, block_ms: int) -> list[JobEvent]:
+        """A job's changes after one of them (``"0"``: from the first that is kept).
+
+        Waits up to ``block_ms`` for one to come.
+        """
+        with reaching(self._url):
+            reply: Any = self._redis.xread({self._keys.events(job): after}, block=block_ms)
+        streams = _streams(reply)
+        entries = streams[0] if streams else []
+        return [JobEvent.from_stream(event_id, fields) for event_id, fields in entries]
+
+    def fleet(self) -> Fleet:
+        """All live workers and what they publish."""
+        with reaching(self._url):
+            seconds, micros = self._redis.time()
+            now = int(seconds) * 1000 + int(micros) // 1000
+            names: Any = self._redis.zrange(self._keys.workers, now, "+inf", byscore=True)
+            bodies = self._redis.mget([self._keys.worker(name) for name in names]) if names else []
+        return Fleet(workers=[WorkerView.model_validate_json(str(b)) for b in bodies if b])
+
+
+def _pages(items: Iterator[str]) -> Iterator[list[str]]:
+    page: list[str] = []
+    for item in items:
+        page.append(item)
+        if len(page) >= PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _streams(reply: Any) -> list[Any]:
+    """Entries per stream of an XREAD reply, in either protocol version's shape."""
+    if not reply:
+        return []
+    if isinstance(reply, dict):
+        # RESP3 wraps each stream's entries in a list of its own.
+        return [v[0] if v and isinstance(v[0], list) else v for v in reply.values()]
+    return [entries for _, entries in reply]
+
+
+def _value(reply: Any) -> Any:
+    """A reply; what an account wrote as another type than it should is as good as absent."""
+    if isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE"):
+        return None
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
+
+
+def _number(value: Any) -> int | None:
+    """A time that an account wrote, as far as it can be one. Unit: ms."""
+    try:
+        number = int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 <= number < LATEST_MS else None

@@ -1,0 +1,50 @@
+-- Write a request, unless an equal one of this account was never claimed yet and is the newest
+-- for its target.
+-- ARGV: prefix of the account's keys, name of the accounts set, account, id, request,
+--       queue, target reference, fingerprint, expiry (ms from now), first ring (ms from now)
+-- Returns {id, deduplicated (0 or 1), time in ms}.
+local base, accounts, account, id, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local queue, reference, fingerprint = ARGV[6], ARGV[7], ARGV[8]
+local expires, ring = tonumber(ARGV[9]), tonumber(ARGV[10])
+local time = redis.call('TIME')
+local us = time[1] * 1000000 + time[2]
+local ms = math.floor(us / 1000)
+
+-- The answer to this very submit was lost, and the client sends it again.
+if redis.call('EXISTS', base .. 'request:' .. id) == 1 then return {id, 0, ms} end
+
+local target = base .. 'target:' .. reference
+
+-- Whether no job of any account for this target was submitted after that one. If one was, this
+-- submit is the newest wish for the target, and must run after it.
+local function is_last(other)
+  local order = tonumber(redis.call('ZSCORE', target, other) or 0)
+  local root = string.sub(base, 1, -2 - #account)
+  for _, name in ipairs(redis.call('SMEMBERS', accounts)) do
+    local last = redis.pcall(
+      'ZREVRANGE', root .. name .. ':target:' .. reference, 0, 0, 'WITHSCORES')
+    if last[1] and last[1] ~= other and tonumber(last[2]) > order then return false end
+  end
+  return true
+end
+
+local same = base .. 'same:' .. fingerprint
+local other = redis.call('GET', same)
+if other and redis.call('ZSCORE', base .. 'queued', other)
+    and redis.call('EXISTS', base .. 'request:' .. other) == 1 and is_last(other) then
+  return {other, 1, ms}
+end
+
+-- Order among jobs for one target never ties, whatever the clock does.
+local last = redis.call('ZREVRANGE', target, 0, 0, 'WITHSCORES')
+if last[2] and tonumber(last[2]) >= us then us = tonumber(last[2]) + 1 end
+
+redis.call('SET', base .. 'request:' .. id, request)
+redis.call('SET', same, id, 'PX', expires)
+redis.call('ZADD', base .. 'queued', string.format('%.0f', ms), id)
+redis.call('ZADD', base .. 'expiry', string.format('%.0f', ms + expires), id)
+redis.call('ZADD', base .. 'due:' .. queue, string.format('%.0f', ms + ring), id)
+redis.call('ZADD', target, string.format('%.0f', us), id)
+redis.call('SADD', base .. 'queues', queue)
+redis.call('SADD', accounts, account)
+return {id, 0, ms}

@@ -1,0 +1,66 @@
+"""Tags of a repository, and repositories of a registry, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from yarl import URL
+
+from longshore_config.errors import AnswerMalformed, ImageNotFound, RepositoryMissing
+from longshore_worker.oci.challenge import catalog
+from longshore_worker.oci.client import RegistryClient, Repository, Request
+from longshore_worker.oci.names import is_repository, is_tag
+from longshore_worker.oci.paging import pages
+
+#: How many are asked for at once; a registry may give fewer. ACR's and ECR's pages are smaller.
+PAGE_SIZE: Final = 1_000
+#: The largest page. distribution 2.8 does not page tags: it gives all of them. Unit: bytes.
+PAGE_LIMIT: Final = 8 * 1024 * 1024
+
+
+async def tags(repository: Repository, *, page_size: int = PAGE_SIZE) -> AsyncIterator[list[str]]:
+    """The tags of a repository, a page at a time, in the registry's order.
+
+    Raises:
+        RepositoryMissing: there is no such repository.
+        AnswerMalformed: what came is no list of tags.
+        PushError: the registry refuses, or does not answer.
+    """
+    about = f"the tags of {repository}"
+    url = (await repository.url("tags/list")).with_query(n=page_size)
+    request = Request("GET", url, repository.scopes, about)
+    try:
+        async for page in pages(repository.client, request, limit=PAGE_LIMIT):
+            yield _names(page.data, "tags", is_tag, about)
+    except ImageNotFound as error:
+        raise RepositoryMissing(error.message) from error.__cause__
+
+
+async def repositories(
+    client: RegistryClient, *, page_size: int = PAGE_SIZE
+) -> AsyncIterator[list[str]]:
+    """The repositories of a registry that lists them (``_catalog``), a page at a time.
+
+    Docker Hub, GHCR and others refuse.
+
+    Raises:
+        AnswerMalformed: what came is no list of names.
+        PushError: the registry refuses, or does not answer.
+    """
+    about = f"the catalogue of {client.endpoint.registry}"
+    url = (await client.base()).join(URL("/v2/_catalog")).with_query(n=page_size)
+    request = Request("GET", url, frozenset({catalog()}), about)
+    async for page in pages(client, request, limit=PAGE_LIMIT):
+        yield _names(page.data, "repositories", is_repository, about)
+
+
+def _names(data: dict[str, Any], key: str, good: Callable[[str], bool], about: str) -> list[str]:
+    # An empty list comes as null, too.
+    found = data.get(key) or []
+    if not isinstance(found, list):
+        raise AnswerMalformed(f"{about}: {key} is not a list")
+    for name in found:
+        if not isinstance(name, str) or not good(name):
+            raise AnswerMalformed(f"{about} name {str(name)[:80]!a}, which cannot be asked for")
+    return found

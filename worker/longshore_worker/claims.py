@@ -1,0 +1,264 @@
+"""The worker's side of the ledger: claim, report, finish, and what the reaper needs.
+
+Each operation is one Lua script, so that it happens whole or not at all, by Redis's clock. A
+claim is known by a counter and a random token: a Redis that lost its last second could hand
+out the same counter twice, never the same token.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from longshore.ledger import read_script
+from longshore_config.celery_settings import queue_name
+from longshore_config.job import ErrorInfo, JobId, Progress, PushRequest, State
+from longshore_config.keys import Keys
+from longshore_config.settings import Settings
+
+#: Seconds between two bells for one job that nobody takes: at least, at most. Unit: s.
+RING_LEAST_S, RING_MOST_S = 10, 600
+#: The same for a job that this worker must leave to another. Unit: ms.
+DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
+#: Jobs of each kind that one sweep looks at.
+SWEEP_MOST = 500
+
+
+class Answer(StrEnum):
+    """What came of an attempt to claim."""
+
+    CLAIMED = "claimed"
+    #: There is no such request: never was, or long gone.
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+    FINAL = "final"
+    CANCELLED = "cancelled"
+    NOT_DUE = "not_due"
+    #: An older job for the same target is not final yet.
+    BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt of a job."""
+
+    job: JobId
+    fence: str
+    token: str
+    attempt: int
+    #: The local image fixed by the first claim; empty when this is the first.
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """A claim, or why there is none (``detail``: a worker, a state, a job, a time)."""
+
+    answer: Answer
+    claim: Claim | None = None
+    detail: str = ""
+    error: ErrorInfo | None = None
+    #: The job whose turn it is now that this one is final.
+    ring: JobId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the ledger made of a finish."""
+
+    accepted: bool
+    #: The state the job is in now; ``None`` when it is another's business.
+    state: State | None
+    #: The job to ring for next: the next one for the same target, or this one, handed back.
+    ring: JobId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A bell the reaper is to ring."""
+
+    job: JobId
+    #: Empty: as the job's request says.
+    queue: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep found."""
+
+    ring: list[Due]
+    lost: int
+    expired: int
+    forgotten: int
+
+
+class Claims:
+    """Claims jobs for one worker."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, settings: Settings, worker: str) -> None:
+        self._redis = client
+        self._keys = keys
+        self._worker = worker
+        self._conf = json.dumps(
+            {
+                "ns": keys.namespace,
+                "lease": int(settings.lease * 1000),
+                "attempts": settings.attempts,
+                "keep": {
+                    State.SUCCEEDED: int(settings.keep_succeeded * 1000),
+                    State.FAILED: int(settings.keep_failed * 1000),
+                    State.CANCELLED: int(settings.keep_cancelled * 1000),
+                },
+            }
+        )
+        common = read_script("longshore_worker", "common")
+        self._scripts = {
+            name: client.register_script(common + read_script("longshore_worker", name))
+            for name in ("claim", "report", "finish", "reject", "defer", "sweep")
+        }
+
+    def request(self, job: JobId) -> str | None:
+        """The text of a request as it stands in Redis: untrusted, perhaps not even JSON."""
+        try:
+            body = self._redis.get(self._keys.request(job))
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return ""
+        return None if body is None else str(body)
+
+    def claim(self, job: JobId, request: PushRequest, *, engine: str, flavor: str) -> ClaimResult:
+        """Claim a job for this worker, or learn why not."""
+        token = secrets.token_hex(16)
+        reply = self._run(
+            "claim",
+            json.dumps(
+                {
+                    "id": job,
+                    "queue": queue_name(bulk=request.bulk, engine=request.engine),
+                    "reference": str(request.image),
+                    "registry": request.registry,
+                    "fingerprint": request.fingerprint(),
+                    "expires": request.expires_s * 1000,
+                    "token": token,
+                    "worker": self._worker,
+                    "engine": engine,
+                    "flavor": flavor,
+                }
+            ),
+        )
+        answer = Answer(reply[0])
+        if answer is Answer.CLAIMED:
+            claim = Claim(job, str(reply[1]), token, int(reply[2]), str(reply[3]))
+            return ClaimResult(answer, claim)
+        if answer is Answer.FINAL:
+            error = ErrorInfo.model_validate_json(reply[2]) if reply[2] else None
+            after = JobId(reply[3]) if len(reply) > 3 and reply[3] else None
+            return ClaimResult(answer, detail=str(reply[1]), error=error, ring=after)
+        return ClaimResult(answer, detail=str(reply[1]) if len(reply) > 1 else "")
+
+    def report(
+        self,
+        claim: Claim,
+        *,
+        step: str | None = None,
+        progress: Progress | None = None,
+        warnings: list[str] | None = None,
+        image_id: str | None = None,
+    ) -> tuple[bool, bool]:
+        """Renew the lease and write what changed.
+
+        Returns whether the claim still holds, and whether somebody asked to cancel.
+        """
+        changes: dict[str, str] = {}
+        if step is not None:
+            changes["step"] = step
+        if progress is not None:
+            changes["progress"] = progress.model_dump_json()
+        if warnings is not None:
+            changes["warnings"] = json.dumps(warnings)
+        if image_id is not None:
+            changes["image_id"] = image_id
+        held, cancel = self._run("report", claim.job, claim.fence, claim.token, json.dumps(changes))
+        return bool(held), bool(cancel)
+
+    def succeed(
+        self,
+        claim: Claim,
+        *,
+        digest: str,
+        skipped: bool,
+        progress: Progress,
+        warnings: list[str],
+    ) -> Finished:
+        """The push arrived."""
+        return self._finish(
+            claim,
+            {
+                "kind": "succeeded",
+                "digest": digest,
+                "skipped": skipped,
+                "progress": progress.model_dump_json(),
+                "warnings": json.dumps(warnings),
+            },
+        )
+
+    def fail(self, claim: Claim, error: ErrorInfo) -> Finished:
+        """The attempt ended for good."""
+        return self._finish(claim, {"kind": "failed", "error": error.model_dump_json()})
+
+    def try_later(self, claim: Claim, error: ErrorInfo, delay_s: float) -> Finished:
+        """The attempt failed and may be repeated, if any attempt is left."""
+        return self._finish(
+            claim,
+            {"kind": "retry", "error": error.model_dump_json(), "delay": int(delay_s * 1000)},
+        )
+
+    def cancelled(self, claim: Claim) -> Finished:
+        """The push was given up on request."""
+        return self._finish(claim, {"kind": "cancelled"})
+
+    def release(self, claim: Claim, message: str) -> Finished:
+        """Hand the job back; no attempt is counted."""
+        return self._finish(claim, {"kind": "release", "message": message})
+
+    def _finish(self, claim: Claim, outcome: dict[str, Any]) -> Finished:
+        word, state, after = self._run(
+            "finish", claim.job, claim.fence, claim.token, json.dumps(outcome)
+        )
+        return Finished(
+            accepted=word in {"yes", "again"},
+            state=State(state) if state else None,
+            ring=JobId(after) if after else None,
+        )
+
+    def reject(self, job: JobId, error: ErrorInfo) -> bool:
+        """Make a request final that no worker can run; whether it was not final yet."""
+        queue = queue_name(bulk=False, engine=None)
+        return bool(self._run("reject", job, queue, error.model_dump_json()))
+
+    def defer(self, job: JobId, request: PushRequest) -> None:
+        """Have it rung again soon, for a worker that can do what this one cannot."""
+        queue = queue_name(bulk=request.bulk, engine=request.engine)
+        self._run("defer", job, queue, DEFER_LEAST_MS, DEFER_MOST_MS)
+
+    def sweep(self) -> Swept:
+        """One sweep of the reaper."""
+        ring, counts = self._run("sweep", SWEEP_MOST, RING_LEAST_S, RING_MOST_S)
+        return Swept(
+            [Due(JobId(job), str(queue), int(attempt)) for job, queue, attempt in ring],
+            *(int(count) for count in counts),
+        )
+
+    def count_refused(self, reason: str) -> None:
+        """Count a doorbell that was refused."""
+        self._redis.hincrby(self._keys.refused, reason, 1)
+
+    def _run(self, script: str, *args: str | int) -> Any:
+        return self._scripts[script](args=[self._conf, *args])

@@ -1,0 +1,65 @@
+"""``longshore worker``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from longshore_config.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--pushes",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Interactive pushes at once; left out: LONGSHORE_PUSHES, else 4.",
+)
+@click.option(
+    "--bulk",
+    type=click.IntRange(0, 256),
+    metavar="N",
+    help="Bulk jobs at once, in slots of their own; 0: none; left out: LONGSHORE_BULK, else 4.",
+)
+@click.option("--engine-name", metavar="NAME", help="Left out: the name in `docker info`.")
+@click.option("--catalog", metavar="PATH", help="The catalogue of registry components.")
+def worker(
+    pushes: int | None, bulk: int | None, engine_name: str | None, catalog: str | None
+) -> None:
+    """Run a worker: claim queued pushes and bring them to their registries.
+
+    The exit status is 0 after an orderly stop, 1 when no Docker Engine answers, 2 for a catalogue
+    that cannot be used, 3 when Redis cannot be reached, and 75 when a stop could not be orderly.
+    SIGTERM or Ctrl-C: no new jobs, running ones get a grace period, then go back to the queue.
+    """
+    from longshore.connection import address, connect, reaching, redis_url
+    from longshore_config.settings import settings_with_url
+    from longshore_worker import logs
+    from longshore_worker.app import app
+    from longshore_worker.catalog import Catalog
+    from longshore_worker.runtime import Runtime, run
+    from longshore_worker.transports.engine import find_engine
+
+    given = {"pushes": pushes, "bulk": bulk, "engine_name": engine_name, "catalog": catalog}
+    settings = Settings.from_environment().overridden(given)
+    url = redis_url(settings)
+    settings = settings_with_url(settings, url)
+    logs.set_up(settings)
+    found = Catalog.open(settings)
+    # An outage later is outlived; a queue that is not there at the start is a mistake.
+    with connect(url, retries=0) as client, reaching(url):
+        client.ping()
+    engine = find_engine(name=settings.engine_name)
+    runtime = Runtime(settings, found, engine)
+    logging.getLogger("longshore.worker").info(
+        "worker %s: engine %s, catalogue %s, queue %s, %d + %d slots",
+        runtime.name,
+        engine.name,
+        found.path,
+        address(url),
+        settings.pushes,
+        settings.bulk,
+    )
+    sys.exit(run(runtime, app))

@@ -1,0 +1,252 @@
+"""``BaseContainerRegistry``: what every registry component is, and what a flavor overrides."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from longshore_config.component import PublicComponent, not_under_registry
+from longshore_config.errors import (
+    CredentialsMissing,
+    InvalidReference,
+    LongshoreError,
+    NotUnderRegistry,
+    PrepareFailed,
+    PushError,
+)
+from longshore_config.job import Name
+from longshore_config.reference import ImageReference, RegistryUri
+from longshore_worker import keychain
+from longshore_worker.secret import EnvReference, FileReference, LocalPath, Secret, Text, resolve
+from longshore_worker.transports.port import Access, Credentials, PushTransport
+
+logger = logging.getLogger("longshore.flavor")
+
+#: Where sentences about what was prepared go while somebody collects them.
+_notes: ContextVar[list[str] | None] = ContextVar("longshore_notes", default=None)
+
+#: The longest message that a custom flavor's exception may give a job. Unit: characters.
+LONGEST_MESSAGE = 2_000
+#: Shorter secrets are not looked for in messages: they would blot out ordinary words.
+SHORTEST_REDACTED = 4
+
+
+class BaseContainerRegistry(BaseModel):
+    """One registry component of the catalogue; a flavor is a subclass.
+
+    A custom flavor needs ``FLAVOR`` and, where something must be there before a push,
+    ``prepare_image_push``. Further fields are further options in the catalogue; one that is a
+    secret has the type ``Secret`` and is read with ``resolve``.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        # A value may be a secret.
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    #: The kind of component.
+    TYPE: ClassVar[str] = "container_registry"
+    #: The flavor's name in the catalogue; a flavor must set it.
+    FLAVOR: ClassVar[str] = ""
+    #: A right URI, for messages.
+    URI_EXAMPLE: ClassVar[str] = "registry.example.com/ml"
+
+    #: The component's name in the catalogue; the catalogue gives it.
+    name: Name
+    #: Where its images live, ``host[:port][/path]``; trailing slashes are removed.
+    uri: str
+    username: Text | None = None
+    password: Secret | None = None
+    #: ``docker-config``: use the login in this host's Docker ``config.json``.
+    credentials_from: Literal["docker-config"] | None = Field(None, alias="credentials")
+    #: Plain HTTP, or TLS that is not verified.
+    insecure: bool = False
+    #: PEM file of the authority that signed the registry's certificate.
+    ca: LocalPath | None = None
+
+    @field_validator("uri")
+    @classmethod
+    def _canonical_uri(cls, value: str) -> str:
+        if "@" in value.partition("//")[2].partition("/")[0] or "@" in value.partition("/")[0]:
+            # Not shown: what stands before the @ may be a password.
+            raise ValueError(
+                f"uri must not hold a login; write uri: {cls.URI_EXAMPLE} and the options "
+                "username and password"
+            )
+        try:
+            return str(RegistryUri.parse(value))
+        except InvalidReference as error:
+            raise ValueError(f"uri {error.message}; for example uri: {cls.URI_EXAMPLE}") from None
+
+    @model_validator(mode="after")
+    def _one_source_of_credentials(self) -> BaseContainerRegistry:
+        if self.credentials_from and (self.username or self.password):
+            raise ValueError("choose one: credentials: docker-config, or username and password")
+        if self.insecure and self.ca is not None:
+            raise ValueError(
+                "choose one: insecure: true does without the certificate that ca names"
+            )
+        return self
+
+    @property
+    def requires_authentication(self) -> bool:
+        """Whether the component brings a login of its own: ``username`` and ``password``."""
+        return self._is_set("username") and self._is_set("password")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the registry is on this machine, by its host's name or address alone."""
+        return self.registry_uri.is_loopback
+
+    @property
+    def registry_uri(self) -> RegistryUri:
+        """The URI in its parts."""
+        return RegistryUri.parse(self.uri)
+
+    @property
+    def access(self) -> Access:
+        """How the registry is reached."""
+        return Access(insecure=self.insecure, ca=self.ca)
+
+    @property
+    def public(self) -> PublicComponent:
+        """What producers may know of it."""
+        return PublicComponent(name=self.name, flavor=self.FLAVOR, uri=self.uri)
+
+    def prepare_image_push(self, image_name: str) -> None:
+        """Make the registry ready for one image, or refuse it. Does nothing by default.
+
+        ``image_name`` is the canonical text, with its tag. What is raised here ends the job
+        with that message. It may be called again for the same image, and by several workers
+        at once.
+        """
+
+    def push_image(self, image_name: str, *, transport: PushTransport) -> str:
+        """Push an image of this registry and return its digest; the worker calls this.
+
+        Raises:
+            NotUnderRegistry: a ``ValueError``: the image does not lie under the URI.
+            PushError: what went wrong, as a typed error.
+        """
+        image = self.prepared(image_name)
+        return transport.push(image, credentials=self.credentials(), access=self.access)
+
+    def credentials(self) -> Credentials | None:
+        """The login for a push; ``None``: none is needed. A flavor with its own overrides it.
+
+        Raises:
+            CredentialsMissing: naming the component and what cannot be had.
+        """
+        if self.credentials_from == "docker-config":
+            return keychain.from_docker_config(self.registry_uri.registry, self.name)
+        username, password = self.resolve("username"), self.resolve("password")
+        if username is None and password is None:
+            return None
+        if username is None or password is None:
+            given, missing = ("username", "password") if username else ("password", "username")
+            raise CredentialsMissing(f"component {self.name!r} has a {given} but no {missing}")
+        return Credentials(username, SecretStr(password))
+
+    def belonging(self, image_name: str) -> ImageReference:
+        """The image, parsed; a missing tag is ``latest``.
+
+        Raises:
+            NotUnderRegistry: it does not lie under the URI, by host and path segments.
+            InvalidReference: it is no image reference, or names a digest.
+        """
+        image = ImageReference.parse(image_name)
+        if not image.lies_under(self.registry_uri):
+            raise NotUnderRegistry(not_under_registry(image_name, self.public))
+        if image.digest is not None:
+            raise InvalidReference(
+                f"{image_name!r} names a digest; a push needs a tag: write {image.name}:TAG"
+            )
+        return image.tagged
+
+    def prepared(self, image_name: str) -> ImageReference:
+        """``belonging``, then ``prepare_image_push``; any exception of it becomes a typed one.
+
+        Raises:
+            NotUnderRegistry: the image does not lie under the URI.
+            PrepareFailed: with the message of the exception that was raised.
+            LongshoreError: that was raised as such.
+        """
+        image = self.belonging(image_name)
+        try:
+            self.prepare_image_push(str(image))
+        except PushError as error:
+            shown = self.redacted(error.message)
+            if shown == error.message:
+                raise
+            raise type(error)(shown, retry_after_s=error.retry_after_s) from None
+        except LongshoreError:
+            raise
+        except Exception as error:
+            # A custom flavor's code may raise anything, and its message belongs to the job.
+            trace = self.redacted(traceback.format_exc())
+            logger.debug("prepare_image_push of %r raised: %s", self.name, trace)
+            message = " ".join(str(error).split()) or type(error).__name__
+            raise PrepareFailed(self.redacted(message)[:LONGEST_MESSAGE]) from error
+        return image
+
+    def resolve(self, option: str) -> str | None:
+        """The text of an option, its reference followed; ``None``: it is not set.
+
+        Raises:
+            CredentialsMissing: an unset variable or a file that cannot be read.
+        """
+        return resolve(getattr(self, option), self.name, option)
+
+    def unreadable_secret(self) -> str | None:
+        """Why a secret that the component refers to cannot be read here; ``None``: all can."""
+        for option, value in self:
+            if isinstance(value, EnvReference | FileReference):
+                try:
+                    resolve(value, self.name, option)
+                except CredentialsMissing as error:
+                    return error.message
+        return None
+
+    def redacted(self, text: str) -> str:
+        """The text without any of this component's secrets that can be had just now."""
+        for option, value in self:
+            if not isinstance(value, SecretStr | EnvReference | FileReference):
+                continue
+            try:
+                secret = resolve(value, self.name, option)
+            except CredentialsMissing:
+                continue
+            if option != "username" and secret and len(secret) >= SHORTEST_REDACTED:
+                text = text.replace(secret, "***")
+        return text
+
+    def note(self, sentence: str) -> None:
+        """Say what was done to the registry; `longshore registry prepare` shows it."""
+        logger.info("%s: %s", self.name, sentence)
+        collected = _notes.get()
+        if collected is not None:
+            collected.append(sentence)
+
+    def _is_set(self, option: str) -> bool:
+        value: Any = getattr(self, option)
+        return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+@contextmanager
+def collected_notes() -> Iterator[list[str]]:
+    """Collect what flavors say with ``note`` in this thread while the block runs."""
+    notes: list[str] = []
+    token = _notes.set(notes)
+    try:
+        yield notes
+    finally:
+        _notes.reset(token)

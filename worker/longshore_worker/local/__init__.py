@@ -1,0 +1,1 @@
+"""Everything on one machine, as ``longshore up`` runs it: Redis, a worker and Flower."""

@@ -1,0 +1,108 @@
+-- Claim a job, or learn why not.
+-- ARGV[2]: {id, queue, reference, registry, fingerprint, expires (ms), token, worker, engine,
+--           flavor}
+-- Returns {outcome, ...}: see claims.py.
+local want = cjson.decode(ARGV[2])
+local id, reference = want.id, want.reference
+local base = base_of(id)
+
+if redis.call('EXISTS', base .. 'request:' .. id) == 0 then return {'unknown'} end
+local fresh = redis.call('EXISTS', job_key(id)) == 0
+local created = score(base .. 'queued', id) or now
+local state = get(id, 'state') or 'queued'
+
+if state == 'running' then
+  if tonumber(get(id, 'lease') or '0') > now then
+    if get(id, 'token') ~= want.token then return {'running', get(id, 'worker')} end
+    -- The answer to this very claim was lost, and the client asks again.
+    return {'claimed', get(id, 'fence'), tonumber(get(id, 'attempts')), get(id, 'image_id') or ''}
+  end
+  if not lost(id) then
+    return {'final', 'failed', get(id, 'error'), head_of(reference) or ''}
+  end
+  state = 'queued'
+end
+
+local asked = redis.call('EXISTS', base .. 'retry:' .. id) == 1 and state ~= 'succeeded'
+if not asked and (state == 'succeeded' or state == 'failed' or state == 'cancelled') then
+  redis.call('ZREM', base .. 'due:' .. want.queue, id)
+  if state == 'succeeded' then redis.call('DEL', base .. 'retry:' .. id) end
+  return {'final', state, get(id, 'error') or ''}
+end
+if asked and not fresh then
+  -- Asked to try again by hand: the same job and its history, a new count. It need not be final
+  -- here: one that waited was cancelled and retried before a worker heard of either.
+  redis.call('DEL', base .. 'retry:' .. id)
+  redis.call('ZREM', ns .. ':retention', id)
+  redis.call('HSET', job_key(id), 'failures', 0, 'attempts', 0, 'queue', want.queue,
+    'image', reference, 'registry', want.registry)
+  redis.call('HDEL', job_key(id), 'error', 'finished', 'started', 'image_id', 'digest', 'skipped',
+    'progress', 'warnings')
+  move(id, 'queued')
+  redis.call('ZADD', ns .. ':due:' .. want.queue, text(now), id)
+  redis.call('ZREM', base .. 'due:' .. want.queue, id)
+  event(id, 'state', {message = 'retried by hand'})
+  state = 'queued'
+end
+
+local function adopt_it()
+  adopt(id, want.queue, reference, want.registry, want.fingerprint)
+end
+
+if wants_cancel(id) then
+  adopt_it()
+  cancelled(id)
+  return {'cancelled', head_of(reference) or ''}
+end
+if fresh and not asked and now > created + want.expires then
+  adopt_it()
+  finish(id, 'failed', error_text('expired',
+    'no worker started it within ' .. text(want.expires / 1000) .. ' s', false))
+  return {'final', 'failed', get(id, 'error'), head_of(reference) or ''}
+end
+if state == 'retrying' then
+  if newer_than(id, reference) then
+    superseded(id)
+    return {'cancelled', head_of(reference) or ''}
+  end
+  local next_at = tonumber(get(id, 'next_at') or '0')
+  if next_at > now then return {'not_due', text(next_at)} end
+end
+
+-- Its turn? One at a time for a target, in the order of submission.
+if not redis.call('ZSCORE', base .. 'target:' .. reference, id) then
+  redis.call('ZADD', base .. 'target:' .. reference, text(time[1] * 1000000 + time[2]), id)
+  redis.call('SADD', ns .. ':accounts', account_of(id))
+end
+for _ = 1, 100 do
+  local head = head_of(reference)
+  if head == id or not head then break end
+  local other = get(head, 'state')
+  if other == 'retrying' then
+    superseded(head)
+  elseif other == 'succeeded' or
+      ((other == 'failed' or other == 'cancelled')
+        and redis.call('EXISTS', base_of(head) .. 'retry:' .. head) == 0) or
+      (not other and redis.call('EXISTS', base_of(head) .. 'request:' .. head) == 0) then
+    redis.call('ZREM', base_of(head) .. 'target:' .. reference, head)
+  else
+    return {'behind', head}
+  end
+end
+if head_of(reference) ~= id then return {'behind', head_of(reference)} end
+
+adopt_it()
+redis.call('ZREM', ns .. ':due:' .. want.queue, id)
+redis.call('ZREM', ns .. ':expiry', id)
+local fence = redis.call('HINCRBY', job_key(id), 'fence', 1)
+local attempt = tonumber(get(id, 'failures') or '0') + 1
+local lease = now + conf.lease
+redis.call('HSET', job_key(id), 'token', want.token, 'worker', want.worker,
+  'engine', want.engine, 'flavor', want.flavor, 'expires', text(want.expires), 'lease', text(lease), 'attempts', attempt,
+  'step', 'preparing')
+redis.call('HDEL', job_key(id), 'next_at', 'progress')
+redis.call('HSETNX', job_key(id), 'started', text(now))
+redis.call('ZADD', ns .. ':leases', text(lease), id)
+move(id, 'running')
+event(id, 'state')
+return {'claimed', fence, attempt, get(id, 'image_id') or ''}

@@ -1,0 +1,184 @@
+-- What the worker's scripts share. The first argument of each is a JSON object:
+-- {ns, keep = {succeeded, failed, cancelled} (ms), attempts, lease (ms)}.
+-- Redis's clock is the only clock. Times are ms since 1970; orders among targets are µs.
+local conf = cjson.decode(ARGV[1])
+local ns = conf.ns
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function text(number) return string.format('%.0f', number) end
+
+local function account_of(id)
+  local name = string.sub(id, 22)
+  if name == '' then return 'default' end
+  return name
+end
+
+local function base_of(id) return ns .. ':from:' .. account_of(id) .. ':' end
+local function job_key(id) return ns .. ':job:' .. id end
+local function get(id, field) return redis.call('HGET', job_key(id), field) end
+
+-- The score in a set that a producer wrote, or nil: it may be anything, even no set.
+local function score(key, member)
+  local found = redis.pcall('ZSCORE', key, member)
+  return type(found) == 'string' and tonumber(found) or nil
+end
+
+-- A change becomes an entry of the job's capped stream.
+local function event(id, kind, extra)
+  local record = redis.call('HMGET', job_key(id), 'state', 'step', 'attempts', 'worker')
+  local entry = {
+    'kind', kind, 'at', text(now), 'state', record[1], 'step', record[2] or '',
+    'attempt', record[3] or '0', 'worker', record[4] or '',
+  }
+  for name, value in pairs(extra or {}) do
+    entry[#entry + 1] = name
+    entry[#entry + 1] = value
+  end
+  redis.call('XADD', ns .. ':events:' .. id, 'MAXLEN', '~', 200, '*', unpack(entry))
+end
+
+local function move(id, state)
+  local old = get(id, 'state')
+  if old then redis.call('ZREM', ns .. ':state:' .. old, id) end
+  redis.call('HSET', job_key(id), 'state', state)
+  redis.call('ZADD', ns .. ':state:' .. state, get(id, 'created') or text(now), id)
+end
+
+-- The record of a job begins with its first claim (or its end before one).
+local function adopt(id, queue, reference, registry, fingerprint)
+  local base = base_of(id)
+  if redis.call('EXISTS', job_key(id)) == 0 then
+    local created = score(base .. 'queued', id) or score(base .. 'withdrawn', id) or now
+    created = math.max(0, math.min(now, created))
+    redis.call('HSET', job_key(id), 'created', text(created), 'queue', queue,
+      'image', reference, 'registry', registry, 'failures', 0, 'attempts', 0, 'fence', 0)
+    redis.call('SADD', ns .. ':queues', queue)
+    move(id, 'queued')
+  end
+  redis.call('ZREM', base .. 'queued', id)
+  redis.call('ZREM', base .. 'withdrawn', id)
+  redis.call('ZREM', base .. 'expiry', id)
+  redis.call('ZREM', base .. 'due:' .. queue, id)
+  redis.call('DEL', base .. 'retry:' .. id)
+  if fingerprint and redis.call('GET', base .. 'same:' .. fingerprint) == id then
+    redis.call('DEL', base .. 'same:' .. fingerprint)
+  end
+end
+
+-- The first (or last) job that an account wrote for a target, and its order; or nil. What is
+-- no job of the account's is thrown out, so that it cannot hold up the others.
+local function end_of(account, reference, command)
+  local key = ns .. ':from:' .. account .. ':target:' .. reference
+  while true do
+    local found = redis.pcall(command, key, 0, 0, 'WITHSCORES')
+    if not found[1] then return nil end
+    if account_of(found[1]) == account then return found[1], tonumber(found[2]) end
+    redis.call('ZREM', key, found[1])
+  end
+end
+
+-- The job whose turn it is among all accounts' jobs for one target reference, or nil.
+local function head_of(reference)
+  local head, order
+  for _, account in ipairs(redis.call('SMEMBERS', ns .. ':accounts')) do
+    local first, at = end_of(account, reference, 'ZRANGE')
+    if first and (not order or at < order) then head, order = first, at end
+  end
+  return head
+end
+
+-- Whether any job for the reference was submitted after this one.
+local function newer_than(id, reference)
+  local mine = score(base_of(id) .. 'target:' .. reference, id)
+  if not mine then return false end
+  for _, account in ipairs(redis.call('SMEMBERS', ns .. ':accounts')) do
+    local last, at = end_of(account, reference, 'ZREVRANGE')
+    if last and last ~= id and at > mine then return true end
+  end
+  return false
+end
+
+local function leave_target(id)
+  local reference = get(id, 'image')
+  if reference then redis.call('ZREM', base_of(id) .. 'target:' .. reference, id) end
+end
+
+local function error_text(code, message, retryable)
+  return cjson.encode({code = code, message = message, retryable = retryable})
+end
+
+-- Make a job final. `err` is JSON or ''.
+local function finish(id, state, err)
+  redis.call('HSET', job_key(id), 'finished', text(now), 'error', err)
+  redis.call('HDEL', job_key(id), 'step', 'lease', 'next_at')
+  move(id, state)
+  redis.call('ZREM', ns .. ':leases', id)
+  redis.call('ZREM', ns .. ':expiry', id)
+  local queue = get(id, 'queue')
+  if queue then redis.call('ZREM', ns .. ':due:' .. queue, id) end
+  redis.call('ZADD', ns .. ':retention', text(now + conf.keep[state]), id)
+  leave_target(id)
+  redis.call('DEL', base_of(id) .. 'cancel:' .. id)
+  event(id, 'state', {error = err})
+end
+
+-- Put a job with a record back to where a worker will take it at `at` (ms).
+local function wait_until(id, state, at)
+  redis.call('HDEL', job_key(id), 'step', 'lease')
+  redis.call('HSET', job_key(id), 'since', text(at))
+  redis.call('ZREM', ns .. ':leases', id)
+  move(id, state)
+  redis.call('ZADD', ns .. ':due:' .. get(id, 'queue'), text(at), id)
+  -- Back in the queue it may wait as long as before its first start, and no longer: else a job
+  -- of an engine that is gone for good would hold up its target for ever.
+  local expires = tonumber(get(id, 'expires') or '0')
+  if expires > 0 then redis.call('ZADD', ns .. ':expiry', text(at + expires), id) end
+end
+
+-- Since when a job could have run (ms): what the pauses between its bells grow with.
+local function waiting_since(id)
+  return score(base_of(id) .. 'queued', id) or tonumber(get(id, 'since') or get(id, 'created') or now)
+end
+
+-- Count a failed attempt. Returns true if the job is over with it.
+local function count_failure(id, err)
+  local failures = redis.call('HINCRBY', job_key(id), 'failures', 1)
+  if failures < conf.attempts then return false end
+  local decoded = cjson.decode(err)
+  finish(id, 'failed', error_text(decoded.code,
+    'given up after ' .. failures .. ' attempts; the last: ' .. decoded.message, false))
+  return true
+end
+
+-- A lease ended without a word from its worker.
+local function lost(id)
+  local worker = get(id, 'worker') or '?'
+  local err = error_text('worker_lost',
+    'worker ' .. worker .. ' went silent while it ran this job', true)
+  redis.call('HSET', job_key(id), 'error', err)
+  redis.call('HDEL', job_key(id), 'token')
+  if count_failure(id, err) then return false end
+  wait_until(id, 'queued', now)
+  event(id, 'state', {error = err})
+  return true
+end
+
+local function cancelled(id)
+  finish(id, 'cancelled', error_text('cancelled', 'cancelled on request', false))
+end
+
+local function superseded(id)
+  finish(id, 'cancelled', error_text('superseded',
+    'a newer push to the same reference was submitted while this one waited to be retried', false))
+end
+
+-- Whether a worker still holds the claim it was given.
+local function holds(id, fence, token)
+  local record = redis.call('HMGET', job_key(id), 'state', 'fence', 'token')
+  return record[1] == 'running' and record[2] == fence and record[3] == token
+end
+
+local function wants_cancel(id)
+  return redis.call('EXISTS', base_of(id) .. 'cancel:' .. id) == 1
+end

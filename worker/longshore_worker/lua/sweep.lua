@@ -1,0 +1,118 @@
+-- One sweep of the reaper: ended leases, old requests, ended retention, and which bells to ring.
+-- ARGV: conf, most jobs of each kind, seconds between two bells for one job: least, most.
+-- Returns {{id, queue, attempt}, …} to ring, and counts {lost, expired, forgotten}.
+local most, least_ms, most_ms = tonumber(ARGV[2]), ARGV[3] * 1000, ARGV[4] * 1000
+local ring, counts = {}, {0, 0, 0}
+
+-- The turn passes on; the reaper looks into the request for the queue.
+local function ring_next(reference)
+  local head = head_of(reference)
+  if head then ring[#ring + 1] = {head, '', tonumber(get(head, 'failures') or '0') + 1} end
+end
+
+for _, id in ipairs(redis.call(
+    'ZRANGEBYSCORE', ns .. ':leases', '-inf', text(now), 'LIMIT', 0, most)) do
+  if get(id, 'state') ~= 'running' then
+    redis.call('ZREM', ns .. ':leases', id)
+  elseif not lost(id) then
+    ring_next(get(id, 'image'))
+  end
+  counts[1] = counts[1] + 1
+end
+
+for _, id in ipairs(redis.call(
+    'ZRANGEBYSCORE', ns .. ':expiry', '-inf', text(now), 'LIMIT', 0, most)) do
+  local state = get(id, 'state')
+  redis.call('ZREM', ns .. ':expiry', id)
+  if state == 'queued' or state == 'retrying' then
+    finish(id, 'failed', error_text('expired',
+      'no worker took it up again within ' .. text(get(id, 'expires') / 1000) .. ' s', false))
+    ring_next(get(id, 'image'))
+    counts[2] = counts[2] + 1
+  end
+end
+
+local accounts = redis.call('SMEMBERS', ns .. ':accounts')
+local function expire(account)
+  local base = ns .. ':from:' .. account .. ':'
+  for _, id in ipairs(redis.call(
+      'ZRANGEBYSCORE', base .. 'expiry', '-inf', text(now), 'LIMIT', 0, most)) do
+    if account_of(id) == account and redis.call('EXISTS', job_key(id)) == 0
+        and redis.call('EXISTS', base .. 'request:' .. id) == 1 then
+      local ok, request = pcall(cjson.decode, redis.call('GET', base .. 'request:' .. id))
+      if not ok or type(request) ~= 'table' then request = {} end
+      local image = type(request.image) == 'string' and request.image or '?'
+      adopt(id, 'push.*', image, '?', nil)
+      if wants_cancel(id) then cancelled(id) else
+        finish(id, 'failed', error_text('expired', 'no worker started it in time', false))
+      end
+      ring_next(image)
+    end
+    redis.call('ZREM', base .. 'expiry', id)
+    redis.call('ZREM', base .. 'queued', id)
+    for _, queue in ipairs(redis.call('SMEMBERS', base .. 'queues')) do
+      redis.call('ZREM', base .. 'due:' .. queue, id)
+    end
+    counts[2] = counts[2] + 1
+  end
+end
+-- An account whose keys are not what they should be harms itself alone.
+for _, account in ipairs(accounts) do pcall(expire, account) end
+
+for _, id in ipairs(redis.call(
+    'ZRANGEBYSCORE', ns .. ':retention', '-inf', text(now), 'LIMIT', 0, most)) do
+  local base = base_of(id)
+  if redis.call('EXISTS', base .. 'retry:' .. id) == 1 then
+    -- Asked for again: kept while it waits for a worker.
+    redis.call('ZADD', ns .. ':retention', text(now + 3600000), id)
+  else
+    local state = get(id, 'state')
+    if state then redis.call('ZREM', ns .. ':state:' .. state, id) end
+    redis.call('DEL', job_key(id), ns .. ':events:' .. id, base .. 'request:' .. id,
+      base .. 'cancel:' .. id)
+    redis.call('ZREM', ns .. ':retention', id)
+    counts[3] = counts[3] + 1
+  end
+end
+
+-- Lists of waiting jobs, by queue: the workers' own, and each account's.
+local lists = {}
+local function add(queue, key)
+  -- Other keys of Celery's are no queues, whatever a producer says.
+  if not string.match(queue, '^push%.') and not string.match(queue, '^bulk%.') then return end
+  lists[queue] = lists[queue] or {}
+  table.insert(lists[queue], key)
+end
+for _, queue in ipairs(redis.call('SMEMBERS', ns .. ':queues')) do
+  add(queue, ns .. ':due:' .. queue)
+end
+for _, account in ipairs(accounts) do
+  local base = ns .. ':from:' .. account .. ':'
+  for _, queue in ipairs(redis.pcall('SMEMBERS', base .. 'queues')) do
+    add(queue, base .. 'due:' .. queue)
+  end
+end
+for queue, keys in pairs(lists) do
+  local due = 0
+  for _, key in ipairs(keys) do
+    local count = redis.pcall('ZCOUNT', key, '-inf', text(now))
+    if type(count) == 'number' then due = due + count end
+  end
+  -- Jobs that rightly wait have a bell in the queue already and are not rung again.
+  local missing = math.min(most, due - redis.call('LLEN', ns .. ':celery:' .. queue))
+  for _, key in ipairs(keys) do
+    if missing <= 0 then break end
+    for _, id in ipairs(redis.pcall(
+        'ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, missing)) do
+      if redis.call('EXISTS', base_of(id) .. 'request:' .. id) == 0 then
+        redis.call('ZREM', key, id)
+      else
+        local wait = math.max(least_ms, math.min(most_ms, (now - waiting_since(id)) / 2))
+        redis.call('ZADD', key, text(now + wait), id)
+        ring[#ring + 1] = {id, queue, tonumber(get(id, 'failures') or '0') + 1}
+      end
+      missing = missing - 1
+    end
+  end
+end
+return {ring, counts}

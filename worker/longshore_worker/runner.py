@@ -1,0 +1,354 @@
+"""What a worker does when a bell rings: claim, prepare, push, finish."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import redis
+from kombu.exceptions import OperationalError
+from pydantic import ValidationError
+
+from longshore.connection import plain
+from longshore.doorbell import Bell, Doorbell
+from longshore_config.errors import (
+    HandedBack,
+    ImageNotFound,
+    LeaseLost,
+    LongshoreError,
+    PushCancelled,
+    PushError,
+    UnknownComponent,
+    UnknownJob,
+)
+from longshore_config.job import (
+    ErrorInfo,
+    JobId,
+    PushRequest,
+    State,
+    Step,
+    request_problem,
+)
+from longshore_config.settings import Settings
+from longshore_worker.claims import Answer, Claim, ClaimResult, Claims, Finished
+from longshore_worker.control import Control, Heart
+from longshore_worker.retry import Backoff
+from longshore_worker.transports.docker_push import DockerPush
+from longshore_worker.transports.engine import Engine
+from longshore_worker.transports.port import Pushed
+
+if TYPE_CHECKING:
+    from longshore_worker.flavors.base import BaseContainerRegistry
+
+logger = logging.getLogger("longshore.worker")
+
+#: How long an outcome is offered to a Redis that does not answer. Unit: s.
+FINISH_PATIENCE_S = 3600.0
+#: The same while the worker stops. Unit: s.
+STOPPING_PATIENCE_S = 3.0
+#: Between two tries to write which image a job is about. Unit: s.
+REDIS_PAUSE_S = 0.2
+
+
+class Components(Protocol):
+    """Where the runner finds registry components: the worker's catalogue."""
+
+    def registry(self, name: str) -> BaseContainerRegistry:
+        """The component of this name; raises ``UnknownComponent``."""
+
+
+class JobFailure(Exception):
+    """Ends a doorbell whose job failed, so that Celery and Flower show it as failed."""
+
+
+class JobPostponed(Exception):
+    """Ends a doorbell whose job goes on: again in ``delay_s``, or with another worker."""
+
+    def __init__(self, message: str, delay_s: float) -> None:
+        super().__init__(message)
+        self.delay_s = delay_s
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a runner works with; made once, when the worker starts."""
+
+    settings: Settings
+    claims: Claims
+    heart: Heart
+    components: Components
+    engine: Engine
+    doorbell: Doorbell
+    #: Set when the worker was told to stop.
+    stopping: threading.Event
+    #: Why the engine does not answer, as far as is known without asking it.
+    engine_problem: Callable[[], str | None]
+    #: Names of the engines that live workers push from, for error messages.
+    engines: Callable[[], list[str]]
+
+
+class Runner:
+    """Answers doorbells, in as many threads as the worker has slots."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._backoff = Backoff.of(tools.settings)
+
+    def answer(self, text: str) -> str:
+        """Do what a bell asks for; returns one line for the log and Flower.
+
+        A bell with nothing to do says why and changes nothing, whoever rang it.
+
+        Raises:
+            JobFailure: the job failed (now, or already).
+            JobPostponed: the attempt failed and will be repeated.
+        """
+        claims = self._tools.claims
+        try:
+            job = JobId.parse(text)
+        except UnknownJob as error:
+            claims.count_refused("bad_id")
+            return f"refused: {error}"
+        body = claims.request(job)
+        if body is None:
+            claims.count_refused("unknown_job")
+            return "nothing to do: no such job"
+        try:
+            request = PushRequest.model_validate_json(body)
+        except ValidationError as error:
+            return self._reject(job, error)
+        return self._answer(job, request)
+
+    def _reject(self, job: JobId, error: ValidationError) -> str:
+        problem = ErrorInfo(
+            code="invalid_request", message=str(request_problem(error)), retryable=False
+        )
+        if self._tools.claims.reject(job, problem):
+            self._tools.claims.count_refused("invalid_request")
+            logger.warning("request refused: %s", problem.message, extra={"job": job})
+        raise JobFailure(f"{problem.code}: {problem.message}")
+
+    def _answer(self, job: JobId, request: PushRequest) -> str:
+        tools = self._tools
+        try:
+            component = tools.components.registry(request.registry)
+        except UnknownComponent:
+            tools.claims.defer(job, request)
+            return f"left to another worker: component {request.registry!r} is not known here"
+        if request.engine is not None and request.engine != tools.engine.name:
+            tools.claims.defer(job, request)
+            return f"left to the workers of engine {request.engine!r}"
+        if problem := self._engine_problem():
+            tools.claims.defer(job, request)
+            return f"waits: {problem}"
+        if tools.stopping.is_set():
+            # Taken before the signal: what this worker would only hand back, another runs.
+            self._ring_next(job)
+            return "left to another worker: this one stops"
+        # The lease counts from before the claim, so that Redis's never ends before ours.
+        asked = time.monotonic()
+        result = tools.claims.claim(job, request, engine=tools.engine.name, flavor=component.FLAVOR)
+        if result.claim is None:
+            return self._no_claim(job, result)
+        control = Control(
+            tools.claims,
+            result.claim,
+            lease_s=tools.settings.lease - (time.monotonic() - asked),
+            deadline_s=request.deadline_s,
+            stall_s=tools.settings.stall,
+        )
+        return self._run(result.claim, request, component, control)
+
+    def _engine_problem(self) -> str | None:
+        """Why nothing can be pushed just now; no job is claimed for an engine that is away."""
+        # Known without asking: a hung engine must not keep this slot.
+        if problem := self._tools.engine_problem():
+            return problem
+        try:
+            self._tools.engine.ping()
+        except PushError as error:
+            return error.message
+        return None
+
+    def _no_claim(self, job: JobId, result: ClaimResult) -> str:
+        if result.answer is Answer.FINAL:
+            self._ring_next(result.ring)
+            if result.detail == State.FAILED and result.error is not None:
+                # Never a success in Flower for a job that failed, however often it is rung.
+                raise JobFailure(f"{result.error.code}: {result.error.message}")
+            return f"nothing to do: already {result.detail}"
+        if result.answer is Answer.CANCELLED:
+            self._ring_next(JobId(result.detail) if result.detail else None)
+            logger.info("cancelled before it ran", extra={"job": job})
+            return "cancelled before it ran"
+        reasons = {
+            Answer.UNKNOWN: "nothing to do: no such job",
+            Answer.RUNNING: f"nothing to do: {result.detail} runs it",
+            Answer.NOT_DUE: "nothing to do: its next attempt is not due yet",
+            Answer.BEHIND: f"waits behind {result.detail}, for the same target",
+        }
+        return reasons[result.answer]
+
+    def _run(
+        self,
+        claim: Claim,
+        request: PushRequest,
+        component: BaseContainerRegistry,
+        control: Control,
+    ) -> str:
+        job = {"job": claim.job}
+        logger.info("attempt %d: %s", claim.attempt, request.display, extra=job)
+        with self._tools.heart.beating(control):
+            try:
+                pushed = self._push(claim, request, component, control)
+            except LongshoreError as error:
+                outcome = control.stopped if _is_echo(error, control) else error
+                return self._ended(claim, outcome or error)
+            except Exception as error:  # noqa: BLE001 - custom flavors may raise anything
+                if control.stopped is not None:
+                    # What a line that is cut makes of a call is no defect of the call's.
+                    logger.debug("stopped: %s", component.redacted(plain(error)), extra=job)
+                    return self._ended(claim, control.stopped)
+                # An unknown error is a defect: it ends the job, is never retried, and its
+                # traceback stands in the worker's log.
+                trace = component.redacted(traceback.format_exc())
+                logger.error("unexpected error", extra=job | {"traceback": trace})  # noqa: TRY400
+                text = component.redacted(f"{type(error).__name__}: {plain(error)}")
+                return self._ended(claim, PushError(text))
+            finished = self._finish(
+                lambda: self._tools.claims.succeed(
+                    claim,
+                    digest=pushed.digest,
+                    skipped=pushed.skipped,
+                    progress=control.last_progress,
+                    warnings=control.warnings,
+                )
+            )
+        return self._report(
+            claim,
+            finished,
+            f"{'skipped' if pushed.skipped else 'pushed'} {request.image.at(pushed.digest)}",
+        )
+
+    def _push(
+        self,
+        claim: Claim,
+        request: PushRequest,
+        component: BaseContainerRegistry,
+        control: Control,
+    ) -> Pushed:
+        image_id = claim.image_id or self._fix_image(claim, request, control)
+        control.step(Step.PREPARING)
+        transport = DockerPush(
+            self._tools.engine, image_id=image_id, source=request.source, control=control
+        )
+        # The way every push takes, so that a flavor that overrides it is honoured.
+        digest = component.push_image(str(request.image), transport=transport)
+        return transport.outcome or Pushed(digest)
+
+    def _fix_image(self, claim: Claim, request: PushRequest, control: Control) -> str:
+        """Settle which image this job is about: what its name means now, it means for good."""
+        name = request.source or str(request.image)
+        try:
+            image_id = self._tools.engine.image_id(name)
+        except ImageNotFound:
+            engines = self._tools.engines()
+            raise ImageNotFound(
+                f"image {name} is not in engine {self._tools.engine.name}; engines with "
+                f"workers: {', '.join(engines)}"
+                + ("; choose one with --engine" if len(engines) > 1 else "")
+            ) from None
+        while True:
+            try:
+                held, _ = self._tools.claims.report(claim, image_id=image_id)
+            except redis.RedisError:
+                # As long as the lease lasts, a Redis that is away costs only time.
+                control.checkpoint()
+                time.sleep(REDIS_PAUSE_S)
+                continue
+            if not held:
+                raise LeaseLost("another worker has it")
+            return image_id
+
+    def _ended(self, claim: Claim, error: LongshoreError) -> str:
+        """Give the ledger the outcome of an attempt that did not succeed."""
+        claims = self._tools.claims
+        job = {"job": claim.job}
+        if isinstance(error, LeaseLost):
+            logger.warning("given up: %s", error, extra=job)
+            raise JobPostponed(f"given up: {error}", 0)
+        if isinstance(error, PushCancelled):
+            return self._report(claim, self._finish(lambda: claims.cancelled(claim)), "cancelled")
+        if isinstance(error, HandedBack):
+            finished = self._finish(lambda: claims.release(claim, str(error)))
+            raise JobPostponed(self._report(claim, finished, "handed back to the queue"), 0)
+        info = ErrorInfo(code=error.code, message=error.message, retryable=error.retryable)
+        line = f"{info.code}: {info.message}"
+        if not error.retryable:
+            finished = self._finish(lambda: claims.fail(claim, info))
+            self._report(claim, finished, line, level=logging.ERROR)
+            raise JobFailure(line)
+        after = error.retry_after_s if isinstance(error, PushError) else None
+        delay_s = self._backoff.delay_s(claim.attempt, after)
+        finished = self._finish(lambda: claims.try_later(claim, info, delay_s))
+        if finished.state is State.RETRYING:
+            message = f"attempt {claim.attempt} failed ({line}); the next in {delay_s:.0f} s"
+            logger.warning("%s", message, extra=job)
+            raise JobPostponed(message, delay_s)
+        self._report(claim, finished, line, level=logging.ERROR)
+        if finished.state is State.FAILED:
+            raise JobFailure(line)
+        return f"{finished.state or 'given up'} after: {line}"
+
+    def _finish(self, finish: Callable[[], Finished]) -> Finished:
+        """Offer an outcome to the ledger until Redis takes it; a repeated one is no second.
+
+        Given up at last, the job's lease ends and another attempt finds the image there.
+        """
+        end = time.monotonic() + FINISH_PATIENCE_S
+        wait = 0.1
+        while True:
+            try:
+                return finish()
+            except redis.RedisError as error:
+                if self._tools.stopping.is_set():
+                    end = min(end, time.monotonic() + STOPPING_PATIENCE_S)
+                if time.monotonic() + wait > end:
+                    logger.error("the outcome cannot be written: %s", plain(error))  # noqa: TRY400
+                    return Finished(accepted=False, state=None, ring=None)
+                time.sleep(wait)
+                wait = min(2.0, wait * 2)
+
+    def _report(
+        self, claim: Claim, finished: Finished, line: str, *, level: int = logging.INFO
+    ) -> str:
+        job = {"job": claim.job}
+        if not finished.accepted:
+            logger.warning("outcome refused, another worker has the job: %s", line, extra=job)
+            raise JobPostponed(f"refused, another worker has the job: {line}", 0)
+        logger.log(level, "%s", line, extra=job)
+        self._ring_next(finished.ring)
+        return line
+
+    def _ring_next(self, job: JobId | None) -> None:
+        """Ring for the next job of a target; if that fails, the reaper does."""
+        if job is None:
+            return
+        try:
+            body = self._tools.claims.request(job)
+            if body is not None:
+                request = PushRequest.model_validate_json(body)
+                self._tools.doorbell.ring([Bell.of(job, request, again=True)])
+        except (ValidationError, redis.RedisError, OperationalError, OSError) as error:
+            self._tools.doorbell.close()
+            logger.debug("no bell for %s: %s", job, plain(error))
+
+
+def _is_echo(error: LongshoreError, control: Control) -> bool:
+    """Whether an error only came about because the control stopped the job."""
+    return control.stopped is not None and isinstance(error, PushError)

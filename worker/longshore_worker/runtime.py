@@ -1,0 +1,226 @@
+"""A worker process: all its parts, started and stopped in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import warnings
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from celery.apps import worker as celery_worker
+from celery.exceptions import SecurityWarning
+from celery.worker import state as celery_state
+
+from longshore.connection import connect
+from longshore.doorbell import Doorbell
+from longshore.ledger import Ledger
+from longshore_config import __version__
+from longshore_config.celery_settings import queue, worker_queues
+from longshore_config.component import WorkerView
+from longshore_config.keys import Keys
+from longshore_config.settings import Settings
+from longshore_worker.catalog import Catalog
+from longshore_worker.claims import Claims
+from longshore_worker.control import Heart
+from longshore_worker.engine_watch import EngineWatch
+from longshore_worker.presence import Presence
+from longshore_worker.reaper import Reaper
+from longshore_worker.runner import Runner, Tools
+from longshore_worker.slots import Slots, Waker
+from longshore_worker.transports.engine import Engine
+
+logger = logging.getLogger("longshore.worker")
+
+#: How often a draining worker looks whether all its jobs ended. Unit: s.
+DRAIN_TICK_S = 0.1
+#: How long after the grace a worker may take to stop in order. Unit: s.
+LAST_RESORT_S = 15.0
+#: Seconds that one reply of Redis may take, at most. Unit: s.
+REPLY_TIMEOUT_S = 5.0
+#: How long a worker that ends waits for Redis to take its leave. Unit: s.
+GOODBYE_S = 5.0
+
+
+class Runtime:
+    """Everything one worker process holds. ``settings`` carries a settled Redis URL."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, engine: Engine) -> None:
+        url = settings.redis_url.get_secret_value()
+        self.settings = settings
+        self.catalog = catalog
+        self.engine = engine
+        self.name = f"longshore@{socket.gethostname()}.{os.getpid()}"
+        self.started_at = datetime.now(UTC)
+        self.slots = Slots(interactive=settings.pushes, bulk=settings.bulk)
+        self.waker = Waker()
+        self.bulk_queues = worker_queues(bulk=True, engine=engine.name)
+        self.push_queues = worker_queues(bulk=False, engine=engine.name)
+        self.draining = threading.Event()
+        self._closed = threading.Event()
+        # With its retries well inside a lease, so that a hanging reply costs no job its lease.
+        reply_timeout_s = min(REPLY_TIMEOUT_S, settings.lease / 6)
+        self._redis: redis.Redis = connect(url, retries=2, reply_timeout_s=reply_timeout_s)
+        keys = Keys(settings.namespace)
+        self._claims = Claims(self._redis, keys, settings, self.name)
+        self._doorbell = Doorbell(settings, url)
+        self._reaper_bell = Doorbell(settings, url)
+        self.heart = Heart()
+        self.engine_watch = EngineWatch(engine)
+        ledger = Ledger(self._redis, keys, settings.account, url)
+        self.runner = Runner(
+            Tools(
+                settings=settings,
+                claims=self._claims,
+                heart=self.heart,
+                components=catalog,
+                engine=engine,
+                doorbell=self._doorbell,
+                stopping=self.draining,
+                engine_problem=lambda: self.engine_watch.problem,
+                engines=lambda: ledger.fleet().engines or [engine.name],
+            )
+        )
+        self.presence = Presence(self._redis, keys, self.view, self._what_counts)
+        self.reaper = Reaper(
+            self._redis,
+            keys,
+            self._claims,
+            self._reaper_bell,
+            name=self.name,
+            period_s=settings.reap,
+        )
+
+    def view(self) -> WorkerView:
+        """What this worker publishes of itself."""
+        components = self.catalog.current()
+        return WorkerView(
+            name=self.name,
+            engine=self.engine.name,
+            components=components.public(),
+            catalog_error=self.catalog.error,
+            engine_error=self.engine_watch.problem,
+            credential_errors={
+                name: problem
+                for name, component in components.registries.items()
+                if (problem := component.unreadable_secret())
+            },
+            interactive_slots=self.settings.pushes,
+            bulk_slots=self.settings.bulk,
+            running=self.heart.running,
+            draining=self.draining.is_set(),
+            version=__version__,
+            started_at=self.started_at,
+            seen_at=datetime.now(UTC),
+        )
+
+    def _what_counts(self) -> object:
+        """What producers should hear of at once when it changes."""
+        return self.catalog.current(), self.catalog.error, self.engine_watch.problem is None
+
+    def start(self) -> None:
+        """Start the threads that stand beside Celery's."""
+        self.engine_watch.start()
+        self.heart.start()
+        self.presence.start()
+        self.reaper.start()
+
+    def drain(self) -> None:
+        """Give running jobs their grace, then hand them back. Called in a thread of its own."""
+        end = time.monotonic() + self.settings.grace
+        self.presence.refresh()
+        while time.monotonic() < end:
+            if self._closed.wait(DRAIN_TICK_S):
+                return
+        # To the end: a job that was about to be claimed must go back too.
+        while time.monotonic() < end + LAST_RESORT_S:
+            self.heart.hand_back(f"worker {self.name} stops")
+            if self._closed.wait(DRAIN_TICK_S):
+                return
+        logger.error(
+            "this worker cannot stop in order (does Redis hang?); it ends now, and its %d "
+            "running job(s) go back to the queue when their leases end",
+            self.heart.running,
+        )
+        os._exit(os.EX_TEMPFAIL)
+
+    def close(self) -> None:
+        """Stop the threads and close the connections, as far as Redis lets them.
+
+        What a Redis that hangs keeps of this worker expires by itself.
+        """
+        self._closed.set()
+        goodbye = threading.Thread(target=self._close, name="goodbye", daemon=True)
+        goodbye.start()
+        goodbye.join(GOODBYE_S)
+        if goodbye.is_alive():
+            logger.warning("Redis does not answer; this worker leaves without a goodbye")
+
+    def _close(self) -> None:
+        self.reaper.close()
+        self.presence.close()
+        self.engine_watch.close()
+        self.heart.close()
+        self._doorbell.close()
+        self._reaper_bell.close()
+        self.engine.close()
+        self._redis.close()
+
+
+class Worker(celery_worker.Worker):  # type: ignore[misc] # Celery is untyped
+    """Celery's worker with a drain of our own on SIGTERM and SIGINT.
+
+    The first signal stops taking jobs and gives the running ones their grace; a second hands
+    them back at once.
+    """
+
+    def install_platform_tweaks(self, worker: Any) -> None:  # noqa: ARG002 - Celery's hook
+        """Called by Celery in its main thread, before it consumes."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        runtime: Runtime = self.app.longshore
+        if runtime.draining.is_set():
+            runtime.heart.hand_back("the worker was told twice to stop")
+            return
+        runtime.draining.set()
+        logger.info(
+            "%s: no new jobs; %d running job(s) have %g s",
+            signal.Signals(number).name,
+            runtime.heart.running,
+            runtime.settings.grace,
+        )
+        threading.Thread(target=runtime.drain, name="drain", daemon=True).start()
+        celery_state.should_stop = os.EX_OK
+        runtime.waker.wake()
+
+
+def run(runtime: Runtime, app: Any) -> int:
+    """Run a worker until it is told to stop; the exit status."""
+    app.longshore = runtime
+    # Celery warns of root because of pickle, which is not accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    app.conf.task_queues = [queue(name) for name in runtime.push_queues]
+    worker = Worker(
+        app=app,
+        hostname=runtime.name,
+        pool_cls="threads",
+        concurrency=runtime.slots.interactive + runtime.slots.bulk,
+        loglevel="WARNING",
+        quiet=True,
+        without_mingle=True,
+        without_gossip=True,
+        send_events=True,
+    )
+    runtime.start()
+    try:
+        worker.start()
+    finally:
+        runtime.close()
+    return int(worker.exitcode or 0)

@@ -1,0 +1,1 @@
+"""Mechanisms that move an image. A transport knows no cloud's name."""

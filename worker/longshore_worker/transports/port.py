@@ -1,0 +1,89 @@
+"""What a flavor, a transport and a job say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from longshore_config.job import Progress, Step
+from longshore_config.reference import ImageReference
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A login for one registry, handed to the engine with each call and kept nowhere."""
+
+    username: str
+    password: SecretStr
+    #: When the registry stops accepting it; ``None``: it says nothing of that.
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a registry is reached, as its component says."""
+
+    #: Plain HTTP, or TLS that is not verified.
+    insecure: bool = False
+    #: PEM file of the authority that signed the registry's certificate.
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push came to."""
+
+    #: Digest of the manifest that the registry holds under the tag.
+    digest: str
+    #: The registry had it already; no byte was sent.
+    skipped: bool = False
+
+
+class PushTransport(Protocol):
+    """One way to push, made for one job."""
+
+    def push(
+        self, image: ImageReference, *, credentials: Credentials | None, access: Access
+    ) -> str:
+        """Push the job's image as ``image`` and return the digest the registry confirmed.
+
+        Raises:
+            PushError: what went wrong, as a typed error.
+        """
+
+
+class JobControl(Protocol):
+    """What a transport may tell and ask the job it works for. Safe to call from any thread."""
+
+    def step(self, step: Step) -> None:
+        """The job is now doing this."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far it is; may be called at any rate, the ledger hears of it a few times a second."""
+
+    def alive(self) -> None:
+        """Something moved: the stall limit starts again (a call of ``progress`` says so too)."""
+
+    def warn(self, message: str) -> None:
+        """Keep a sentence with the job that a person should read although it succeeds."""
+
+    def checkpoint(self) -> None:
+        """Return if the job may go on, else raise why not.
+
+        To be called before each irreversible step, and after a stream broke.
+
+        Raises:
+            PushError: cancelled, past its deadline, stalled, or no longer this worker's job.
+        """
+
+    def closing(self, close: Callable[[], None]) -> AbstractContextManager[None]:
+        """While the block runs, ``close`` is called from another thread if the job must stop.
+
+        It must end whatever the block waits for, at once; it is called at most once.
+        """

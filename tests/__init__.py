@@ -1,0 +1,1 @@
+"""Tests: unit (no process), integration (real parts), acceptance (the commands)."""

@@ -1,0 +1,44 @@
+"""A fleet with the Redis accounts that docs/operations.md describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import docker
+import pytest
+
+from longshore import Client
+from longshore_config.settings import Settings
+from tests.integration.test_docs import grant_documented_accounts
+from tests.support.images import make_image
+from tests.support.redis import RedisServer
+from tests.support.registry import Registry
+from tests.support.worker import Site
+
+pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
+
+
+@pytest.mark.parametrize("bulk", [False, True], ids=["interactive", "bulk"])
+def test_a_narrow_producer_and_a_narrow_worker_bring_an_image_to_its_registry(
+    tmp_path: Path,
+    docker_url: str,
+    docker_client: docker.DockerClient,
+    plain_registry: Registry,
+    bulk: bool,
+) -> None:
+    image = f"{plain_registry.address}/ml/accounts:{bulk}".lower()
+    make_image(docker_client, image)
+    with RedisServer() as server:
+        site = Site(tmp_path, server.url_of("worker", "pw"), docker_url)
+        grant_documented_accounts(server, site.namespace)
+        site.write_catalog({"lab": {"flavor": "default", "uri": plain_registry.address}})
+        try:
+            site.start_worker()
+            ci = site.environment | {"LONGSHORE_REDIS_URL": server.url_of("ci", "pw")}
+            with Client(settings=Settings.from_environment(ci)) as client:
+                record = client.push(image, registry="lab", bulk=bulk).wait(60)
+        finally:
+            site.close()
+
+    assert record.digest == plain_registry.digest("ml/accounts", str(bulk).lower())
+    assert record.submitted_by == "ci"

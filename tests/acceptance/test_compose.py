@@ -1,0 +1,216 @@
+"""docker-compose.yml, built and started with Debian's docker-compose on a stand-in base image."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+import requests
+from docker.models.containers import Container
+
+from tests.support.dockerd import DockerDaemon
+from tests.support.images import make_image
+from tests.support.processes import eventually, free_port, program
+from tests.support.standin import BASE, REGISTRY, ROOT, load_standin, wheels
+
+# The first run makes the base image and downloads the wheels.
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+PASSWORD = "planted-redis-password"
+LOGIN = "viewer:planted-flower-password"
+PROJECT = "longshore"
+
+
+class Stack:
+    """The compose project on a private engine."""
+
+    def __init__(self, daemon: DockerDaemon, folder: Path) -> None:
+        self.folder = folder
+        self.client = daemon.client()
+        self.redis_port, self.flower_port, self.registry_port = (free_port() for _ in range(3))
+        self.registry = f"127.0.0.1:{self.registry_port}"
+        self.redis_url = f"redis://:{PASSWORD}@127.0.0.1:{self.redis_port}/0"
+        self.environment = {
+            **os.environ,
+            "DOCKER_HOST": daemon.url,
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_PROFILES": "demo",
+            "REDIS_PASSWORD": PASSWORD,
+            "FLOWER_BASIC_AUTH": LOGIN,
+            "DOCKER_SOCKET": str(daemon.socket),
+            "DOCKER_GID": str(daemon.socket.stat().st_gid),
+            "BASE_IMAGE": BASE,
+            "PIP_NO_INDEX": "1",
+            "REDIS_IMAGE": BASE,
+            "REGISTRY_IMAGE": REGISTRY,
+            "REDIS_PORT": str(self.redis_port),
+            "FLOWER_PORT": str(self.flower_port),
+            "REGISTRY_PORT": str(self.registry_port),
+        }
+
+    def compose(self, *words: str) -> str:
+        """One docker-compose command."""
+        done = subprocess.run(
+            [program("docker-compose"), *words],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"docker-compose {words}:\n{done.stdout}{done.stderr}"[-5000:]
+        return done.stdout
+
+    def longshore(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of a producer on the host."""
+        return subprocess.run(
+            [sys.executable, "-m", "longshore", *words],
+            env={**os.environ, "LONGSHORE_REDIS_URL": self.redis_url},
+            capture_output=True,
+            text=True,
+        )
+
+    def containers(self, service: str) -> list[Container]:
+        """The containers of one service, also those that ended."""
+        labels = [f"com.docker.compose.service={service}"]
+        return self.client.containers.list(all=True, filters={"label": labels})
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    program("docker-compose")
+    with DockerDaemon() as daemon:
+        stack = Stack(daemon, tmp_path_factory.mktemp("compose") / "longshore")
+        _check_out(stack.folder, python=load_standin(stack.client))
+        try:
+            stack.compose("up", "-d", "--build", "--scale", "worker=2")
+            eventually(lambda: _two_workers(stack), within=60, what="two live workers")
+            yield stack
+        finally:
+            stack.compose("down", "--volumes", "--timeout", "5")
+            stack.client.close()
+
+
+def _check_out(folder: Path, *, python: str) -> None:
+    """What a clone holds, with wheels beside it: a build here has no network."""
+    folder.mkdir()
+    for name in ("config", "producer", "worker"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".dockerignore", "docker-compose.yml", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    worker = folder / "worker"
+    locks = [worker / "requirements.txt", worker / "requirements-build.txt"]
+    shutil.copytree(wheels(python, *locks), worker / "wheels")
+    (folder / "secrets").mkdir()
+    (folder / "catalog").mkdir()
+
+
+def _two_workers(stack: Stack) -> list[str] | None:
+    done = stack.longshore("workers", "--json")
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    return lines if len(lines) == 2 else None
+
+
+@pytest.mark.parametrize(("missing", "named"), [("REDIS_PASSWORD", "random word")])
+def test_compose_refuses_to_start_without_a_password(
+    tmp_path: Path, missing: str, named: str
+) -> None:
+    environment = {**os.environ, "FLOWER_BASIC_AUTH": LOGIN, missing: ""}
+    done = subprocess.run(
+        [program("docker-compose"), "-f", str(ROOT / "docker-compose.yml"), "config"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert missing in done.stderr
+    assert named in done.stderr
+
+
+def test_an_image_is_pushed_through_the_compose_stack(stack: Stack) -> None:
+    image = f"{stack.registry}/team/app:1"
+    make_image(stack.client, image, layers=[100_000])
+    catalog = f"registries: {{demo: {{flavor: default, uri: '{stack.registry}'}}}}\n"
+    (stack.folder / "catalog" / "catalog.yaml").write_text(catalog)
+    eventually(
+        lambda: '"demo"' in stack.longshore("registry", "list", "--json").stdout,
+        what="the new catalogue",
+    )
+    done = stack.longshore("push", image, "--registry", "demo", "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    job = json.loads(done.stdout.splitlines()[-1])
+    answer = requests.head(
+        f"http://{stack.registry}/v2/team/app/manifests/1",
+        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+        timeout=10,
+    )
+    assert job["state"] == "succeeded"
+    assert job["digest"] == answer.headers["Docker-Content-Digest"]
+
+
+def test_workers_are_not_root_and_reach_the_engine(stack: Stack) -> None:
+    for container in stack.containers("worker"):
+        assert container.exec_run(["id", "-u"]).output == b"10001\n"
+    names = {json.loads(line)["engine"] for line in _two_workers(stack) or []}
+    assert names == {stack.client.info()["Name"]}
+
+
+def test_redis_keeps_what_it_is_given_and_wants_the_password(stack: Stack) -> None:
+    with redis_py.Redis.from_url(stack.redis_url, decode_responses=True) as client:
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    with (
+        redis_py.Redis(port=stack.redis_port) as stranger,
+        pytest.raises(redis_py.exceptions.AuthenticationError),
+    ):
+        stranger.ping()
+
+
+def test_no_command_line_holds_a_password(stack: Stack) -> None:
+    running = stack.client.containers.list()
+    assert len(running) >= 5
+    for container in running:
+        assert "planted" not in json.dumps(container.top(ps_args="-eo pid,args"))
+        command = {key: container.attrs["Config"][key] for key in ("Cmd", "Entrypoint")}
+        assert "planted" not in json.dumps([command, container.attrs["Config"].get("Healthcheck")])
+
+
+def test_flower_wants_a_login_and_is_read_only(stack: Stack) -> None:
+    url = f"http://127.0.0.1:{stack.flower_port}"
+    user, _, password = LOGIN.partition(":")
+    eventually(lambda: _status(f"{url}/healthcheck") == 200, what="Flower")
+    assert _status(f"{url}/tasks") == 401
+    assert _status(f"{url}/tasks", auth=(user, password)) == 200
+    answer = requests.post(f"{url}/api/worker/shutdown/any", auth=(user, password), timeout=10)
+    assert answer.status_code == 403
+
+
+def test_everything_is_published_on_loopback_only(stack: Stack) -> None:
+    bindings = [
+        binding["HostIp"]
+        for container in stack.client.containers.list()
+        for ports in container.attrs["NetworkSettings"]["Ports"].values()
+        for binding in ports or []
+    ]
+    assert bindings == ["127.0.0.1"] * 3
+
+
+def test_stopping_lets_the_workers_leave_in_order(stack: Stack) -> None:
+    stack.compose("stop")
+    codes = [c.attrs["State"]["ExitCode"] for c in stack.containers("worker")]
+    assert codes == [0, 0]
+    assert [c.attrs["State"]["ExitCode"] for c in stack.containers("redis")] == [0]
+
+
+def _status(url: str, auth: tuple[str, str] | None = None) -> int | None:
+    try:
+        return requests.get(url, auth=auth, timeout=10).status_code
+    except requests.ConnectionError:
+        return None

@@ -1,0 +1,3 @@
+"""What pytest loads first."""
+
+pytest_plugins = ["tests.support.fixtures"]

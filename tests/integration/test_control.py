@@ -1,0 +1,141 @@
+"""The control of a running job and the heart that keeps its lease; on a real Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from longshore_config.errors import (
+    DeadlineExceeded,
+    HandedBack,
+    LeaseLost,
+    PushCancelled,
+    Stalled,
+)
+from longshore_config.job import Progress, PushRequest, Step
+from longshore_worker.claims import Claim
+from longshore_worker.control import Control, Heart
+from tests.support.ledger import Bench
+from tests.support.processes import eventually
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def bench(redis_url: str) -> Bench:
+    return Bench(redis_url)
+
+
+@pytest.fixture
+def claim(bench: Bench) -> Claim:
+    request = PushRequest.model_validate({"image": "gcr.io/a/b:1", "registry": "prod"})
+    return bench.claimed(bench.submit(request))
+
+
+@pytest.fixture
+def heart() -> Iterator[Heart]:
+    heart = Heart()
+    heart.start()
+    yield heart
+    heart.close()
+
+
+def control_of(bench: Bench, claim: Claim, **limits: float) -> Control:
+    return Control(
+        bench.claims,
+        claim,
+        lease_s=limits.get("lease_s", 60),
+        deadline_s=limits.get("deadline_s", 60),
+        stall_s=limits.get("stall_s", 60),
+    )
+
+
+def test_what_a_job_tells_reaches_the_ledger(bench: Bench, claim: Claim, heart: Heart) -> None:
+    control = control_of(bench, claim)
+    progress = Progress(bytes_done=1, bytes_total=2, layers_done=0, layers_total=1)
+
+    with heart.beating(control):
+        control.step(Step.PUSHING)
+        control.progress(progress)
+        control.warn("the tag was moved")
+        eventually(lambda: bench.record(claim.job).warnings)
+
+    record = bench.record(claim.job)
+    assert (record.step, record.progress) == (Step.PUSHING, progress)
+    assert record.warnings == ["the tag was moved"]
+
+
+def test_a_beating_job_keeps_its_lease(bench: Bench, claim: Claim, heart: Heart) -> None:
+    control = control_of(bench, claim)
+    bench.redis.zadd(bench.keys.leases, {claim.job: 1})
+
+    with heart.beating(control):
+        eventually(lambda: (bench.redis.zscore(bench.keys.leases, claim.job) or 0) > 1)
+
+
+def test_a_wish_to_cancel_closes_what_the_job_waits_for(
+    bench: Bench, claim: Claim, heart: Heart
+) -> None:
+    control = control_of(bench, claim)
+    closed = threading.Event()
+
+    with heart.beating(control), control.closing(closed.set):
+        bench.ledger.cancel(claim.job)
+        assert closed.wait(10)
+
+    with pytest.raises(PushCancelled):
+        control.checkpoint()
+
+
+def test_a_job_that_another_worker_took_stops(bench: Bench, claim: Claim, heart: Heart) -> None:
+    control = control_of(bench, claim)
+    bench.redis.hset(bench.keys.job(claim.job), "token", "somebody else's")
+
+    with heart.beating(control):
+        eventually(lambda: control.stopped)
+
+    with pytest.raises(LeaseLost):
+        control.checkpoint()
+
+
+def test_the_deadline_and_the_lease_stop_a_job_by_themselves(bench: Bench, claim: Claim) -> None:
+    with pytest.raises(DeadlineExceeded, match="deadline of 0"):
+        control_of(bench, claim, deadline_s=0).checkpoint()
+    with pytest.raises(LeaseLost):
+        control_of(bench, claim, lease_s=0).checkpoint()
+
+
+def test_only_an_open_stream_can_stall(bench: Bench, claim: Claim) -> None:
+    control = control_of(bench, claim, stall_s=0)
+    closed: list[str] = []
+
+    control.checkpoint()
+    with control.closing(lambda: closed.append("yes")):
+        control.watch()
+        assert closed == ["yes"]
+
+    with pytest.raises(Stalled):
+        control.checkpoint()
+
+
+def test_the_first_reason_to_stop_stays(bench: Bench, claim: Claim) -> None:
+    control = control_of(bench, claim)
+
+    control.stop(PushCancelled("cancelled on request"))
+    control.stop(HandedBack("the worker stops"))
+
+    with pytest.raises(PushCancelled), control.closing(lambda: None):
+        pytest.fail("a stopped job must not open anything")
+
+
+def test_all_running_jobs_are_handed_back(bench: Bench, claim: Claim, heart: Heart) -> None:
+    control = control_of(bench, claim)
+
+    with heart.beating(control):
+        assert heart.running == 1
+        heart.hand_back("the worker stops")
+
+    assert isinstance(control.stopped, HandedBack)
+    assert heart.running == 0

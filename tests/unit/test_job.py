@@ -1,0 +1,110 @@
+"""Job models: ids, requests, records, errors."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from longshore_config import errors
+from longshore_config.errors import LongshoreError, PushError, UnknownJob
+from longshore_config.job import JobId, PushRequest, request_problem
+
+
+def request(**changes: object) -> PushRequest:
+    return PushRequest.model_validate({"image": "gcr.io/a/b:1", "registry": "prod"} | changes)
+
+
+def test_ids_sort_by_time_and_name_their_account() -> None:
+    ids = [JobId.new("ci") for _ in range(3)]
+
+    assert [i[:9] for i in ids] == sorted(i[:9] for i in ids)
+    assert len(set(ids)) == 3
+    assert {JobId.parse(i).account for i in ids} == {"ci"}
+    assert JobId.parse(JobId.new()).account == "default"
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_id_or_refused(text: str) -> None:
+    try:
+        job = JobId.parse(text)
+    except UnknownJob as error:
+        assert "longshore jobs" in str(error)
+    else:
+        assert JobId.parse(job) == job
+
+
+def test_an_id_cannot_reach_out_of_its_account() -> None:
+    for text in ["0" * 20 + "-a:b", "0" * 20 + "-*", "0" * 20 + "-default", "../" + "0" * 20]:
+        with pytest.raises(UnknownJob):
+            JobId.parse(text)
+
+
+def test_a_stored_request_is_read_back_equal() -> None:
+    full = request(
+        source="x:1", engine="gpu-2", labels={"run": "42"}, bulk=True, deadline_s=5, expires_s=6
+    )
+
+    assert PushRequest.model_validate_json(full.to_stored()) == full
+    assert json.loads(request().to_stored()) == {
+        "version": 1,
+        "image": "gcr.io/a/b:1",
+        "registry": "prod",
+    }
+
+
+def test_an_image_without_a_tag_gets_latest() -> None:
+    assert str(request(image="gcr.io/a/b").image) == "gcr.io/a/b:latest"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"image": "gcr.io/A"}, "image: .*write 'a'"),
+        ({"image": "gcr.io/a@sha256:" + "0" * 64}, "a push needs a tag"),
+        ({"registry": "no spaces"}, "registry: "),
+        ({"labels": {"a": "\x1b[31m"}}, "labels.a: control characters"),
+        ({"labels": {str(n): "" for n in range(40)}}, "labels: .*at most 32"),
+        ({"source": "a b"}, "source: .*no white space"),
+        ({"deadline_s": 0}, "deadline_s: "),
+        ({"version": 2}, "version: "),
+        ({"surprise": 1}, "surprise: "),
+    ],
+)
+def test_a_bad_request_names_its_field(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        request(**changes)
+
+    assert re.search(says, str(request_problem(caught.value)))
+
+
+def _all_errors(kind: type[LongshoreError]) -> list[type[LongshoreError]]:
+    return [kind, *(e for sub in kind.__subclasses__() for e in _all_errors(sub))]
+
+
+@pytest.mark.parametrize(
+    "kind", [e for e in _all_errors(LongshoreError) if e.__module__ == errors.__name__]
+)
+def test_every_error_pickles_and_stands_in_the_tree(kind: type[LongshoreError]) -> None:
+    error = kind("what is wrong")
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert (type(copy), copy.message) == (kind, "what is wrong")
+    assert kind.__name__ in (errors.__doc__ or "")
+
+
+def test_a_pickled_push_error_keeps_the_registrys_wish() -> None:
+    copy = pickle.loads(pickle.dumps(errors.RateLimited("slow down", retry_after_s=7)))
+
+    assert copy.retry_after_s == 7
+
+
+def test_codes_are_distinct() -> None:
+    codes = [e.code for e in _all_errors(PushError)]
+
+    assert len(codes) == len(set(codes))

@@ -1,0 +1,252 @@
+"""Where requests and logins of a registry may go, and how they get there."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from longshore_config.errors import AnswerMalformed, InvalidSettings, RegistryUntrusted
+from longshore_worker.oci.endpoint import Endpoint
+from longshore_worker.oci.errors import ForbiddenAddress
+from longshore_worker.oci.guard import Reach, Sockets, check, kind_of
+from longshore_worker.oci.pool import ClientPool, Proxies
+from longshore_worker.transports.port import Access
+
+HUB = Endpoint("docker.io")
+PROD = Endpoint("registry.example.com")
+INSIDE = Endpoint("registry.example.com", endpoint="http://registry:5000")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "bases", "verifies"),
+    [
+        (HUB, ["https://registry-1.docker.io/"], True),
+        (PROD, ["https://registry.example.com/"], True),
+        (INSIDE, ["http://registry:5000/"], True),
+        (Endpoint("127.0.0.1:5000"), ["https://127.0.0.1:5000/", "http://127.0.0.1:5000/"], False),
+        (Endpoint("localhost", Access(ca=Path("ca.pem"))), ["https://localhost/"], True),
+        (
+            Endpoint("old.example.com", Access(insecure=True)),
+            ["https://old.example.com/", "http://old.example.com/"],
+            False,
+        ),
+    ],
+)
+def test_a_registry_is_reached_as_docker_would(
+    endpoint: Endpoint, bases: list[str], verifies: bool
+) -> None:
+    assert [str(base) for base in endpoint.bases] == bases
+    assert endpoint.verifies == verifies
+
+
+@pytest.mark.parametrize(
+    "text", ["registry:5000", "ftp://x", "https://", "https://u:p@x", "http://x/v2", "http://[x"]
+)
+def test_an_endpoint_is_a_base_url_without_a_login(text: str) -> None:
+    with pytest.raises(InvalidSettings, match="endpoint: http://registry:5000") as caught:
+        Endpoint("registry.example.com", endpoint=text)
+    assert "u:p" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "realm", "may"),
+    [
+        (HUB, "https://auth.docker.io/token", True),
+        (HUB, "http://auth.docker.io/token", False),
+        (HUB, "https://auth.docker.io.evil.example/token", False),
+        (PROD, "https://registry.example.com/token", True),
+        (PROD, "https://registry.example.com:8443/token", True),
+        (PROD, "http://registry.example.com/token", False),
+        (PROD, "https://user@registry.example.com/token", False),
+        (PROD, "https://auth.docker.io/token", False),
+        (Endpoint("registry.gitlab.com"), "https://gitlab.com/jwt/auth", True),
+        (INSIDE, "http://registry:6000/token", True),
+        (INSIDE, "https://registry.example.com/token", True),
+        (INSIDE, "http://elsewhere/token", False),
+    ],
+)
+def test_the_login_goes_to_known_token_servers_only(
+    endpoint: Endpoint, realm: str, may: bool
+) -> None:
+    assert endpoint.may_log_in(URL(realm), endpoint.bases[0]) == may
+
+
+def test_a_listed_token_server_must_have_the_listed_port() -> None:
+    listed = Endpoint("r.example.com", auth_realms=frozenset({"auth.example.com:8443"}))
+    base = listed.bases[0]
+    assert listed.may_log_in(URL("https://auth.example.com:8443/token"), base)
+    assert not listed.may_log_in(URL("https://auth.example.com/token"), base)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "means"),
+    [
+        (PROD, "https://registry.example.com/x?a=%2F", "https://registry.example.com/x?a=%2F"),
+        (PROD, "http://registry.example.com/x", "https://registry.example.com/x"),
+        (PROD, "https://registry.example.com:444/x", None),
+        (PROD, "https://other.example.com/x", None),
+        (INSIDE, "https://registry.example.com/x?a=%2F", "http://registry:5000/x?a=%2F"),
+        (INSIDE, "http://registry:5001/x", None),
+        (HUB, "https://registry-1.docker.io/x", "https://registry-1.docker.io/x"),
+    ],
+)
+def test_a_place_that_means_the_registry_is_asked_at_its_base(
+    endpoint: Endpoint, url: str, means: str | None
+) -> None:
+    found = endpoint.own(URL(url, encoded=True), endpoint.bases[0])
+    assert (str(found) if found else None) == means
+
+
+@given(
+    st.text(alphabet=st.sampled_from(list("htps:/[]@.%?#&=\\ 0a1-_~\u2603\udc80\n")), max_size=40)
+    | st.text(max_size=20).map("https://registry.example.com/".__add__)
+    | st.text(max_size=20).map("//".__add__)
+)
+def test_no_location_raises_anything_but_a_typed_error(location: str) -> None:
+    pool = ClientPool({})
+    base = pool.bases[PROD] = PROD.bases[0]
+    try:
+        found = pool.client(PROD).resolve(location, base / "v2/a/blobs/uploads/")
+    except AnswerMalformed as error:
+        assert error.message.isprintable()
+    else:
+        assert found.scheme in {"http", "https"}
+        assert found.host
+        assert found.user is None
+        assert str(found).isascii()
+
+
+def test_nothing_is_followed_from_tls_to_plain_http() -> None:
+    with pytest.raises(RegistryUntrusted, match="from https"):
+        PROD.may_follow(URL("http://cdn.example.com/x?secret"), PROD.bases[0])
+    with pytest.raises(AnswerMalformed):
+        PROD.may_follow(URL("ftp://cdn.example.com/x"), PROD.bases[0])
+    PROD.may_follow(URL("https://cdn.example.com/x"), PROD.bases[0])
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("127.0.0.1", Reach.LOOPBACK),
+        ("127.9.9.9", Reach.LOOPBACK),
+        ("::1", Reach.LOOPBACK),
+        ("0.0.0.0", Reach.LOOPBACK),
+        ("::", Reach.LOOPBACK),
+        ("::ffff:127.0.0.1", Reach.LOOPBACK),
+        ("localhost", Reach.LOOPBACK),
+        ("a.LOCALHOST.", Reach.LOOPBACK),
+        ("169.254.169.254", Reach.LINK_LOCAL),
+        ("::ffff:169.254.169.254", Reach.LINK_LOCAL),
+        ("fe80::1%eth0", Reach.LINK_LOCAL),
+        ("fd00:ec2::254", Reach.LINK_LOCAL),
+        ("10.0.0.1", Reach.ELSEWHERE),
+        ("registry.example.com", Reach.ELSEWHERE),
+    ],
+)
+def test_each_address_has_its_kind(address: str, kind: Reach) -> None:
+    assert kind_of(address) == kind
+
+
+@given(st.ip_addresses())
+def test_no_address_of_this_machine_or_link_gets_through(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    local = address.is_loopback or address.is_link_local or address.is_unspecified
+    if local:
+        with pytest.raises(ForbiddenAddress):
+            check(str(address), Reach.ELSEWHERE)
+    check(str(address), Reach.ANYWHERE)
+
+
+def test_the_address_that_is_connected_to_is_what_counts() -> None:
+    make = Sockets(Reach.ELSEWHERE)
+    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
+    with pytest.raises(ForbiddenAddress):
+        make(info)
+    Sockets(Reach.LOOPBACK)(info).close()
+
+
+def test_one_way_never_reuses_connections_of_another() -> None:
+    async def sessions() -> int:
+        async with ClientPool({}) as pool:
+            local = Endpoint("127.0.0.1:5000", endpoint="http://127.0.0.1:5000")
+            ways = [
+                await pool.way(URL("http://127.0.0.1:5000/"), local, own=True),
+                await pool.way(URL("http://127.0.0.1:6000/"), local, own=False),
+                await pool.way(URL("https://cdn.example.com/"), PROD, own=False),
+            ]
+            with pytest.raises(ForbiddenAddress):
+                await pool.way(URL("http://169.254.169.254/"), local, own=False)
+            return len({id(way.session) for way in ways})
+
+    assert asyncio.run(sessions()) == 3
+
+
+ENVIRONMENT = {
+    "HTTP_PROXY": "http://plain:3128",
+    "https_proxy": "user:p%40ss@secure:3128",
+    "NO_PROXY": "internal.example.com, .corp,10.0.0.0/8,host:8443 [bad",
+}
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://registry.example.com/", "plain"),
+        ("https://registry.example.com/", "secure"),
+        ("https://internal.example.com/", None),
+        ("https://a.internal.example.com/", None),
+        ("https://notinternal.example.com/", "secure"),
+        ("https://x.corp/", None),
+        ("https://10.1.2.3/", None),
+        ("https://11.1.2.3/", "secure"),
+        ("https://host:8443/", None),
+        ("https://host/", "secure"),
+        ("https://localhost/", None),
+        ("http://127.0.0.1:5000/", None),
+    ],
+)
+def test_the_environment_names_the_proxy(url: str, proxy: str | None) -> None:
+    found = Proxies(ENVIRONMENT).of(URL(url))
+    assert (found.host if found else None) == proxy
+
+
+def test_a_proxys_login_goes_to_the_proxy_alone() -> None:
+    async def way() -> tuple[str, str | None]:
+        async with ClientPool(ENVIRONMENT) as pool:
+            found = await pool.way(URL("https://registry.example.com/"), PROD, own=True)
+            return str(found.proxy), found.proxy_login
+
+    assert asyncio.run(way()) == ("http://secure:3128", "Basic dXNlcjpwQHNz")
+
+
+def test_a_ca_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    async def way(ca: Path) -> None:
+        async with ClientPool({}) as pool:
+            endpoint = Endpoint("registry.example.com", Access(ca=ca))
+            await pool.way(URL("https://registry.example.com/"), endpoint, own=True)
+
+    (tmp_path / "empty.pem").write_text("")
+    for name in ("none.pem", "empty.pem"):
+        with pytest.raises(RegistryUntrusted, match=f"{name} cannot be used"):
+            asyncio.run(way(tmp_path / name))
+
+
+def test_the_way_of_a_push_loads_no_registry_client() -> None:
+    script = (
+        "import sys, longshore_worker.app, longshore_worker.runner, longshore_worker.runtime;"
+        "import longshore_worker.transports.docker_push, longshore_worker.flavors;"
+        "print([m for m in sys.modules if m in ('aiohttp', 'uvloop', 'longshore_worker.loop')"
+        " or m.startswith('longshore_worker.oci')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -1,0 +1,77 @@
+"""Settings: read once, refused in one line, documented one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from longshore_config.errors import InvalidSettings
+from longshore_config.settings import Settings, settings_with_url, variable
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert Settings.from_environment({"LONGSHORE_LEASE": ""}).lease == 60
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert Settings.from_environment({"LEASE": "x", "PATH": "/bin"}) == Settings.from_environment(
+        {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"LONGSHORE_LEASE": "soon"}, "LONGSHORE_LEASE='soon': .*valid number"),
+        ({"LONGSHORE_PUSHES": "0"}, "LONGSHORE_PUSHES='0': .*greater than or equal to 1"),
+        ({"LONGSHORE_LEESE": "5"}, "LONGSHORE_LEESE is not a setting"),
+        ({"LONGSHORE_NAMESPACE": "a b"}, "LONGSHORE_NAMESPACE"),
+        ({"LONGSHORE_REDIS_URL": "http://x"}, "must be redis://"),
+        ({"LONGSHORE_REDIS_URL": "redis://x:port"}, "bad host or port"),
+        ({"LONGSHORE_REDIS_URL": "redis://x/y"}, "database number"),
+        ({"LONGSHORE_REDIS_URL": "redis://a-b:c@x"}, "'a-b' cannot be used"),
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line(environment: dict[str, str], says: str) -> None:
+    with pytest.raises(InvalidSettings, match=says) as caught:
+        Settings.from_environment(environment)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_in_the_url_is_never_shown() -> None:
+    url = "redis://ci:hunter2@redis.example.com:6379/0"
+    settings = Settings.from_environment({"LONGSHORE_REDIS_URL": url})
+
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings.model_dump())
+    for bad in ("redis://ci:hunter2@x/notanumber", "http://ci:hunter2@x", "redis://:hunter2@:0"):
+        with pytest.raises(InvalidSettings) as caught:
+            settings_with_url(settings, bad)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_the_account_is_the_user_in_the_url() -> None:
+    def account(url: str) -> str:
+        return settings_with_url(Settings.from_environment({}), url).account
+
+    assert account("redis://ci:x@h/0") == "ci"
+    assert account("redis://:x@h/0") == "default"
+    assert account("redis://h/0") == "default"
+
+
+def test_the_document_lists_every_setting_with_its_default() -> None:
+    rows = {
+        line.split("|")[1].strip(" `"): line.split("|")
+        for line in DOCUMENT.read_text().splitlines()
+        if line.startswith("| `LONGSHORE_")
+    }
+
+    assert set(rows) == {variable(field) for field in Settings.model_fields}
+    for field, info in Settings.model_fields.items():
+        default = "" if field == "redis_url" else str(info.default)
+        assert rows[variable(field)][2].strip(" `") == default, field
+        assert rows[variable(field)][3].strip() == info.description, field

@@ -11,29 +11,14 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 
 from longshore_config.keys import Keys
+from longshore_config.lanes import queue_name, worker_queues
 from longshore_config.settings import Settings
 
 #: The doorbell. A change of its arguments makes a new name.
 PUSH_TASK: Final = "longshore.push.v1"
 
-#: Stands for "any engine" in queue names; no engine may be called so.
-ANY_ENGINE: Final = "*"
-
 #: How long Celery holds an unacknowledged message; one value everywhere. Unit: s.
 VISIBILITY_TIMEOUT_S: Final = 24 * 3600
-
-
-def queue_name(*, bulk: bool, engine: str | None) -> str:
-    """The queue of a job: ``push.ENGINE`` or ``bulk.ENGINE``; ``*`` for any engine."""
-    return f"{'bulk' if bulk else 'push'}.{engine or ANY_ENGINE}"
-
-
-def worker_queues(*, bulk: bool, engine: str | None) -> list[str]:
-    """The queues a worker listens to: its engine's own, and those of no engine in particular."""
-    names = [queue_name(bulk=bulk, engine=None)]
-    if engine is not None:
-        names.insert(0, queue_name(bulk=bulk, engine=engine))
-    return names
 
 
 def queue(name: str) -> Queue:

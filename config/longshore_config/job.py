@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from longshore_config.errors import UnknownJob, UsageError
+from longshore_config.lanes import queue_name
 from longshore_config.reference import ImageReference
 
 #: Version of the request format; a worker refuses a version that it does not know.
@@ -63,6 +64,14 @@ def _reference(value: object) -> object:
     return ImageReference.parse(value) if isinstance(value, str) else value
 
 
+class Kind(StrEnum):
+    """What sort of work a job is."""
+
+    PUSH = "push"
+    COPY = "copy"
+    MIGRATION = "migration"
+
+
 class State(StrEnum):
     """Where a job is in its life; the last three are final."""
 
@@ -88,6 +97,12 @@ class Step(StrEnum):
     PREPARING = "preparing"
     PUSHING = "pushing"
     VERIFYING = "verifying"
+    #: A copy, while bytes travel.
+    COPYING = "copying"
+    #: A copy that waits for a blob that another one brings, or for its turn at a registry.
+    WAITING = "waiting"
+    #: A migration.
+    PLANNING = "planning"
 
 
 class JobId(str):
@@ -183,22 +198,36 @@ class PushRequest(BaseModel):
         return json.dumps({"version": self.version} | fields, separators=(",", ":"))
 
     @property
+    def queue(self) -> str:
+        """The queue that it waits in."""
+        return queue_name(bulk=self.bulk, engine=self.engine)
+
+    @property
     def display(self) -> str:
         """One line for people, shown in Flower: ``image → component``."""
         return f"{self.image} → {self.registry}"
 
 
 class Progress(BaseModel):
-    """How far a push is. Totals grow while the engine finds out; nothing here goes backwards."""
+    """How far a job is. Totals grow while it finds out; of a push nothing goes backwards."""
 
     model_config = ConfigDict(frozen=True)
 
-    #: Unit: bytes.
+    #: At the target, whatever way they came. Unit: bytes.
     bytes_done: int = 0
     #: Unit: bytes; 0 while unknown.
     bytes_total: int = 0
     layers_done: int = 0
     layers_total: int = 0
+    #: Of a copy, those of ``bytes_done`` that were mounted from another repository. Unit: bytes.
+    bytes_mounted: int = 0
+    #: Of a copy, those of ``bytes_done`` that were there already. Unit: bytes.
+    bytes_present: int = 0
+
+    @property
+    def bytes_moved(self) -> int:
+        """Those of ``bytes_done`` that were sent. Unit: bytes."""
+        return self.bytes_done - self.bytes_mounted - self.bytes_present
 
 
 class ErrorInfo(BaseModel):
@@ -217,9 +246,12 @@ class JobRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
+    kind: Kind = Kind.PUSH
     state: State
     step: Step | None = None
+    #: The target reference; of a migration, its name.
     image: str
+    #: The target's component; of a migration, empty.
     registry: str
     flavor: str | None = None
     source: str | None = None
@@ -243,6 +275,12 @@ class JobRecord(BaseModel):
     #: Things that a person should know although the job succeeded.
     warnings: list[str] = Field(default_factory=list)
     bulk: bool = False
+    #: Of a copy, the source's component, or its host.
+    source_registry: str | None = None
+    #: Of a copy, all its tags at the target.
+    tags: list[str] = Field(default_factory=list)
+    #: The migration that a copy belongs to.
+    migration: str | None = None
 
     def to_json(self) -> str:
         """One line of JSON."""

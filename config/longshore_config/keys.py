@@ -18,6 +18,8 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``from:A:cancel:ID``             string producer  asked to cancel, at (ms); until final
 ``from:A:retry:ID``              string producer  asked to retry, at (ms); until claimed
 ``from:A:queues``                set    producer  queues that the account ever used
+``from:A:rows:ID``               list   producer  rows of a plan that is to be run; expires
+``from:A:plan:ID``               list   worker    planned rows for the producer, who takes them out
 ``accounts``                     set    producer  accounts that ever submitted
 ``job:ID``                       hash   worker    the record, from the first claim on
 ``events:ID``                    stream worker    the last changes of one job
@@ -27,6 +29,19 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``expiry``                       zset   worker    jobs with a record that wait → when they expire
 ``queues``                       set    worker    queues that jobs with a record ever used
 ``retention``                    zset   worker    final jobs → when all of it is deleted (ms)
+``migrations``                   zset   worker    migrations that a worker began → submitted (ms)
+``migration:ID``                 hash   worker    a migration's totals; until retention ends
+``migration:ID:jobs``            zset   worker    rows and jobs of a migration → their number
+``migration:ID:pending``         list   worker    its jobs that are not on the queue yet
+``blob:REGISTRY:DIGEST``         zset   worker    repositories said to hold a blob → since; expires
+``lead:REGISTRY:DIGEST``         string worker    who uploads a blob just now; expires
+``line:REGISTRY:DIGEST``         zset   worker    who waits for a blob → since; expires
+``lock:WHAT``                    string worker    a mount or a list of referrers; expires
+``mounts:REGISTRY``              string worker    the registry refuses mounts; expires
+``rate:REGISTRY:LOGIN``          hash   worker    what is left of a budget; expires
+``permits:REGISTRY:LOGIN``       zset   worker    transfers that run → when the permit ends (ms)
+``pause:REGISTRY:LOGIN``         string worker    why nobody asks there, until it expires
+``subset:DIGEST:PLATFORMS``      string worker    the filtered index of a platform subset; expires
 ``workers``                      zset   worker    live workers → when the view expires (ms)
 ``worker:NAME``                  string worker    a worker's public view; expires
 ``reaper``                       string worker    the reaper's leader; expires
@@ -146,6 +161,67 @@ class Keys:
     def retention(self) -> str:
         """Final jobs by the time they are deleted."""
         return f"{self.namespace}:retention"
+
+    def rows(self, migration: JobId) -> str:
+        """Rows that a producer wrote to have them run."""
+        return f"{self.account(migration.account)}rows:{migration}"
+
+    def plan(self, migration: JobId) -> str:
+        """Planned rows on their way to the producer."""
+        return f"{self.account(migration.account)}plan:{migration}"
+
+    @property
+    def migrations(self) -> str:
+        """Index of the migrations that a worker began."""
+        return f"{self.namespace}:migrations"
+
+    def migration(self, migration: str) -> str:
+        """A migration's totals."""
+        return f"{self.namespace}:migration:{migration}"
+
+    def migration_jobs(self, migration: str) -> str:
+        """All rows of a migration that were planned, by their number."""
+        return f"{self.namespace}:migration:{migration}:jobs"
+
+    def pending(self, migration: str) -> str:
+        """Jobs of a migration that are not on the queue yet."""
+        return f"{self.namespace}:migration:{migration}:pending"
+
+    def blob(self, registry: str, digest: str) -> str:
+        """Repositories of a registry that are said to hold a blob."""
+        return f"{self.namespace}:blob:{registry}:{digest}"
+
+    def lead(self, registry: str, digest: str) -> str:
+        """Who uploads a blob just now."""
+        return f"{self.namespace}:lead:{registry}:{digest}"
+
+    def line(self, registry: str, digest: str) -> str:
+        """Who waits for a blob."""
+        return f"{self.namespace}:line:{registry}:{digest}"
+
+    def lock(self, what: str) -> str:
+        """A lock that is held for one request."""
+        return f"{self.namespace}:lock:{what}"
+
+    def mounts(self, registry: str) -> str:
+        """There while a registry is known to refuse mounts."""
+        return f"{self.namespace}:mounts:{registry}"
+
+    def rate(self, registry: str, login: str) -> str:
+        """What is left of a budget of requests and bytes."""
+        return f"{self.namespace}:rate:{registry}:{login}"
+
+    def permits(self, registry: str, login: str) -> str:
+        """Transfers that run at a registry."""
+        return f"{self.namespace}:permits:{registry}:{login}"
+
+    def pause(self, registry: str, login: str) -> str:
+        """Why nobody asks a registry just now."""
+        return f"{self.namespace}:pause:{registry}:{login}"
+
+    def subset(self, digest: str, platforms: str) -> str:
+        """The digest of an index with only some platforms of another."""
+        return f"{self.namespace}:subset:{digest}:{platforms}"
 
     @property
     def reaper(self) -> str:

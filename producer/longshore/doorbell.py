@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from celery import Celery
 from kombu import Connection, Producer
 
-from longshore_config.celery_settings import PUSH_TASK, celery_settings, queue_name
+from longshore_config.celery_settings import PUSH_TASK, celery_settings
 from longshore_config.job import JobId, PushRequest
+from longshore_config.lanes import queue_name
 from longshore_config.settings import Settings
 
 

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from longshore.connection import reaching
 from longshore.view import Stored, compose
-from longshore_config.celery_settings import queue_name
 from longshore_config.component import Fleet, WorkerView
 from longshore_config.errors import NotYours, UnknownJob, UsageError
 from longshore_config.job import JobEvent, JobId, JobRecord, PushRequest, State
 from longshore_config.keys import Keys
+from longshore_config.lanes import queue_name
 
 #: A job that nobody claimed within this is rung again by the reaper. Unit: ms.
 FIRST_RING_MS = 10_000

@@ -9,8 +9,8 @@ import pytest
 
 from longshore import Push, State, UsageError
 from longshore.doorbell import Bell, Doorbell
-from longshore_config.celery_settings import queue_name
 from longshore_config.job import JobId
+from longshore_config.lanes import queue_name
 from longshore_config.settings import Settings
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image

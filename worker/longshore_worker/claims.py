@@ -16,9 +16,9 @@ from typing import Any
 import redis
 
 from longshore.ledger import read_script
-from longshore_config.celery_settings import queue_name
 from longshore_config.job import ErrorInfo, JobId, Progress, PushRequest, State
 from longshore_config.keys import Keys
+from longshore_config.lanes import queue_name
 from longshore_config.settings import Settings
 
 #: Seconds between two bells for one job that nobody takes: at least, at most. Unit: s.

@@ -14,9 +14,9 @@ from kombu.exceptions import OperationalError
 
 from longshore.connection import plain
 from longshore.doorbell import Bell, Doorbell
-from longshore_config.celery_settings import queue_name
 from longshore_config.job import PushRequest
 from longshore_config.keys import Keys
+from longshore_config.lanes import queue_name
 from longshore_worker.claims import Claims, Due
 
 logger = logging.getLogger("longshore.worker")

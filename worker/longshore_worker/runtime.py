@@ -21,9 +21,10 @@ from longshore.connection import connect
 from longshore.doorbell import Doorbell
 from longshore.ledger import Ledger
 from longshore_config import __version__
-from longshore_config.celery_settings import queue, worker_queues
+from longshore_config.celery_settings import queue
 from longshore_config.component import WorkerView
 from longshore_config.keys import Keys
+from longshore_config.lanes import worker_queues
 from longshore_config.settings import Settings
 from longshore_worker.catalog import Catalog
 from longshore_worker.claims import Claims

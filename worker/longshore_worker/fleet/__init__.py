@@ -1,0 +1,1 @@
+"""What workers agree on in Redis: who uploads a blob, and how fast anybody may go."""

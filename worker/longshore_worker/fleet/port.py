@@ -1,0 +1,83 @@
+"""What a copy asks of the fleet: whose turn it is to upload a blob, and where blobs are.
+
+Each blob travels once: one leader per target registry and blob uploads it, under a lease that
+dies with it; the others wait, holding nothing, and then mount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Where(StrEnum):
+    """What is known of a blob when an image needs it in a repository."""
+
+    #: The repository is said to hold it. A hint, never the truth.
+    HERE = "here"
+    #: Another repository of the registry is said to hold it: mount it from there.
+    ELSEWHERE = "elsewhere"
+    #: Nobody is known to have it or to bring it: the caller leads, and must end its lead with
+    #: ``arrived`` or ``give_up``.
+    LEAD = "lead"
+    #: Another brings it: ``wait`` for it.
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of one blob."""
+
+    where: Where
+    #: The repository to mount from, with ``ELSEWHERE``.
+    repository: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A repository at a target registry."""
+
+    #: ``host[:port]``
+    registry: str
+    repository: str
+
+
+class Leads(Protocol):
+    """Who uploads which blob, for the whole fleet. Used from the background loop."""
+
+    async def take(self, place: Place, holder: str, digests: Iterable[str]) -> dict[str, Found]:
+        """Look all blobs of an image up, and lead those that are free, in one atomic step.
+
+        To be called once for an image, and never while waiting. ``holder`` names the copy: no
+        two that run at once are equal.
+        """
+
+    async def arrived(self, place: Place, holder: str, digests: Iterable[str]) -> None:
+        """The repository holds these blobs now: remember it, end the leads, wake who waits."""
+
+    async def give_up(self, place: Place, holder: str, digests: Iterable[str]) -> None:
+        """End leads without a blob; each goes to whoever waits longest for it. Never raises."""
+
+    async def wait(self, place: Place, holder: str, digest: str) -> Found:
+        """Wait until the blob is somewhere, or is the caller's to lead; never ``WAIT``.
+
+        Cancelling the wait leaves the line.
+        """
+
+    async def forget(self, place: Place, digest: str) -> None:
+        """The registry says that the place does not hold the blob: drop the hint."""
+
+    def mounting(self, place: Place, digest: str) -> AbstractAsyncContextManager[None]:
+        """Alone in the fleet with mounts of this blob into this repository; for one request."""
+
+    def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:
+        """Alone in the fleet with the list of referrers of one manifest."""
+
+    async def can_mount(self, registry: str) -> bool:
+        """Whether the registry is not known to refuse mounts."""
+
+    async def cannot_mount(self, registry: str) -> None:
+        """The registry refused a mount of a blob that it has: do not ask again for a day."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from longshore_config.job import (
     DEFAULT_EXPIRES_S,
     LONGEST_S,
     MOST_LABELS,
+    Kind,
     LabelKey,
     LabelValue,
     Name,
@@ -92,6 +93,10 @@ class CopyRequest(BaseModel):
         """The queue that it waits in."""
         return COPY_QUEUE
 
+    def target(self, job: str) -> str:  # noqa: ARG002 - of a migration it is the job itself
+        """What only one job at a time may write: the image's own tag stands for all of them."""
+        return str(self.image)
+
     @property
     def tags(self) -> tuple[str, ...]:
         """All tags that the image gets at the target, each once."""
@@ -108,6 +113,20 @@ class CopyRequest(BaseModel):
         return json.dumps(
             {"kind": self.kind, "version": self.version} | fields, separators=(",", ":")
         )
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says of the request itself."""
+        return {
+            "kind": Kind.COPY,
+            "image": str(self.image),
+            "registry": self.registry,
+            "source": str(self.source),
+            "source_registry": self.source_registry,
+            "tags": list(self.tags),
+            "labels": dict(self.labels),
+            "migration": self.migration,
+            "bulk": self.migration is not None,
+        }
 
     @property
     def display(self) -> str:

@@ -198,9 +198,29 @@ class PushRequest(BaseModel):
         return json.dumps({"version": self.version} | fields, separators=(",", ":"))
 
     @property
+    def kind(self) -> Kind:
+        """What sort of work it is."""
+        return Kind.PUSH
+
+    @property
     def queue(self) -> str:
         """The queue that it waits in."""
         return queue_name(bulk=self.bulk, engine=self.engine)
+
+    def target(self, job: str) -> str:  # noqa: ARG002 - of a migration it is the job itself
+        """What only one job at a time may write."""
+        return str(self.image)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says of the request itself."""
+        return {
+            "image": str(self.image),
+            "registry": self.registry,
+            "source": self.source,
+            "engine": self.engine,
+            "labels": dict(self.labels),
+            "bulk": self.bulk,
+        }
 
     @property
     def display(self) -> str:
@@ -332,6 +352,8 @@ def request_problem(error: ValueError) -> UsageError:
     if errors is None:
         return UsageError(str(error))
     first = errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "request"
+    # A request of a kind is found under that kind's name.
+    found = [str(part) for part in first["loc"]]
+    place = ".".join(found[1:] if found[:1] and found[0] in set(Kind) else found) or "request"
     text = str(first["msg"]).removeprefix("Value error, ")
     return UsageError(f"{place}: {text}")

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from pydantic import Discriminator, Tag, TypeAdapter
-
-from longshore_config.copying import CopyRequest
 from longshore_config.job import PushRequest
-from longshore_config.migration.request import MigrationRequest
 
-Request = PushRequest | CopyRequest | MigrationRequest
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
+    from longshore_config.copying import CopyRequest
+    from longshore_config.migration.request import MigrationRequest
 
-def _kind(value: Any) -> str:
-    # A push names no kind: such requests were written before there were others.
-    found = value.get("kind", "push") if isinstance(value, dict) else "push"
-    return found if found in {"copy", "migration"} else "push"
+    Request: TypeAlias = PushRequest | CopyRequest | MigrationRequest
 
-
-_ADAPTER: Final = TypeAdapter[Request](
-    Annotated[
-        Annotated[PushRequest, Tag("push")]
-        | Annotated[CopyRequest, Tag("copy")]
-        | Annotated[MigrationRequest, Tag("migration")],
-        Discriminator(_kind),
-    ]
-)
+_adapter: TypeAdapter[Request] | None = None
 
 
 def parse_request(body: str | bytes) -> Request:
@@ -35,9 +23,30 @@ def parse_request(body: str | bytes) -> Request:
     Raises:
         pydantic.ValidationError: it is none.
     """
-    return _ADAPTER.validate_json(body)
+    # A push names no kind: such requests were written before there were others. What pushes do
+    # not need is not imported for them.
+    if (b'"kind"' if isinstance(body, bytes) else '"kind"') not in body:  # type: ignore[operator]
+        return PushRequest.model_validate_json(body)
+    global _adapter
+    if _adapter is None:
+        _adapter = _make_adapter()
+    return _adapter.validate_json(body)
 
 
-def target_of(request: Request, job: str) -> str:
-    """What only one job at a time may write: a reference; a migration is its own."""
-    return f"migration:{job}" if isinstance(request, MigrationRequest) else str(request.image)
+def _make_adapter() -> TypeAdapter[Request]:
+    from pydantic import Discriminator, Tag, TypeAdapter
+
+    from longshore_config.copying import CopyRequest
+    from longshore_config.migration.request import MigrationRequest
+
+    kinds = (
+        Annotated[PushRequest, Tag("push")]
+        | Annotated[CopyRequest, Tag("copy")]
+        | Annotated[MigrationRequest, Tag("migration")]
+    )
+    return TypeAdapter(Annotated[kinds, Discriminator(_kind)])
+
+
+def _kind(value: Any) -> str:
+    found = value.get("kind") if isinstance(value, dict) else None
+    return found if found in {"copy", "migration"} else "push"

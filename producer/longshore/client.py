@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +30,7 @@ from longshore_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
     from longshore.doorbell import Bell, Doorbell
+    from longshore_config.request import Request
 
 logger = logging.getLogger("longshore")
 
@@ -208,11 +209,11 @@ class Client:
             "max_memory": info.get("maxmemory"),
         }
 
-    def _ring_one(self, job: JobId, request: PushRequest) -> None:
+    def _ring_one(self, job: JobId, request: Request) -> None:
         self._ring([(job, request)], again=True)
 
     def _ring(
-        self, rung: list[tuple[JobId, PushRequest]], *, again: bool = False
+        self, rung: Sequence[tuple[JobId, Request]], *, again: bool = False
     ) -> tuple[str, ...]:
         """Ring for jobs; a broker that fails costs only time, because the reaper rings again."""
         # Celery and kombu are loaded when the first bell rings, not on import.

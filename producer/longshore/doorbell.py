@@ -10,14 +10,17 @@ import secrets
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from kombu import Connection, Producer
 
 from longshore_config.celery_settings import PUSH_TASK, celery_settings
-from longshore_config.job import JobId, PushRequest
-from longshore_config.lanes import queue_name
+from longshore_config.job import JobId
 from longshore_config.settings import Settings
+
+if TYPE_CHECKING:
+    from longshore_config.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,9 @@ class Bell:
     again: bool = False
 
     @classmethod
-    def of(cls, job: JobId, request: PushRequest, attempt: int = 1, *, again: bool = False) -> Bell:
+    def of(cls, job: JobId, request: Request, attempt: int = 1, *, again: bool = False) -> Bell:
         """The bell for a request."""
-        queue = queue_name(bulk=request.bulk, engine=request.engine)
-        return cls(job, queue, request.display, attempt, again)
+        return cls(job, request.queue, request.display, attempt, again)
 
     @property
     def task_id(self) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from longshore.ledger import Ledger
 from longshore_config.errors import JobFailed, UsageError, WaitTimeout
-from longshore_config.job import JobEvent, JobId, JobRecord, PushRequest, State
+from longshore_config.job import JobEvent, JobId, JobRecord, State
+
+if TYPE_CHECKING:
+    from longshore_config.request import Request
 
 #: How long one blocking read for changes lasts; progress is looked at in between. Unit: ms.
 BLOCK_MS = 500
@@ -36,7 +40,7 @@ class Job:
     def __init__(
         self,
         ledger: Ledger,
-        ring: Callable[[JobId, PushRequest], None],
+        ring: Callable[[JobId, Request], None],
         job_id: JobId,
         *,
         deduplicated: bool = False,

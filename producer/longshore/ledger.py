@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from pydantic import ValidationError
@@ -20,9 +20,12 @@ from longshore.connection import reaching
 from longshore.view import Stored, compose
 from longshore_config.component import Fleet, WorkerView
 from longshore_config.errors import NotYours, UnknownJob, UsageError
-from longshore_config.job import JobEvent, JobId, JobRecord, PushRequest, State
+from longshore_config.job import JobEvent, JobId, JobRecord, State
 from longshore_config.keys import Keys
-from longshore_config.lanes import queue_name
+from longshore_config.request import parse_request
+
+if TYPE_CHECKING:
+    from longshore_config.request import Request
 
 #: A job that nobody claimed within this is rung again by the reaper. Unit: ms.
 FIRST_RING_MS = 10_000
@@ -62,7 +65,7 @@ class Ledger:
         self._cancel = client.register_script(read_script("longshore", "cancel"))
         self._retry = client.register_script(read_script("longshore", "retry"))
 
-    def submit(self, requests: Sequence[PushRequest]) -> list[Submitted]:
+    def submit(self, requests: Sequence[Request]) -> list[Submitted]:
         """Write requests in their order; an equal one still queued is returned instead."""
         found: list[Submitted] = []
         with reaching(self._url):
@@ -74,15 +77,16 @@ class Ledger:
                 found += [Submitted(JobId(job), bool(int(same))) for job, same, _ in pipe.execute()]
         return found
 
-    def _submit_args(self, request: PushRequest) -> list[str | int]:
+    def _submit_args(self, request: Request) -> list[str | int]:
+        job = JobId.new(self._account)
         return [
             self._keys.account(self._account),
             self._keys.accounts,
             self._account,
-            JobId.new(self._account),
+            job,
             request.to_stored(),
-            queue_name(bulk=request.bulk, engine=request.engine),
-            str(request.image),
+            request.queue,
+            request.target(job),
             request.fingerprint(),
             request.expires_s * 1000,
             FIRST_RING_MS,
@@ -124,7 +128,7 @@ class Ledger:
             raise UnknownJob(f"no job {job}; it never was, or its time to be kept ended")
         return found
 
-    def request(self, job: JobId) -> PushRequest:
+    def request(self, job: JobId) -> Request:
         """The request of a job.
 
         Raises:
@@ -136,14 +140,14 @@ class Ledger:
         if body is None:
             raise UnknownJob(f"no job {job}; it never was, or its time to be kept ended")
         try:
-            return PushRequest.model_validate_json(str(body))
+            return parse_request(str(body))
         except ValidationError:
             raise UsageError(
                 f"the request of job {job} cannot be read: it was written by hand or by another "
                 "version; submit the push again"
             ) from None
 
-    def cancel(self, job: JobId) -> PushRequest:
+    def cancel(self, job: JobId) -> Request:
         """Write the wish to cancel one of this account's jobs."""
         self._check_own(job, "cancel")
         request = self.request(job)
@@ -152,14 +156,14 @@ class Ledger:
                 args=[
                     self._keys.account(self._account),
                     job,
-                    queue_name(bulk=request.bulk, engine=request.engine),
+                    request.queue,
                     KEEP_WISH_S,
-                    str(request.image),
+                    request.target(job),
                 ]
             )
         return request
 
-    def retry(self, job: JobId) -> PushRequest:
+    def retry(self, job: JobId) -> Request:
         """Write the wish to try one of this account's final jobs again."""
         self._check_own(job, "retry")
         request = self.request(job)
@@ -168,8 +172,8 @@ class Ledger:
                 args=[
                     self._keys.account(self._account),
                     job,
-                    queue_name(bulk=request.bulk, engine=request.engine),
-                    str(request.image),
+                    request.queue,
+                    request.target(job),
                     FIRST_RING_MS,
                     self._keys.job(job),
                 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,11 +18,14 @@ from longshore_config.job import (
     JobId,
     JobRecord,
     Progress,
-    PushRequest,
     State,
     Step,
     when,
 )
+from longshore_config.request import parse_request
+
+if TYPE_CHECKING:
+    from longshore_config.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,11 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
         state, finished = State.FAILED, when(created + request.expires_s * 1000)
         error = expired(request)
     return JobRecord(
+        **_facts(request, fields),
         id=job,
         state=state,
         step=Step(fields["step"]) if state is State.RUNNING and fields.get("step") else None,
-        image=str(request.image) if request else fields.get("image", "?"),
-        registry=request.registry if request else fields.get("registry", "?"),
         flavor=fields.get("flavor") or None,
-        source=request.source if request else None,
-        engine=fields.get("engine") or (request.engine if request else None),
         digest=fields.get("digest") or None,
         skipped=fields.get("skipped") == "1",
         deduplicated=deduplicated,
@@ -72,18 +73,25 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
         next_attempt_at=_time(fields.get("next_at")) if state is State.RETRYING else None,
         submitted_by=job.account,
         progress=_progress(fields.get("progress")),
-        labels=dict(request.labels) if request else {},
         created_at=when(created),
         started_at=_time(fields.get("started")),
         finished_at=finished if state.final else None,
         worker=fields.get("worker") or None,
         error=error if state is not State.SUCCEEDED else None,
         warnings=json.loads(fields["warnings"]) if fields.get("warnings") else [],
-        bulk=request.bulk if request else False,
     )
 
 
-def expired(request: PushRequest) -> ErrorInfo:
+def _facts(request: Request | None, fields: dict[str, str]) -> dict[str, Any]:
+    """What the record says of the request itself."""
+    engine = fields.get("engine")
+    if request is None:
+        image, registry = fields.get("image", "?"), fields.get("registry", "?")
+        return {"image": image, "registry": registry, "engine": engine or None}
+    return request.facts() | ({"engine": engine} if engine else {})
+
+
+def expired(request: Request) -> ErrorInfo:
     """The error of a job that nobody started in time."""
     return ErrorInfo(
         code="expired",
@@ -92,16 +100,16 @@ def expired(request: PushRequest) -> ErrorInfo:
     )
 
 
-def _too_old(stored: Stored, request: PushRequest, created_ms: int, now_ms: int) -> bool:
+def _too_old(stored: Stored, request: Request, created_ms: int, now_ms: int) -> bool:
     # Retried by hand, a job waits for as long as it takes.
     return stored.retry_ms is None and now_ms > created_ms + request.expires_s * 1000
 
 
-def _request(body: str | None) -> PushRequest | None:
+def _request(body: str | None) -> Request | None:
     if body is None:
         return None
     try:
-        return PushRequest.model_validate_json(body)
+        return parse_request(body)
     except ValidationError:
         # Written by hand or by another version; the worker's record says so.
         return None

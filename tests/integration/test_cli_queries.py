@@ -20,6 +20,7 @@ JOB_FIELDS = {
     *("id", "state", "step", "image", "registry", "flavor", "source", "engine", "digest"),
     *("skipped", "deduplicated", "attempts", "next_attempt_at", "submitted_by", "progress"),
     *("labels", "created_at", "started_at", "finished_at", "worker", "error"),
+    *("kind", "source_registry", "tags", "migration"),
 }
 
 
@@ -47,7 +48,10 @@ def test_a_jobs_object_has_every_field_that_programs_rely_on(shell: Shell) -> No
     shell.publish()
     (found,) = shell.objects("push", IMAGE)
     assert found.keys() >= JOB_FIELDS
-    assert found["progress"].keys() == {"bytes_done", "bytes_total", "layers_done", "layers_total"}
+    assert found["progress"].keys() == {
+        *("bytes_done", "bytes_total", "layers_done", "layers_total"),
+        *("bytes_mounted", "bytes_present"),
+    }
     assert found["state"] == "queued"
     (job,) = shell.objects("status", found["id"])
     assert job == found

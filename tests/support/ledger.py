@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import redis
 
 from longshore.connection import connect
 from longshore.ledger import Ledger
-from longshore_config.job import ErrorInfo, JobId, JobRecord, Progress, PushRequest
+from longshore_config.job import ErrorInfo, JobId, JobRecord, Progress
 from longshore_config.keys import Keys
+from longshore_config.request import parse_request
 from longshore_config.settings import Settings
 from longshore_worker.claims import Claim, ClaimResult, Claims, Finished
+
+if TYPE_CHECKING:
+    from longshore_config.request import Request
 
 _numbers = itertools.count()
 
@@ -42,7 +47,7 @@ class Bench:
         """The ledger as another worker sees it."""
         return Claims(self.redis, self.keys, self.settings, name)
 
-    def submit(self, request: PushRequest, account: str = "default") -> JobId:
+    def submit(self, request: Request, account: str = "default") -> JobId:
         """Submit one request that is not deduplicated."""
         (submitted,) = self.producer(account).submit([request])
         assert not submitted.deduplicated
@@ -52,7 +57,7 @@ class Bench:
         """What a worker does when a bell for the job rings."""
         body = (claims or self.claims).request(job)
         assert body is not None
-        request = PushRequest.model_validate_json(body)
+        request = parse_request(body)
         return (claims or self.claims).claim(job, request, engine="build-7", flavor="default")
 
     def claimed(self, job: JobId, claims: Claims | None = None) -> Claim:

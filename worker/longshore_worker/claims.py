@@ -11,15 +11,18 @@ import json
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from longshore.ledger import read_script
-from longshore_config.job import ErrorInfo, JobId, Progress, PushRequest, State
+from longshore_config.job import ErrorInfo, JobId, Progress, State
 from longshore_config.keys import Keys
 from longshore_config.lanes import queue_name
 from longshore_config.settings import Settings
+
+if TYPE_CHECKING:
+    from longshore_config.request import Request
 
 #: Seconds between two bells for one job that nobody takes: at least, at most. Unit: s.
 RING_LEAST_S, RING_MOST_S = 10, 600
@@ -133,7 +136,7 @@ class Claims:
             return ""
         return None if body is None else str(body)
 
-    def claim(self, job: JobId, request: PushRequest, *, engine: str, flavor: str) -> ClaimResult:
+    def claim(self, job: JobId, request: Request, *, engine: str, flavor: str) -> ClaimResult:
         """Claim a job for this worker, or learn why not."""
         token = secrets.token_hex(16)
         reply = self._run(
@@ -141,9 +144,10 @@ class Claims:
             json.dumps(
                 {
                     "id": job,
-                    "queue": queue_name(bulk=request.bulk, engine=request.engine),
-                    "reference": str(request.image),
-                    "registry": request.registry,
+                    "queue": request.queue,
+                    "reference": request.target(job),
+                    "registry": getattr(request, "registry", ""),
+                    "migration": getattr(request, "migration", None) or "",
                     "fingerprint": request.fingerprint(),
                     "expires": request.expires_s * 1000,
                     "token": token,
@@ -243,10 +247,9 @@ class Claims:
         queue = queue_name(bulk=False, engine=None)
         return bool(self._run("reject", job, queue, error.model_dump_json()))
 
-    def defer(self, job: JobId, request: PushRequest) -> None:
+    def defer(self, job: JobId, request: Request) -> None:
         """Have it rung again soon, for a worker that can do what this one cannot."""
-        queue = queue_name(bulk=request.bulk, engine=request.engine)
-        self._run("defer", job, queue, DEFER_LEAST_MS, DEFER_MOST_MS)
+        self._run("defer", job, request.queue, DEFER_LEAST_MS, DEFER_MOST_MS)
 
     def sweep(self) -> Swept:
         """One sweep of the reaper."""

@@ -14,9 +14,9 @@ from kombu.exceptions import OperationalError
 
 from longshore.connection import plain
 from longshore.doorbell import Bell, Doorbell
-from longshore_config.job import PushRequest
 from longshore_config.keys import Keys
 from longshore_config.lanes import queue_name
+from longshore_config.request import parse_request
 from longshore_worker.claims import Claims, Due
 
 logger = logging.getLogger("longshore.worker")
@@ -74,12 +74,12 @@ class Reaper:
         body = self._claims.request(due.job)
         if body is not None:
             try:
-                request = PushRequest.model_validate_json(body)
+                request = parse_request(body)
             except ValueError:
                 # The worker that hears the bell says what is wrong with it.
                 display = f"{due.job} (unreadable request)"
             else:
-                queue = queue or queue_name(bulk=request.bulk, engine=request.engine)
+                queue = queue or request.queue
                 display = request.display
         # Where the request does not say, any worker may find out.
         queue = queue or queue_name(bulk=False, engine=None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from longshore_config.job import LONGEST_S
+from longshore_config.job import LONGEST_S, Kind
 from longshore_config.lanes import PLAN_QUEUE
 from longshore_config.migration.spec import ComponentName, Spec
 
@@ -54,6 +54,10 @@ class MigrationRequest(BaseModel):
         """The queue that it waits in."""
         return PLAN_QUEUE
 
+    def target(self, job: str) -> str:
+        """What only one job at a time may write: each migration is its own."""
+        return f"migration:{job}"
+
     def fingerprint(self) -> str:
         """Equal for requests that ask for the same; 32 hex digits."""
         return hashlib.sha256(self.to_stored().encode()).hexdigest()[:32]
@@ -64,6 +68,10 @@ class MigrationRequest(BaseModel):
         return json.dumps(
             {"kind": self.kind, "version": self.version} | fields, separators=(",", ":")
         )
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says of the request itself."""
+        return {"kind": Kind.MIGRATION, "image": self.name, "registry": "", "bulk": True}
 
     @property
     def display(self) -> str:

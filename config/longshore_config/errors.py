@@ -20,6 +20,8 @@ the error, decided here once. An error that is not in this tree is never retried
     └── PushError                     why an attempt at a push ended; kept with the job
         ├── ImageNotFound             image_not_found
         ├── NotUnderRegistry          not_under_registry (also a ValueError)
+        ├── NotAllowed                not_allowed
+        ├── CannotList                cannot_list
         ├── PrepareFailed             prepare_failed
         ├── CredentialsMissing        credentials_missing
         ├── Denied                    denied
@@ -35,6 +37,7 @@ the error, decided here once. An error that is not in this tree is never retried
         ├── BlobMissing               blob_missing
         ├── UploadLost                upload_lost             retryable
         ├── RateLimited               rate_limited            retryable
+        ├── RegistryPaused            registry_paused         retryable
         ├── RegistryUnreachable       registry_unreachable    retryable
         ├── RegistryUnavailable       registry_unavailable    retryable
         ├── CloudUnavailable          cloud_unavailable       retryable
@@ -175,6 +178,18 @@ class NotUnderRegistry(PushError, ValueError):
     code = "not_under_registry"
 
 
+class NotAllowed(PushError):
+    """The component's ``allow`` does not have this use, or a host may not be read."""
+
+    code = "not_allowed"
+
+
+class CannotList(PushError):
+    """A registry's repositories cannot be listed, so that they must be named."""
+
+    code = "cannot_list"
+
+
 class PrepareFailed(PushError):
     """``prepare_image_push`` refused the image or could not prepare the registry for it."""
 
@@ -264,6 +279,13 @@ class RateLimited(PushError):
     """The registry answered 429."""
 
     code = "rate_limited"
+    retryable = True
+
+
+class RegistryPaused(PushError):
+    """The registry asked the fleet to wait; no attempt is spent until it may be asked again."""
+
+    code = "registry_paused"
     retryable = True
 
 

@@ -20,12 +20,13 @@ import pytest
 import redis
 
 from longshore_config.errors import UsageError
-from longshore_config.job import ErrorInfo, JobId, PushRequest, State
+from longshore_config.job import ErrorInfo, JobId, Kind, PushRequest, State
 from longshore_config.keys import Keys
 from longshore_worker.claims import Answer, Claims
 from longshore_worker.control import Heart
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.flavors.default import DefaultRegistry
+from longshore_worker.pushing import Pushing
 from longshore_worker.reaper import Reaper
 from longshore_worker.retry import Backoff
 from longshore_worker.runner import Runner, Tools
@@ -396,16 +397,20 @@ class OneComponent:
 
 
 def runner_of(bench: Bench, engine: Engine, uri: str, bells: Bells) -> tuple[Runner, Tools]:
+    pushing = Pushing(
+        claims=bench.claims,
+        components=OneComponent(uri),
+        engine=engine,
+        engine_problem=lambda: None,
+        engines=lambda: [engine.name],
+    )
     tools = Tools(
         settings=bench.settings,
         claims=bench.claims,
         heart=Heart(),
-        components=OneComponent(uri),
-        engine=engine,
+        work={Kind.PUSH: pushing},
         doorbell=bells,  # type: ignore[arg-type]
         stopping=threading.Event(),
-        engine_problem=lambda: None,
-        engines=lambda: [engine.name],
     )
     return Runner(tools), tools
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from longshore_config.lanes import queue_name
 from longshore_config.settings import Settings
 
 if TYPE_CHECKING:
+    from longshore_config.copying import CopyRequest
     from longshore_config.request import Request
 
 #: Seconds between two bells for one job that nobody takes: at least, at most. Unit: s.
@@ -30,6 +32,10 @@ RING_LEAST_S, RING_MOST_S = 10, 600
 DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
 #: Jobs of each kind that one sweep looks at.
 SWEEP_MOST = 500
+#: Jobs of one migration that are on the queue, run or wait for their retry at once. Enough for a
+#: few workers' slots; what is beyond waits in a list of its own, so that several migrations
+#: share the fleet.
+WINDOW = 128
 
 
 class Answer(StrEnum):
@@ -71,6 +77,18 @@ class ClaimResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """A bell the reaper is to ring."""
+
+    job: JobId
+    #: Empty: as the job's request says.
+    queue: str
+    attempt: int
+    #: What Flower shows; empty: not known without the request.
+    display: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """What the ledger made of a finish."""
 
@@ -79,16 +97,8 @@ class Finished:
     state: State | None
     #: The job to ring for next: the next one for the same target, or this one, handed back.
     ring: JobId | None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A bell the reaper is to ring."""
-
-    job: JobId
-    #: Empty: as the job's request says.
-    queue: str
-    attempt: int
+    #: Further jobs of its migration that found room on the queue.
+    more: tuple[Due, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,36 @@ class Swept:
     lost: int
     expired: int
     forgotten: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a migration for the ledger: a job, or images that need none."""
+
+    job: JobId
+    #: ``None``: nothing is to be done.
+    request: CopyRequest | None
+    #: Images that need nothing, without a request.
+    skipped: int = 0
+    #: Why it cannot be done.
+    error: ErrorInfo | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As the script reads it."""
+        if self.request is None:
+            return {"id": self.job, "skip": self.skipped}
+        found: dict[str, Any] = {
+            "id": self.job,
+            "request": self.request.to_stored(),
+            "queue": self.request.queue,
+            "image": self.request.target(self.job),
+            "registry": self.request.registry,
+            "size": self.request.size,
+        }
+        return found if self.error is None else found | {"error": self.error.model_dump_json()}
+
+
+_SCRIPTS = ("claim", "report", "finish", "reject", "defer", "sweep", "rows", "planned")
 
 
 class Claims:
@@ -113,6 +153,7 @@ class Claims:
                 "ns": keys.namespace,
                 "lease": int(settings.lease * 1000),
                 "attempts": settings.attempts,
+                "window": WINDOW,
                 "keep": {
                     State.SUCCEEDED: int(settings.keep_succeeded * 1000),
                     State.FAILED: int(settings.keep_failed * 1000),
@@ -123,7 +164,7 @@ class Claims:
         common = read_script("longshore_worker", "common")
         self._scripts = {
             name: client.register_script(common + read_script("longshore_worker", name))
-            for name in ("claim", "report", "finish", "reject", "defer", "sweep")
+            for name in _SCRIPTS
         }
 
     def request(self, job: JobId) -> str | None:
@@ -139,15 +180,17 @@ class Claims:
     def claim(self, job: JobId, request: Request, *, engine: str, flavor: str) -> ClaimResult:
         """Claim a job for this worker, or learn why not."""
         token = secrets.token_hex(16)
+        name, mode = getattr(request, "name", None), getattr(request, "mode", None)
+        planning = {} if name is None else {"migration_name": name, "migration_mode": mode}
         reply = self._run(
             "claim",
             json.dumps(
                 {
+                    **planning,
                     "id": job,
                     "queue": request.queue,
                     "reference": request.target(job),
                     "registry": getattr(request, "registry", ""),
-                    "migration": getattr(request, "migration", None) or "",
                     "fingerprint": request.fingerprint(),
                     "expires": request.expires_s * 1000,
                     "token": token,
@@ -224,6 +267,13 @@ class Claims:
             {"kind": "retry", "error": error.model_dump_json(), "delay": int(delay_s * 1000)},
         )
 
+    def pause(self, claim: Claim, error: ErrorInfo, delay_s: float) -> Finished:
+        """Its registry is not to be asked for a while; no attempt is counted."""
+        return self._finish(
+            claim,
+            {"kind": "pause", "error": error.model_dump_json(), "delay": int(delay_s * 1000)},
+        )
+
     def cancelled(self, claim: Claim) -> Finished:
         """The push was given up on request."""
         return self._finish(claim, {"kind": "cancelled"})
@@ -233,13 +283,14 @@ class Claims:
         return self._finish(claim, {"kind": "release", "message": message})
 
     def _finish(self, claim: Claim, outcome: dict[str, Any]) -> Finished:
-        word, state, after = self._run(
+        word, state, after, more = self._run(
             "finish", claim.job, claim.fence, claim.token, json.dumps(outcome)
         )
         return Finished(
             accepted=word in {"yes", "again"},
             state=State(state) if state else None,
             ring=JobId(after) if after else None,
+            more=tuple(_dues(more)),
         )
 
     def reject(self, job: JobId, error: ErrorInfo) -> bool:
@@ -251,11 +302,25 @@ class Claims:
         """Have it rung again soon, for a worker that can do what this one cannot."""
         self._run("defer", job, request.queue, DEFER_LEAST_MS, DEFER_MOST_MS)
 
+    def add_rows(self, claim: Claim, rows: Sequence[Row]) -> tuple[bool, list[Due]]:
+        """Make planned rows known to their migration, each once however often it is planned.
+
+        Returns whether the claim of the planning still holds, and the jobs to ring for.
+        """
+        text = json.dumps([row.as_json() for row in rows])
+        held, ring = self._run("rows", claim.job, claim.fence, claim.token, text)
+        return bool(held), _dues(ring)
+
+    def all_planned(self, claim: Claim, fields: Mapping[str, str]) -> bool:
+        """All rows of the migration are known; whether the claim still holds."""
+        text = json.dumps(dict(fields))
+        return bool(self._run("planned", claim.job, claim.fence, claim.token, text))
+
     def sweep(self) -> Swept:
         """One sweep of the reaper."""
         ring, counts = self._run("sweep", SWEEP_MOST, RING_LEAST_S, RING_MOST_S)
         return Swept(
-            [Due(JobId(job), str(queue), int(attempt)) for job, queue, attempt in ring],
+            _dues(ring),
             *(int(count) for count in counts),
         )
 
@@ -265,3 +330,10 @@ class Claims:
 
     def _run(self, script: str, *args: str | int) -> Any:
         return self._scripts[script](args=[self._conf, *args])
+
+
+def _dues(reply: Any) -> list[Due]:
+    return [
+        Due(JobId(job), str(queue), int(attempt), *map(str, rest))
+        for job, queue, attempt, *rest in reply
+    ]

@@ -1,4 +1,4 @@
-"""What a worker does when a bell rings: claim, prepare, push, finish."""
+"""What a worker does when a bell rings: claim, have the work done, finish."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import redis
 from kombu.exceptions import OperationalError
@@ -18,32 +18,29 @@ from longshore.connection import plain
 from longshore.doorbell import Bell, Doorbell
 from longshore_config.errors import (
     HandedBack,
-    ImageNotFound,
     LeaseLost,
     LongshoreError,
     PushCancelled,
     PushError,
-    UnknownComponent,
+    RegistryPaused,
     UnknownJob,
 )
 from longshore_config.job import (
     ErrorInfo,
     JobId,
-    PushRequest,
+    Kind,
     State,
-    Step,
     request_problem,
 )
+from longshore_config.request import parse_request
 from longshore_config.settings import Settings
-from longshore_worker.claims import Answer, Claim, ClaimResult, Claims, Finished
+from longshore_worker.claims import Answer, Claim, ClaimResult, Claims, Due, Finished
 from longshore_worker.control import Control, Heart
 from longshore_worker.retry import Backoff
-from longshore_worker.transports.docker_push import DockerPush
-from longshore_worker.transports.engine import Engine
-from longshore_worker.transports.port import Pushed
+from longshore_worker.work import Accepted, NotHere, Work
 
 if TYPE_CHECKING:
-    from longshore_worker.flavors.base import BaseContainerRegistry
+    from longshore_config.request import Request
 
 logger = logging.getLogger("longshore.worker")
 
@@ -51,15 +48,6 @@ logger = logging.getLogger("longshore.worker")
 FINISH_PATIENCE_S = 3600.0
 #: The same while the worker stops. Unit: s.
 STOPPING_PATIENCE_S = 3.0
-#: Between two tries to write which image a job is about. Unit: s.
-REDIS_PAUSE_S = 0.2
-
-
-class Components(Protocol):
-    """Where the runner finds registry components: the worker's catalogue."""
-
-    def registry(self, name: str) -> BaseContainerRegistry:
-        """The component of this name; raises ``UnknownComponent``."""
 
 
 class JobFailure(Exception):
@@ -81,15 +69,11 @@ class Tools:
     settings: Settings
     claims: Claims
     heart: Heart
-    components: Components
-    engine: Engine
+    #: How each kind of job is done.
+    work: Mapping[Kind, Work]
     doorbell: Doorbell
     #: Set when the worker was told to stop.
     stopping: threading.Event
-    #: Why the engine does not answer, as far as is known without asking it.
-    engine_problem: Callable[[], str | None]
-    #: Names of the engines that live workers push from, for error messages.
-    engines: Callable[[], list[str]]
 
 
 class Runner:
@@ -119,7 +103,7 @@ class Runner:
             claims.count_refused("unknown_job")
             return "nothing to do: no such job"
         try:
-            request = PushRequest.model_validate_json(body)
+            request = parse_request(body)
         except ValidationError as error:
             return self._reject(job, error)
         return self._answer(job, request)
@@ -133,26 +117,24 @@ class Runner:
             logger.warning("request refused: %s", problem.message, extra={"job": job})
         raise JobFailure(f"{problem.code}: {problem.message}")
 
-    def _answer(self, job: JobId, request: PushRequest) -> str:
+    def _answer(self, job: JobId, request: Request) -> str:
         tools = self._tools
+        work = tools.work.get(Kind(request.kind))
+        if work is None:
+            tools.claims.defer(job, request)
+            return f"left to another worker: this one does no work of the kind {request.kind}"
         try:
-            component = tools.components.registry(request.registry)
-        except UnknownComponent:
+            accepted = work.accept(request)
+        except NotHere as reason:
             tools.claims.defer(job, request)
-            return f"left to another worker: component {request.registry!r} is not known here"
-        if request.engine is not None and request.engine != tools.engine.name:
-            tools.claims.defer(job, request)
-            return f"left to the workers of engine {request.engine!r}"
-        if problem := self._engine_problem():
-            tools.claims.defer(job, request)
-            return f"waits: {problem}"
+            return str(reason)
         if tools.stopping.is_set():
             # Taken before the signal: what this worker would only hand back, another runs.
             self._ring_next(job)
             return "left to another worker: this one stops"
         # The lease counts from before the claim, so that Redis's never ends before ours.
         asked = time.monotonic()
-        result = tools.claims.claim(job, request, engine=tools.engine.name, flavor=component.FLAVOR)
+        result = tools.claims.claim(job, request, engine=accepted.engine, flavor=accepted.flavor)
         if result.claim is None:
             return self._no_claim(job, result)
         control = Control(
@@ -162,18 +144,7 @@ class Runner:
             deadline_s=request.deadline_s,
             stall_s=tools.settings.stall,
         )
-        return self._run(result.claim, request, component, control)
-
-    def _engine_problem(self) -> str | None:
-        """Why nothing can be pushed just now; no job is claimed for an engine that is away."""
-        # Known without asking: a hung engine must not keep this slot.
-        if problem := self._tools.engine_problem():
-            return problem
-        try:
-            self._tools.engine.ping()
-        except PushError as error:
-            return error.message
-        return None
+        return self._run(result.claim, request, work, accepted, control)
 
     def _no_claim(self, job: JobId, result: ClaimResult) -> str:
         if result.answer is Answer.FINAL:
@@ -197,83 +168,40 @@ class Runner:
     def _run(
         self,
         claim: Claim,
-        request: PushRequest,
-        component: BaseContainerRegistry,
+        request: Request,
+        work: Work,
+        accepted: Accepted,
         control: Control,
     ) -> str:
         job = {"job": claim.job}
         logger.info("attempt %d: %s", claim.attempt, request.display, extra=job)
         with self._tools.heart.beating(control):
             try:
-                pushed = self._push(claim, request, component, control)
+                outcome = work.run(claim, request, accepted, control)
             except LongshoreError as error:
-                outcome = control.stopped if _is_echo(error, control) else error
-                return self._ended(claim, outcome or error)
+                reason = control.stopped if _is_echo(error, control) else error
+                return self._ended(claim, reason or error)
             except Exception as error:  # noqa: BLE001 - custom flavors may raise anything
                 if control.stopped is not None:
                     # What a line that is cut makes of a call is no defect of the call's.
-                    logger.debug("stopped: %s", component.redacted(plain(error)), extra=job)
+                    logger.debug("stopped: %s", accepted.redacted(plain(error)), extra=job)
                     return self._ended(claim, control.stopped)
                 # An unknown error is a defect: it ends the job, is never retried, and its
                 # traceback stands in the worker's log.
-                trace = component.redacted(traceback.format_exc())
+                trace = accepted.redacted(traceback.format_exc())
                 logger.error("unexpected error", extra=job | {"traceback": trace})  # noqa: TRY400
-                text = component.redacted(f"{type(error).__name__}: {plain(error)}")
+                text = accepted.redacted(f"{type(error).__name__}: {plain(error)}")
                 return self._ended(claim, PushError(text))
             finished = self._finish(
                 lambda: self._tools.claims.succeed(
                     claim,
-                    digest=pushed.digest,
-                    skipped=pushed.skipped,
+                    digest=outcome.digest,
+                    skipped=outcome.skipped,
                     progress=control.last_progress,
                     warnings=control.warnings,
                 )
             )
-        return self._report(
-            claim,
-            finished,
-            f"{'skipped' if pushed.skipped else 'pushed'} {request.image.at(pushed.digest)}",
-        )
-
-    def _push(
-        self,
-        claim: Claim,
-        request: PushRequest,
-        component: BaseContainerRegistry,
-        control: Control,
-    ) -> Pushed:
-        image_id = claim.image_id or self._fix_image(claim, request, control)
-        control.step(Step.PREPARING)
-        transport = DockerPush(
-            self._tools.engine, image_id=image_id, source=request.source, control=control
-        )
-        # The way every push takes, so that a flavor that overrides it is honoured.
-        digest = component.push_image(str(request.image), transport=transport)
-        return transport.outcome or Pushed(digest)
-
-    def _fix_image(self, claim: Claim, request: PushRequest, control: Control) -> str:
-        """Settle which image this job is about: what its name means now, it means for good."""
-        name = request.source or str(request.image)
-        try:
-            image_id = self._tools.engine.image_id(name)
-        except ImageNotFound:
-            engines = self._tools.engines()
-            raise ImageNotFound(
-                f"image {name} is not in engine {self._tools.engine.name}; engines with "
-                f"workers: {', '.join(engines)}"
-                + ("; choose one with --engine" if len(engines) > 1 else "")
-            ) from None
-        while True:
-            try:
-                held, _ = self._tools.claims.report(claim, image_id=image_id)
-            except redis.RedisError:
-                # As long as the lease lasts, a Redis that is away costs only time.
-                control.checkpoint()
-                time.sleep(REDIS_PAUSE_S)
-                continue
-            if not held:
-                raise LeaseLost("another worker has it")
-            return image_id
+        return self._report(claim, finished, outcome.line)
 
     def _ended(self, claim: Claim, error: LongshoreError) -> str:
         """Give the ledger the outcome of an attempt that did not succeed."""
@@ -294,6 +222,8 @@ class Runner:
             self._report(claim, finished, line, level=logging.ERROR)
             raise JobFailure(line)
         after = error.retry_after_s if isinstance(error, PushError) else None
+        if isinstance(error, RegistryPaused):
+            return self._paused(claim, info, after or 0)
         delay_s = self._backoff.delay_s(claim.attempt, after)
         finished = self._finish(lambda: claims.try_later(claim, info, delay_s))
         if finished.state is State.RETRYING:
@@ -304,6 +234,15 @@ class Runner:
         if finished.state is State.FAILED:
             raise JobFailure(line)
         return f"{finished.state or 'given up'} after: {line}"
+
+    def _paused(self, claim: Claim, info: ErrorInfo, delay_s: float) -> str:
+        """Wait without an attempt: the whole fleet is not to ask the registry until then."""
+        finished = self._finish(lambda: self._tools.claims.pause(claim, info, delay_s))
+        line = f"waits {delay_s:.0f} s: {info.message}"
+        self._report(claim, finished, line)
+        if finished.state is State.RETRYING:
+            raise JobPostponed(line, delay_s)
+        return f"{finished.state or 'given up'} instead of waiting: {info.message}"
 
     def _finish(self, finish: Callable[[], Finished]) -> Finished:
         """Offer an outcome to the ledger until Redis takes it; a repeated one is no second.
@@ -333,7 +272,18 @@ class Runner:
             raise JobPostponed(f"refused, another worker has the job: {line}", 0)
         logger.log(level, "%s", line, extra=job)
         self._ring_next(finished.ring)
+        self.ring(finished.more)
         return line
+
+    def ring(self, due: Sequence[Due]) -> None:
+        """Ring for jobs of a migration; if that fails, the reaper does."""
+        try:
+            self._tools.doorbell.ring(
+                Bell(one.job, one.queue, one.display or one.job, one.attempt) for one in due
+            )
+        except (redis.RedisError, OperationalError, OSError) as error:
+            self._tools.doorbell.close()
+            logger.debug("no bells for %d jobs: %s", len(due), plain(error))
 
     def _ring_next(self, job: JobId | None) -> None:
         """Ring for the next job of a target; if that fails, the reaper does."""
@@ -342,7 +292,7 @@ class Runner:
         try:
             body = self._tools.claims.request(job)
             if body is not None:
-                request = PushRequest.model_validate_json(body)
+                request = parse_request(body)
                 self._tools.doorbell.ring([Bell.of(job, request, again=True)])
         except (ValidationError, redis.RedisError, OperationalError, OSError) as error:
             self._tools.doorbell.close()

@@ -23,6 +23,7 @@ from longshore.ledger import Ledger
 from longshore_config import __version__
 from longshore_config.celery_settings import queue
 from longshore_config.component import WorkerView
+from longshore_config.job import Kind
 from longshore_config.keys import Keys
 from longshore_config.lanes import worker_queues
 from longshore_config.settings import Settings
@@ -31,6 +32,7 @@ from longshore_worker.claims import Claims
 from longshore_worker.control import Heart
 from longshore_worker.engine_watch import EngineWatch
 from longshore_worker.presence import Presence
+from longshore_worker.pushing import Pushing
 from longshore_worker.reaper import Reaper
 from longshore_worker.runner import Runner, Tools
 from longshore_worker.slots import Slots, Waker
@@ -74,17 +76,21 @@ class Runtime:
         self.heart = Heart()
         self.engine_watch = EngineWatch(engine)
         ledger = Ledger(self._redis, keys, settings.account, url)
+        pushing = Pushing(
+            claims=self._claims,
+            components=catalog,
+            engine=engine,
+            engine_problem=lambda: self.engine_watch.problem,
+            engines=lambda: ledger.fleet().engines or [engine.name],
+        )
         self.runner = Runner(
             Tools(
                 settings=settings,
                 claims=self._claims,
                 heart=self.heart,
-                components=catalog,
-                engine=engine,
+                work={Kind.PUSH: pushing},
                 doorbell=self._doorbell,
                 stopping=self.draining,
-                engine_problem=lambda: self.engine_watch.problem,
-                engines=lambda: ledger.fleet().engines or [engine.name],
             )
         )
         self.presence = Presence(self._redis, keys, self.view, self._what_counts)

@@ -1,12 +1,18 @@
 -- Claim a job, or learn why not.
 -- ARGV[2]: {id, queue, reference, registry, fingerprint, expires (ms), token, worker, engine,
---           flavor}
+--           flavor}; `kind` migration also has name and mode
 -- Returns {outcome, ...}: see claims.py.
 local want = cjson.decode(ARGV[2])
 local id, reference = want.id, want.reference
 local base = base_of(id)
 
 if redis.call('EXISTS', base .. 'request:' .. id) == 0 then return {'unknown'} end
+local own = ns .. ':migration:' .. id
+if redis.call('EXISTS', base .. 'cancel:' .. id) == 1 and redis.call('EXISTS', own) == 1 then
+  -- Also of a migration that is planned to its end: its jobs see it, and the others end here.
+  redis.call('HSET', own, 'cancel', 1)
+  drop_pending(id, 2000)
+end
 local fresh = redis.call('EXISTS', job_key(id)) == 0
 local created = score(base .. 'queued', id) or now
 local state = get(id, 'state') or 'queued'
@@ -26,7 +32,9 @@ end
 local asked = redis.call('EXISTS', base .. 'retry:' .. id) == 1 and state ~= 'succeeded'
 if not asked and (state == 'succeeded' or state == 'failed' or state == 'cancelled') then
   redis.call('ZREM', base .. 'due:' .. want.queue, id)
-  if state == 'succeeded' then redis.call('DEL', base .. 'retry:' .. id) end
+  if state == 'succeeded' then
+    redis.call('DEL', base .. 'retry:' .. id, base .. 'cancel:' .. id)
+  end
   return {'final', state, get(id, 'error') or ''}
 end
 if asked and not fresh then
@@ -101,6 +109,15 @@ redis.call('HSET', job_key(id), 'token', want.token, 'worker', want.worker,
   'engine', want.engine, 'flavor', want.flavor, 'expires', text(want.expires), 'lease', text(lease), 'attempts', attempt,
   'step', 'preparing')
 redis.call('HDEL', job_key(id), 'next_at', 'progress')
+forget_bytes(id)
+if want.migration_name then
+  local created = get(id, 'created')
+  redis.call('HSET', own, 'name', want.migration_name, 'mode', want.migration_mode)
+  redis.call('HSETNX', own, 'created', created)
+  redis.call('HDEL', own, 'complete', 'error')
+  redis.call('ZADD', ns .. ':migrations', created, id)
+  settle(id)
+end
 redis.call('HSETNX', job_key(id), 'started', text(now))
 redis.call('ZADD', ns .. ':leases', text(lease), id)
 move(id, 'running')

@@ -38,11 +38,56 @@ local function event(id, kind, extra)
   redis.call('XADD', ns .. ':events:' .. id, 'MAXLEN', '~', 200, '*', unpack(entry))
 end
 
+-- The migration that a job belongs to: its id and key, or nil.
+local function migration_of(id)
+  local migration = get(id, 'migration')
+  if not migration or migration == '' then return nil end
+  return migration, ns .. ':migration:' .. migration
+end
+
+-- How many of a migration's jobs are in these states.
+local function counted(key, ...)
+  local sum = 0
+  for _, count in ipairs(redis.call('HMGET', key, ...)) do sum = sum + tonumber(count or '0') end
+  return sum
+end
+
+-- A migration is finished once all its rows are known and none is left to be done.
+local function settle(migration)
+  local key = ns .. ':migration:' .. migration
+  if redis.call('HGET', key, 'complete') ~= '1'
+      or counted(key, 'queued', 'running', 'retrying') > 0 then
+    if redis.call('HDEL', key, 'finished') == 1 then
+      redis.call('PERSIST', key)
+      redis.call('PERSIST', key .. ':jobs')
+    end
+    return
+  end
+  if redis.call('HSETNX', key, 'finished', text(now)) == 1 then
+    -- As long as the longest kept of its jobs.
+    local keep = math.max(conf.keep.succeeded, conf.keep.failed, conf.keep.cancelled)
+    redis.call('PEXPIRE', key, text(keep))
+    redis.call('PEXPIRE', key .. ':jobs', text(keep))
+  end
+end
+
+-- The totals of a migration follow each move of its jobs.
+local function tally(id, old, state)
+  local migration, key = migration_of(id)
+  if not migration then return end
+  -- An image that was there already succeeded without work, and is counted apart.
+  if state == 'succeeded' and get(id, 'skipped') == '1' then state = 'skipped' end
+  if old then redis.call('HINCRBY', key, old, -1) end
+  redis.call('HINCRBY', key, state, 1)
+  settle(migration)
+end
+
 local function move(id, state)
   local old = get(id, 'state')
   if old then redis.call('ZREM', ns .. ':state:' .. old, id) end
   redis.call('HSET', job_key(id), 'state', state)
   redis.call('ZADD', ns .. ':state:' .. state, get(id, 'created') or text(now), id)
+  tally(id, old, state)
 end
 
 -- The record of a job begins with its first claim (or its end before one).
@@ -119,6 +164,13 @@ local function finish(id, state, err)
   if queue then redis.call('ZREM', ns .. ':due:' .. queue, id) end
   redis.call('ZADD', ns .. ':retention', text(now + conf.keep[state]), id)
   leave_target(id)
+  local own = ns .. ':migration:' .. id
+  if state ~= 'succeeded' and redis.call('EXISTS', own) == 1 then
+    -- It was the planning of a migration: no more rows will come.
+    redis.call('HSET', own, 'complete', 1, 'error', err)
+    if state == 'cancelled' then redis.call('HSET', own, 'cancel', 1) end
+    settle(id)
+  end
   redis.call('DEL', base_of(id) .. 'cancel:' .. id)
   event(id, 'state', {error = err})
 end
@@ -180,5 +232,79 @@ local function holds(id, fence, token)
 end
 
 local function wants_cancel(id)
-  return redis.call('EXISTS', base_of(id) .. 'cancel:' .. id) == 1
+  if redis.call('EXISTS', base_of(id) .. 'cancel:' .. id) == 1 then return true end
+  local migration, key = migration_of(id)
+  return migration ~= nil and (redis.call('HEXISTS', key, 'cancel') == 1
+    or redis.call('EXISTS', base_of(migration) .. 'cancel:' .. migration) == 1)
+end
+
+-- Bytes of a migration follow what its jobs tell of themselves. What an earlier attempt sent
+-- stays sent, and is not counted again as having been there.
+local function tell_bytes(id, text_of_progress)
+  local migration, key = migration_of(id)
+  if not migration then return end
+  local progress = cjson.decode(text_of_progress)
+  local before = redis.call('HMGET', job_key(id), 'told_moved', 'told_mounted', 'told_present',
+    'told_total', 'moved_before')
+  for i = 1, 5 do before[i] = tonumber(before[i] or '0') end
+  local mounted, present = progress.bytes_mounted or 0, progress.bytes_present or 0
+  local moved = progress.bytes_done - mounted - present
+  present = math.max(0, present - before[5])
+  local total = math.max(before[4], progress.bytes_total)
+  local changes = {
+    moved = moved - before[1], mounted = mounted - before[2], present = present - before[3],
+    planned = total - before[4],
+  }
+  for name, change in pairs(changes) do
+    if change ~= 0 then redis.call('HINCRBY', key, 'bytes_' .. name, text(change)) end
+  end
+  redis.call('HSET', job_key(id), 'told_moved', text(moved), 'told_mounted', text(mounted),
+    'told_present', text(present), 'told_total', text(total))
+end
+
+-- A new attempt tells its bytes anew.
+local function forget_bytes(id)
+  local migration, key = migration_of(id)
+  if not migration then return end
+  local told = redis.call('HMGET', job_key(id), 'told_moved', 'told_mounted', 'told_present')
+  if told[2] then redis.call('HINCRBY', key, 'bytes_mounted', -told[2]) end
+  if told[3] then redis.call('HINCRBY', key, 'bytes_present', -told[3]) end
+  if told[1] then redis.call('HINCRBY', job_key(id), 'moved_before', told[1]) end
+  redis.call('HDEL', job_key(id), 'told_moved', 'told_mounted', 'told_present')
+end
+
+-- Put jobs of a migration on the queue as long as its window has room; returns those to ring
+-- for: {id, queue, attempt, image}.
+local function release(migration)
+  local key = ns .. ':migration:' .. migration
+  local pending = key .. ':pending'
+  local waiting = redis.call('LLEN', pending)
+  if waiting == 0 then return {} end
+  local room = conf.window - (counted(key, 'queued', 'running', 'retrying') - waiting)
+  local found = {}
+  while room > 0 do
+    local id = redis.call('LPOP', pending)
+    if not id then break end
+    local record = redis.call('HMGET', job_key(id), 'state', 'queue', 'image')
+    if record[1] == 'queued' then
+      local order = text(time[1] * 1000000 + time[2] + #found)
+      redis.call('ZADD', base_of(id) .. 'target:' .. record[3], order, id)
+      redis.call('SADD', ns .. ':accounts', account_of(id))
+      redis.call('SADD', ns .. ':queues', record[2])
+      redis.call('HSET', job_key(id), 'since', text(now))
+      redis.call('ZADD', ns .. ':due:' .. record[2], text(now + 10000), id)
+      found[#found + 1] = {id, record[2], 1, record[3]}
+      room = room - 1
+    end
+  end
+  return found
+end
+
+-- Jobs of a cancelled migration that are not on the queue end at once, so many at a time.
+local function drop_pending(migration, most)
+  for _ = 1, most do
+    local id = redis.call('LPOP', ns .. ':migration:' .. migration .. ':pending')
+    if not id then return end
+    if get(id, 'state') == 'queued' then cancelled(id) end
+  end
 end

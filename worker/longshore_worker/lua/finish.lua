@@ -3,8 +3,10 @@
 --           {kind = 'failed', error}           (final)
 --           {kind = 'cancelled'}
 --           {kind = 'retry', error, delay (ms)}   (counts an attempt)
+--           {kind = 'pause', error, delay (ms)}   (counts none: its registry is not to be asked)
 --           {kind = 'release'}                    (handed back; counts none)
--- Returns {accepted: 'no' | 'yes' | 'again', state, job to ring for or ''}.
+-- Returns {accepted: 'no' | 'yes' | 'again', state, job to ring for or '',
+--          jobs of the same migration to ring for: {id, queue, attempt}, …}.
 local id, fence, token = ARGV[2], ARGV[3], ARGV[4]
 local outcome = cjson.decode(ARGV[5])
 local reference = get(id, 'image')
@@ -20,14 +22,15 @@ end
 if not holds(id, fence, token) then
   -- The reply to an accepted finish may have been lost: the same word again is not refused.
   local record = redis.call('HMGET', job_key(id), 'fence', 'ended_by', 'state')
-  if record[1] == fence and record[2] == token then return {'again', record[3], following()} end
-  return {'no', record[3] or '', ''}
+  if record[1] == fence and record[2] == token then return {'again', record[3], following(), {}} end
+  return {'no', record[3] or '', '', {}}
 end
 redis.call('HSET', job_key(id), 'ended_by', token)
 redis.call('HDEL', job_key(id), 'token')
 for _, field in ipairs({'digest', 'warnings', 'progress'}) do
   if outcome[field] then redis.call('HSET', job_key(id), field, outcome[field]) end
 end
+if outcome.progress then tell_bytes(id, outcome.progress) end
 if outcome.skipped then redis.call('HSET', job_key(id), 'skipped', 1) end
 
 local kind = outcome.kind
@@ -43,7 +46,7 @@ elseif kind == 'release' then
   event(id, 'state', {message = outcome.message or ''})
 else
   redis.call('HSET', job_key(id), 'error', outcome.error)
-  if count_failure(id, outcome.error) then
+  if kind ~= 'pause' and count_failure(id, outcome.error) then
     -- over
   elseif newer_than(id, reference) then
     superseded(id)
@@ -55,4 +58,5 @@ else
       message = 'again in ' .. text(outcome.delay / 1000) .. ' s'})
   end
 end
-return {'yes', get(id, 'state'), following()}
+local migration = migration_of(id)
+return {'yes', get(id, 'state'), following(), migration and release(migration) or {}}

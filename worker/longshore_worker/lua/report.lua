@@ -10,6 +10,7 @@ redis.call('ZADD', ns .. ':leases', lease, id)
 for _, field in ipairs({'progress', 'warnings', 'image_id'}) do
   if changes[field] then redis.call('HSET', job_key(id), field, changes[field]) end
 end
+if changes.progress then tell_bytes(id, changes.progress) end
 if changes.step and changes.step ~= get(id, 'step') then
   redis.call('HSET', job_key(id), 'step', changes.step)
   event(id, 'step')

@@ -32,6 +32,20 @@ for _, id in ipairs(redis.call(
   end
 end
 
+-- Migrations: windows that a lost worker did not fill, and those that were cancelled.
+for _, id in ipairs(redis.call('ZREVRANGE', ns .. ':migrations', 0, most)) do
+  local key = ns .. ':migration:' .. id
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('ZREM', ns .. ':migrations', id)
+  elseif redis.call('LLEN', key .. ':pending') > 0 then
+    if redis.call('HEXISTS', key, 'cancel') == 1 then
+      drop_pending(id, 2000)
+    else
+      for _, due in ipairs(release(id)) do ring[#ring + 1] = due end
+    end
+  end
+end
+
 local accounts = redis.call('SMEMBERS', ns .. ':accounts')
 local function expire(account)
   local base = ns .. ':from:' .. account .. ':'
@@ -79,7 +93,8 @@ end
 local lists = {}
 local function add(queue, key)
   -- Other keys of Celery's are no queues, whatever a producer says.
-  if not string.match(queue, '^push%.') and not string.match(queue, '^bulk%.') then return end
+  if not (string.match(queue, '^push%.') or string.match(queue, '^bulk%.')
+      or queue == 'copy.*' or queue == 'plan.*') then return end
   lists[queue] = lists[queue] or {}
   table.insert(lists[queue], key)
 end

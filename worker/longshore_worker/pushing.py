@@ -1,0 +1,114 @@
+"""The work of a push: prepare the registry, push through the Docker Engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+
+from longshore_config.errors import ImageNotFound, LeaseLost, PushError, UnknownComponent
+from longshore_config.job import PushRequest, Step
+from longshore_worker.claims import Claim, Claims
+from longshore_worker.control import Control
+from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.transports.docker_push import DockerPush
+from longshore_worker.transports.engine import Engine
+from longshore_worker.transports.port import Pushed
+from longshore_worker.work import Accepted, Components, NotHere, Outcome
+
+#: Between two tries to write which image a job is about. Unit: s.
+REDIS_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedPush(Accepted):
+    """A push that this worker can run."""
+
+    component: BaseContainerRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Pushing:
+    """Implements ``Work`` for ``PushRequest``."""
+
+    claims: Claims
+    components: Components
+    engine: Engine
+    #: Why the engine does not answer, as far as is known without asking it.
+    engine_problem: Callable[[], str | None]
+    #: Names of the engines that live workers push from, for error messages.
+    engines: Callable[[], list[str]]
+
+    def accept(self, request: PushRequest) -> AcceptedPush:
+        """Settle the component and see that the engine answers.
+
+        Raises:
+            NotHere: the component, the engine or the answer is missing here.
+        """
+        try:
+            component = self.components.registry(request.registry)
+        except UnknownComponent:
+            raise NotHere(
+                f"left to another worker: component {request.registry!r} is not known here"
+            ) from None
+        if request.engine is not None and request.engine != self.engine.name:
+            raise NotHere(f"left to the workers of engine {request.engine!r}")
+        if problem := self._problem():
+            raise NotHere(f"waits: {problem}")
+        return AcceptedPush(self.engine.name, component.FLAVOR, component.redacted, component)
+
+    def _problem(self) -> str | None:
+        """Why nothing can be pushed just now; no job is claimed for an engine that is away."""
+        # Known without asking: a hung engine must not keep this slot.
+        if problem := self.engine_problem():
+            return problem
+        try:
+            self.engine.ping()
+        except PushError as error:
+            return error.message
+        return None
+
+    def run(
+        self, claim: Claim, request: PushRequest, accepted: AcceptedPush, control: Control
+    ) -> Outcome:
+        """Push the image that the first claim fixed.
+
+        Raises:
+            LongshoreError: why it did not succeed.
+        """
+        image_id = claim.image_id or self._fix_image(claim, request, control)
+        control.step(Step.PREPARING)
+        transport = DockerPush(
+            self.engine, image_id=image_id, source=request.source, control=control
+        )
+        # The way every push takes, so that a flavor that overrides it is honoured.
+        digest = accepted.component.push_image(str(request.image), transport=transport)
+        pushed = transport.outcome or Pushed(digest)
+        line = f"{'skipped' if pushed.skipped else 'pushed'} {request.image.at(pushed.digest)}"
+        return Outcome(pushed.digest, line, pushed.skipped)
+
+    def _fix_image(self, claim: Claim, request: PushRequest, control: Control) -> str:
+        """Settle which image this job is about: what its name means now, it means for good."""
+        name = request.source or str(request.image)
+        try:
+            image_id = self.engine.image_id(name)
+        except ImageNotFound:
+            engines = self.engines()
+            raise ImageNotFound(
+                f"image {name} is not in engine {self.engine.name}; engines with "
+                f"workers: {', '.join(engines)}"
+                + ("; choose one with --engine" if len(engines) > 1 else "")
+            ) from None
+        while True:
+            try:
+                held, _ = self.claims.report(claim, image_id=image_id)
+            except redis.RedisError:
+                # As long as the lease lasts, a Redis that is away costs only time.
+                control.checkpoint()
+                time.sleep(REDIS_PAUSE_S)
+                continue
+            if not held:
+                raise LeaseLost("another worker has it")
+            return image_id

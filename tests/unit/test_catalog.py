@@ -91,8 +91,8 @@ def test_every_mistake_is_reported_with_its_line(file: Path) -> None:
             "'registry.example.com/ml'; for example uri: registry.example.com/ml"
         ),
         (
-            "5: prod: unknown option 'pasword'; did you mean 'password'? known: ca, credentials, "
-            "flavor, insecure, password, uri, username"
+            "5: prod: unknown option 'pasword'; did you mean 'password'? known: allow, auth_realms, "
+            "ca, credentials, endpoint, flavor, insecure, limits, password, uri, username"
         ),
         "6: hub: uri is missing; for example uri: registry.example.com/ml",
         (

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from longshore_config.component import PublicComponent, not_under_registry
 from longshore_config.errors import (
+    CannotList,
     CredentialsMissing,
     InvalidReference,
     LongshoreError,
+    NotAllowed,
     NotUnderRegistry,
     PrepareFailed,
     PushError,
@@ -23,8 +26,22 @@ from longshore_config.errors import (
 from longshore_config.job import Name
 from longshore_config.reference import ImageReference, RegistryUri
 from longshore_worker import keychain
+from longshore_worker.flavors.options import (
+    EVERY_USE,
+    EndpointUrl,
+    LimitsOption,
+    Realms,
+    Use,
+    Uses,
+)
+from longshore_worker.fleet.limits import Limits
 from longshore_worker.secret import EnvReference, FileReference, LocalPath, Secret, Text, resolve
 from longshore_worker.transports.port import Access, Credentials, PushTransport
+
+if TYPE_CHECKING:
+    # The client's libraries are not for a push.
+    from longshore_worker.oci.client import RegistryClient
+    from longshore_worker.oci.endpoint import Endpoint
 
 logger = logging.getLogger("longshore.flavor")
 
@@ -59,6 +76,14 @@ class BaseContainerRegistry(BaseModel):
     FLAVOR: ClassVar[str] = ""
     #: A right URI, for messages.
     URI_EXAMPLE: ClassVar[str] = "registry.example.com/ml"
+    #: Whether the registry takes a blob in chunks, each a request with its ``Content-Range``.
+    CHUNKED: ClassVar[bool] = True
+    #: Whether a blob can be mounted only from where a manifest references it.
+    MOUNTS_NEED_MANIFEST: ClassVar[bool] = False
+    #: How many tags or repositories are asked for at once; distribution 3 refuses more.
+    PAGE_SIZE: ClassVar[int] = 1_000
+    #: What the vendor's quotas allow; a component's own ``limits`` come first.
+    QUOTAS: ClassVar[Limits] = Limits()
 
     #: The component's name in the catalogue; the catalogue gives it.
     name: Name
@@ -72,6 +97,14 @@ class BaseContainerRegistry(BaseModel):
     insecure: bool = False
     #: PEM file of the authority that signed the registry's certificate.
     ca: LocalPath | None = None
+    #: Base URL where a worker reaches the registry under another address than its name.
+    endpoint: EndpointUrl | None = None
+    #: Token servers that may see the login, besides the registry's own host.
+    auth_realms: Realms = frozenset()
+    #: What the component is for.
+    allow: Uses = EVERY_USE
+    #: The most that all workers together do there with this login.
+    limits: LimitsOption = Limits()
 
     @field_validator("uri")
     @classmethod
@@ -118,17 +151,69 @@ class BaseContainerRegistry(BaseModel):
         return Access(insecure=self.insecure, ca=self.ca)
 
     @property
+    def registry_endpoint(self) -> Endpoint:
+        """How the registry's API is reached, for the asynchronous client."""
+        from longshore_worker.oci.endpoint import Endpoint
+
+        # A URL's host has no brackets where a name in the catalogue must have them.
+        realms = frozenset(re.sub(r"[][]", "", realm) for realm in self.auth_realms)
+        return Endpoint(self.registry_uri.registry, self.access, self.endpoint, realms)
+
+    @property
+    def chunked(self) -> bool:
+        """Whether blobs may be sent to this registry in chunks."""
+        return self.CHUNKED
+
+    @property
+    def quotas(self) -> Limits:
+        """The component's own limits, and where it has none its vendor's."""
+        own, vendors = self.limits, self.QUOTAS
+        return Limits(
+            own.requests_per_second or vendors.requests_per_second,
+            own.transfers or vendors.transfers,
+            own.bytes_per_second or vendors.bytes_per_second,
+        )
+
+    @property
     def public(self) -> PublicComponent:
         """What producers may know of it."""
         return PublicComponent(name=self.name, flavor=self.FLAVOR, uri=self.uri)
 
+    def check_allows(self, use: Use) -> None:
+        """Return if the component may be used so.
+
+        Raises:
+            NotAllowed: it may not.
+        """
+        if use not in self.allow:
+            raise NotAllowed(
+                f"component {self.name!r} is not for {use}: it says allow: "
+                f"[{', '.join(sorted(self.allow))}]; add {use} there in the worker's catalogue, "
+                "or name another component"
+            )
+
     def prepare_image_push(self, image_name: str) -> None:
         """Make the registry ready for one image, or refuse it. Does nothing by default.
 
-        ``image_name`` is the canonical text, with its tag. What is raised here ends the job
-        with that message. It may be called again for the same image, and by several workers
-        at once.
+        ``image_name`` is the canonical text, with its tag; with its digest for a copy that
+        gets no tag. What is raised here ends the job with that message. It may be called again
+        for the same image, and by several workers at once.
         """
+
+    def list_repositories(
+        self,
+        client: RegistryClient,  # noqa: ARG002 - for those that override this
+    ) -> AsyncIterator[list[str]]:
+        """The registry's repositories, a page at a time, by their full names (``/v2/NAME/``).
+
+        To be written as an asynchronous generator by a flavor whose registry can do that; what
+        lies outside of the URI may come along. ``client`` asks the registry with this
+        component's login.
+
+        Raises:
+            CannotList: the flavor has no way to.
+        """
+        raise CannotList(f"flavor {self.FLAVOR!r} cannot list repositories; write their names out")
 
     def push_image(self, image_name: str, *, transport: PushTransport) -> str:
         """Push an image of this registry and return its digest; the worker calls this.
@@ -156,31 +241,45 @@ class BaseContainerRegistry(BaseModel):
             raise CredentialsMissing(f"component {self.name!r} has a {given} but no {missing}")
         return Credentials(username, SecretStr(password))
 
+    def placed(self, image_name: str) -> ImageReference:
+        """The image, parsed; where it has neither tag nor digest, its tag is ``latest``.
+
+        Raises:
+            NotUnderRegistry: it does not lie under the URI, by host and path segments.
+            InvalidReference: it is no image reference.
+        """
+        image = ImageReference.parse(image_name)
+        if not image.lies_under(self.registry_uri):
+            raise NotUnderRegistry(not_under_registry(image_name, self.public))
+        return image.tagged
+
     def belonging(self, image_name: str) -> ImageReference:
-        """The image, parsed; a missing tag is ``latest``.
+        """The image of a push, parsed; a missing tag is ``latest``.
 
         Raises:
             NotUnderRegistry: it does not lie under the URI, by host and path segments.
             InvalidReference: it is no image reference, or names a digest.
         """
-        image = ImageReference.parse(image_name)
-        if not image.lies_under(self.registry_uri):
-            raise NotUnderRegistry(not_under_registry(image_name, self.public))
+        image = self.placed(image_name)
         if image.digest is not None:
             raise InvalidReference(
                 f"{image_name!r} names a digest; a push needs a tag: write {image.name}:TAG"
             )
-        return image.tagged
+        return image
 
-    def prepared(self, image_name: str) -> ImageReference:
-        """``belonging``, then ``prepare_image_push``; any exception of it becomes a typed one.
+    def prepared(self, image_name: str, *, use: Use = Use.PUSH) -> ImageReference:
+        """``prepare_image_push`` of an image that belongs here, if the component may do this.
+
+        A copy (``Use.COPY_TO``) may name a digest. Any exception becomes a typed one.
 
         Raises:
+            NotAllowed: the component is not for this.
             NotUnderRegistry: the image does not lie under the URI.
             PrepareFailed: with the message of the exception that was raised.
             LongshoreError: that was raised as such.
         """
-        image = self.belonging(image_name)
+        self.check_allows(use)
+        image = self.belonging(image_name) if use is Use.PUSH else self.placed(image_name)
         try:
             self.prepare_image_push(str(image))
         except PushError as error:

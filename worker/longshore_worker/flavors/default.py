@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from longshore_worker.flavors.base import BaseContainerRegistry
+
+#: Hosts that take a blob in one piece only: GHCR refuses chunks over 4 MiB
+#: (wasmCloud/wash-archive#268), which is too small to be worth it.
+_WHOLE_BLOBS: Final = frozenset({"ghcr.io"})
 
 
 class DefaultRegistry(BaseContainerRegistry):
@@ -15,3 +19,8 @@ class DefaultRegistry(BaseContainerRegistry):
     """
 
     FLAVOR: ClassVar[str] = "default"
+
+    @property
+    def chunked(self) -> bool:
+        """Whether blobs may be sent to this registry in chunks."""
+        return self.registry_uri.host not in _WHOLE_BLOBS

@@ -52,7 +52,7 @@ class DockerHubRegistry(BaseContainerRegistry):
         Raises:
             PrepareFailed: the name is not ``docker.io/NAMESPACE/NAME``.
         """
-        image = self.belonging(image_name)
+        image = self.placed(image_name)
         namespace, _, name = image.repository.partition("/")
         if namespace == _OFFICIAL:
             raise PrepareFailed(

@@ -21,6 +21,7 @@ from longshore_config.errors import CloudUnavailable, CredentialsMissing, Denied
 from longshore_config.reference import RegistryUri
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.flavors.sdk import needed
+from longshore_worker.fleet.limits import Limits
 from longshore_worker.tokens import TokenCache
 from longshore_worker.transports.port import Credentials
 
@@ -48,6 +49,11 @@ class GcpRegistry(BaseContainerRegistry):
 
     FLAVOR: ClassVar[str] = "gcp"
     URI_EXAMPLE: ClassVar[str] = "europe-west3-docker.pkg.dev/my-project/my-repository"
+    #: cloud.google.com/artifact-registry/docs/reference/docker-api.
+    CHUNKED: ClassVar[bool] = False
+    #: 18,000 writes a minute for a project and region; reads have more than three times that
+    #: (cloud.google.com/artifact-registry/quotas).
+    QUOTAS: ClassVar[Limits] = Limits(requests_per_second=300)
 
     @field_validator("uri")
     @classmethod
@@ -98,7 +104,7 @@ class GcpRegistry(BaseContainerRegistry):
         Raises:
             PrepareFailed: the image's name ends where the URI does.
         """
-        image = self.belonging(image_name)
+        image = self.placed(image_name)
         if image.repository == self.registry_uri.path:
             raise PrepareFailed(
                 f"{image} names no image below {self.uri}; write {self.uri}/NAME:{image.tag}"

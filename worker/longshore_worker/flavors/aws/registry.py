@@ -29,6 +29,7 @@ from longshore_worker.flavors.aws.api import Ecr, NewRepository
 from longshore_worker.flavors.aws.client import Clients, Endpoint, Identity
 from longshore_worker.flavors.aws.hosts import EXAMPLE, REGION, EcrHost
 from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.fleet.limits import Limits
 from longshore_worker.secret import Kind, Secret, Text, local_path
 from longshore_worker.tokens import TokenCache
 from longshore_worker.transports.port import Credentials, PushTransport
@@ -66,6 +67,14 @@ class AwsRegistry(BaseContainerRegistry):
 
     FLAVOR: ClassVar[str] = "aws"
     URI_EXAMPLE: ClassVar[str] = EXAMPLE
+    #: Its answers to chunks tell a stale offset (aws/containers-roadmap#2831).
+    CHUNKED: ClassVar[bool] = False
+    #: aws/containers-roadmap#2860.
+    MOUNTS_NEED_MANIFEST: ClassVar[bool] = True
+    #: InitiateLayerUpload and CompleteLayerUpload, the lowest that a layer needs ("Amazon ECR
+    #: service quotas", docs.aws.amazon.com). Of manifests it takes 10 a second, and says when
+    #: that is too much.
+    QUOTAS: ClassVar[Limits] = Limits(requests_per_second=100)
 
     #: Needed only where the host does not say it; 12 digits, in quotes.
     account: Annotated[str, StringConstraints(pattern=r"^\d{12}$")] | None = None
@@ -146,7 +155,7 @@ class AwsRegistry(BaseContainerRegistry):
             RepositoryMissing: it does not exist, and ``create`` is false.
             PushError: AWS refused, or did not answer.
         """
-        name = self.belonging(image_name).repository
+        name = self.placed(image_name).repository
         ecr = self._ecr()
         if ecr.find(name) is not None:
             return

@@ -51,7 +51,7 @@ def celery_settings(settings: Settings, redis_url: str) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 1,
         "worker_pool": "threads",
-        "worker_concurrency": settings.pushes + settings.bulk,
+        "worker_concurrency": settings.pushes + settings.bulk + settings.copies,
         "task_ignore_result": True,
         "result_extended": False,
         "task_serializer": "json",

@@ -45,11 +45,18 @@ class WorkerView(BaseModel):
     credential_errors: dict[str, str] = Field(default_factory=dict)
     interactive_slots: int = 0
     bulk_slots: int = 0
+    copy_slots: int = 0
     running: int = 0
     draining: bool = False
     version: str = ""
     started_at: datetime
     seen_at: datetime
+
+    @property
+    def lacks_engine(self) -> bool:
+        """Whether it is to push, and has no engine that answers."""
+        pushes = self.interactive_slots + self.bulk_slots > 0
+        return bool(self.engine_error) or (self.engine is None and pushes)
 
 
 class Fleet(BaseModel):

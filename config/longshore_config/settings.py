@@ -57,6 +57,11 @@ class Settings(BaseModel):
         description="Bulk jobs that a worker runs at once, in slots of their own; "
         "0: this worker takes none.",
     )
+    copies: Annotated[int, Field(ge=0, le=256)] = Field(
+        32,
+        description="Copies from registry to registry that a worker runs at once, in slots of "
+        "their own; 0: this worker takes none, and plans no migrations.",
+    )
     lease: Seconds = Field(
         60,
         description="Seconds after which a silent worker's job may be taken over. "

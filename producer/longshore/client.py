@@ -36,6 +36,8 @@ logger = logging.getLogger("longshore")
 
 NO_WORKER = "no worker is alive; the job waits until one starts (`longshore worker`)"
 
+NO_ENGINE = "no live worker has a Docker Engine; the job waits until one does"
+
 
 @dataclass(frozen=True, slots=True)
 class Push:
@@ -141,6 +143,8 @@ class Client:
         fleet = self.fleet()
         requests = [_request(push, fleet) for push in pushes]
         warnings: tuple[str, ...] = () if fleet.workers else (NO_WORKER,)
+        if fleet.workers and not fleet.engines:
+            warnings = (NO_ENGINE,)
         submitted = self._ledger.submit(requests)
         bells = [
             (job.job, request)

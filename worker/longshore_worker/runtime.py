@@ -25,7 +25,7 @@ from longshore_config.celery_settings import queue
 from longshore_config.component import WorkerView
 from longshore_config.job import Kind
 from longshore_config.keys import Keys
-from longshore_config.lanes import worker_queues
+from longshore_config.lanes import COPY_QUEUE, PLAN_QUEUE, worker_queues
 from longshore_config.settings import Settings
 from longshore_worker.catalog import Catalog
 from longshore_worker.claims import Claims
@@ -35,8 +35,9 @@ from longshore_worker.presence import Presence
 from longshore_worker.pushing import Pushing
 from longshore_worker.reaper import Reaper
 from longshore_worker.runner import Runner, Tools
-from longshore_worker.slots import Slots, Waker
+from longshore_worker.slots import Lane, Slots, Waker
 from longshore_worker.transports.engine import Engine
+from longshore_worker.work import Work
 
 logger = logging.getLogger("longshore.worker")
 
@@ -53,17 +54,26 @@ GOODBYE_S = 5.0
 class Runtime:
     """Everything one worker process holds. ``settings`` carries a settled Redis URL."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, engine: Engine) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, engine: Engine | None) -> None:
         url = settings.redis_url.get_secret_value()
         self.settings = settings
         self.catalog = catalog
         self.engine = engine
         self.name = f"longshore@{socket.gethostname()}.{os.getpid()}"
         self.started_at = datetime.now(UTC)
-        self.slots = Slots(interactive=settings.pushes, bulk=settings.bulk)
+        self.slots = Slots(
+            interactive=settings.pushes if engine else 0,
+            bulk=settings.bulk if engine else 0,
+            copies=settings.copies,
+        )
         self.waker = Waker()
-        self.bulk_queues = worker_queues(bulk=True, engine=engine.name)
-        self.push_queues = worker_queues(bulk=False, engine=engine.name)
+        name = engine.name if engine else None
+        self.queues = {
+            Lane.PUSH: worker_queues(bulk=False, engine=name),
+            Lane.BULK: worker_queues(bulk=True, engine=name),
+            Lane.COPY: [COPY_QUEUE],
+            Lane.PLAN: [PLAN_QUEUE],
+        }
         self.draining = threading.Event()
         self._closed = threading.Event()
         # With its retries well inside a lease, so that a hanging reply costs no job its lease.
@@ -74,21 +84,14 @@ class Runtime:
         self._doorbell = Doorbell(settings, url)
         self._reaper_bell = Doorbell(settings, url)
         self.heart = Heart()
-        self.engine_watch = EngineWatch(engine)
-        ledger = Ledger(self._redis, keys, settings.account, url)
-        pushing = Pushing(
-            claims=self._claims,
-            components=catalog,
-            engine=engine,
-            engine_problem=lambda: self.engine_watch.problem,
-            engines=lambda: ledger.fleet().engines or [engine.name],
-        )
+        self.engine_watch = EngineWatch(engine) if engine else None
+        self._ledger = Ledger(self._redis, keys, settings.account, url)
         self.runner = Runner(
             Tools(
                 settings=settings,
                 claims=self._claims,
                 heart=self.heart,
-                work={Kind.PUSH: pushing},
+                work=self._work(),
                 doorbell=self._doorbell,
                 stopping=self.draining,
             )
@@ -103,22 +106,40 @@ class Runtime:
             period_s=settings.reap,
         )
 
+    def _work(self) -> dict[Kind, Work]:
+        """How each kind of job is done here."""
+        found: dict[Kind, Work] = {}
+        if self.engine is not None:
+            engine = self.engine
+            found[Kind.PUSH] = Pushing(
+                claims=self._claims,
+                components=self.catalog,
+                engine=engine,
+                engine_problem=self._engine_problem,
+                engines=lambda: self._ledger.fleet().engines or [engine.name],
+            )
+        return found
+
+    def _engine_problem(self) -> str | None:
+        return self.engine_watch.problem if self.engine_watch is not None else None
+
     def view(self) -> WorkerView:
         """What this worker publishes of itself."""
         components = self.catalog.current()
         return WorkerView(
             name=self.name,
-            engine=self.engine.name,
+            engine=self.engine.name if self.engine else None,
             components=components.public(),
             catalog_error=self.catalog.error,
-            engine_error=self.engine_watch.problem,
+            engine_error=self._engine_problem(),
             credential_errors={
                 name: problem
                 for name, component in components.registries.items()
                 if (problem := component.unreadable_secret())
             },
-            interactive_slots=self.settings.pushes,
-            bulk_slots=self.settings.bulk,
+            interactive_slots=self.slots.limits[Lane.PUSH],
+            bulk_slots=self.slots.limits[Lane.BULK],
+            copy_slots=self.slots.limits[Lane.COPY],
             running=self.heart.running,
             draining=self.draining.is_set(),
             version=__version__,
@@ -128,11 +149,12 @@ class Runtime:
 
     def _what_counts(self) -> object:
         """What producers should hear of at once when it changes."""
-        return self.catalog.current(), self.catalog.error, self.engine_watch.problem is None
+        return self.catalog.current(), self.catalog.error, self._engine_problem() is None
 
     def start(self) -> None:
         """Start the threads that stand beside Celery's."""
-        self.engine_watch.start()
+        if self.engine_watch is not None:
+            self.engine_watch.start()
         self.heart.start()
         self.presence.start()
         self.reaper.start()
@@ -171,11 +193,13 @@ class Runtime:
     def _close(self) -> None:
         self.reaper.close()
         self.presence.close()
-        self.engine_watch.close()
+        if self.engine_watch is not None:
+            self.engine_watch.close()
         self.heart.close()
         self._doorbell.close()
         self._reaper_bell.close()
-        self.engine.close()
+        if self.engine is not None:
+            self.engine.close()
         self._redis.close()
 
 
@@ -213,12 +237,12 @@ def run(runtime: Runtime, app: Any) -> int:
     app.longshore = runtime
     # Celery warns of root because of pickle, which is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app.conf.task_queues = [queue(name) for name in runtime.push_queues]
+    app.conf.task_queues = [queue(name) for name in runtime.queues[Lane.PUSH]]
     worker = Worker(
         app=app,
         hostname=runtime.name,
         pool_cls="threads",
-        concurrency=runtime.slots.interactive + runtime.slots.bulk,
+        concurrency=runtime.slots.threads,
         loglevel="WARNING",
         quiet=True,
         without_mingle=True,

@@ -1,4 +1,4 @@
-"""Slots: interactive pushes have their own, and bulk work has its own.
+"""Slots: each class of work has its own, so that none waits for another's.
 
 Celery gives a worker one consumer for all its queues. Here each class of queues has a
 consumer on a channel of its own, and each channel takes a message only while its class has a
@@ -11,8 +11,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, Final
 
 from celery import bootsteps
 from celery.worker import state
@@ -23,32 +26,66 @@ from longshore_config.celery_settings import queue
 
 logger = logging.getLogger("longshore.worker")
 
+#: Copies that may wait for others without a slot, each in a thread that sleeps.
+MOST_PARKED: Final = 64
+#: Migrations that one worker plans at once; planning waits for registries most of the time.
+PLANNED_AT_ONCE: Final = 4
+
+
+class Lane(StrEnum):
+    """A class of work with slots of its own."""
+
+    PUSH = "push"
+    BULK = "bulk"
+    COPY = "copy"
+    PLAN = "plan"
+
+
+@dataclass
+class Parking:
+    """How many copies wait without a slot; written by the background loop."""
+
+    parked: int = 0
+
 
 class Slots:
     """How many bells of each class a worker may hold. Used by the worker's main thread only."""
 
-    def __init__(self, *, interactive: int, bulk: int) -> None:
-        self.interactive = interactive
-        self.bulk = bulk
-        self._bulk_ids: set[str] = set()
+    def __init__(self, *, interactive: int, bulk: int, copies: int) -> None:
+        self.limits: Final = {
+            Lane.PUSH: interactive,
+            Lane.BULK: bulk,
+            Lane.COPY: copies,
+            Lane.PLAN: PLANNED_AT_ONCE if copies else 0,
+        }
+        self.parking: Final = Parking()
+        self._taken: dict[Lane, set[str]] = {lane: set() for lane in Lane}
 
-    def took_bulk(self, task_id: str) -> None:
-        """A bulk bell was taken from the broker."""
+    @property
+    def threads(self) -> int:
+        """Threads that all slots together may need."""
+        return sum(self.limits.values()) + (MOST_PARKED if self.limits[Lane.COPY] else 0)
+
+    def took(self, lane: Lane, task_id: str) -> None:
+        """A bell was taken from the broker."""
         if task_id in state.requests:
-            self._bulk_ids.add(task_id)
+            self._taken[lane].add(task_id)
 
-    def bulk_free(self) -> bool:
-        """Whether another bulk bell may be taken."""
-        return self._bulk_taken() < self.bulk
+    def free(self, lane: Lane) -> bool:
+        """Whether another bell of this class may be taken."""
+        if lane is Lane.PUSH:
+            # All that no other consumer took.
+            others = sum(self._count(other) for other in Lane if other is not Lane.PUSH)
+            return len(state.reserved_requests) - others < self.limits[lane]
+        taken = self._count(lane)
+        if lane is Lane.COPY:
+            taken -= min(self.parking.parked, MOST_PARKED)
+        return taken < self.limits[lane]
 
-    def interactive_free(self) -> bool:
-        """Whether another interactive bell may be taken."""
-        return len(state.reserved_requests) - self._bulk_taken() < self.interactive
-
-    def _bulk_taken(self) -> int:
+    def _count(self, lane: Lane) -> int:
         # Celery drops a request from its table when the task ended, whatever way.
-        self._bulk_ids = {task for task in self._bulk_ids if task in state.requests}
-        return len(self._bulk_ids)
+        self._taken[lane] = {task for task in self._taken[lane] if task in state.requests}
+        return len(self._taken[lane])
 
 
 class Waker:
@@ -132,50 +169,52 @@ def survive(channel: Any) -> None:
 
 
 class SlotsStep(bootsteps.StartStopStep):
-    """Worker step: gate the interactive queues, and consume the bulk queues beside them."""
+    """Worker step: gate the interactive queues, and consume the other lanes beside them."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._consumer: Any = None
+        self._consumers: list[Any] = []
 
     def start(self, parent: Any) -> None:
-        """Open the bulk channel; called again after each reconnection."""
+        """Open the channels; called again after each reconnection."""
         runtime = parent.app.longshore
         slots = runtime.slots
-        gate(parent.task_consumer.channel, slots.interactive_free)
+        gate(parent.task_consumer.channel, partial(slots.free, Lane.PUSH))
         survive(parent.task_consumer.channel)
         if parent.hub is not None:
             runtime.waker.listen(parent.hub)
-        if not slots.bulk:
-            return
+        for lane, queues in runtime.queues.items():
+            if slots.limits[lane] and lane is not Lane.PUSH:
+                self._consumers.append(self._consume(parent, slots, lane, queues))
+
+    @staticmethod
+    def _consume(parent: Any, slots: Slots, lane: Lane, queues: list[str]) -> Any:
         channel = parent.connection.channel()
-        self._consumer = parent.app.amqp.TaskConsumer(
-            channel, queues=[queue(name) for name in runtime.bulk_queues]
-        )
-        gate(channel, slots.bulk_free)
+        consumer = parent.app.amqp.TaskConsumer(channel, queues=[queue(name) for name in queues])
+        gate(channel, partial(slots.free, lane))
         survive(channel)
         handle = parent.create_task_handler()
 
         def on_message(message: Any) -> None:
             handle(message)
             if isinstance(message.headers, dict):
-                slots.took_bulk(str(message.headers.get("id")))
+                slots.took(lane, str(message.headers.get("id")))
 
-        self._consumer.on_message = on_message
-        self._consumer.consume()
+        consumer.on_message = on_message
+        consumer.consume()
+        return consumer
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's hook
-        """Take no more bulk bells, and close the channel."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is None:
-            return
-        try:
-            consumer.cancel()
-        finally:
-            # Also of a connection that broke, else its socket stays: each gets a new channel.
-            consumer.channel.close()
+        """Take no more bells of these lanes, and close the channels."""
+        consumers, self._consumers = self._consumers, []
+        for consumer in consumers:
+            try:
+                consumer.cancel()
+            finally:
+                # Also of a connection that broke, else its socket stays: each gets a new channel.
+                consumer.channel.close()
 
     def shutdown(self, parent: Any) -> None:
         """The same, at the worker's end."""

@@ -99,7 +99,7 @@ def _workers(fleet: Fleet) -> Iterator[Finding]:
 
 def _engines(fleet: Fleet) -> Iterator[Finding]:
     for worker in fleet.workers:
-        if worker.engine is None or worker.engine_error:
+        if worker.lacks_engine:
             reason = worker.engine_error or "it does not answer"
             message = f"{worker.name} has no Docker Engine: {reason}"
             mend = "start Docker there, or set DOCKER_HOST or DOCKER_CONTEXT for the worker"

@@ -35,7 +35,7 @@ def workers(ctx: click.Context, here: bool, as_json: bool) -> None:
         for view in views:
             say_json(view.model_dump_json())
     elif views:
-        head = ["WORKER", "ENGINE", "RUNNING", "SLOTS", "COMPONENTS", "UP", "STATE"]
+        head = ["WORKER", "ENGINE", "RUNNING", "PUSH/BULK/COPY", "COMPONENTS", "UP", "STATE"]
         say_table(head, [_row(view) for view in views])
     if not views:
         where = " on this machine" if here else ""
@@ -51,7 +51,7 @@ def _is_here(view: WorkerView) -> bool:
 
 def _row(view: WorkerView) -> list[str]:
     state = "draining" if view.draining else "ok"
-    if view.engine is None or view.engine_error:
+    if view.lacks_engine:
         state = "no engine"
     elif view.catalog_error:
         state = "catalogue broken"
@@ -59,7 +59,7 @@ def _row(view: WorkerView) -> list[str]:
         view.name,
         view.engine or "-",
         str(view.running),
-        f"{view.interactive_slots}+{view.bulk_slots} bulk",
+        f"{view.interactive_slots}/{view.bulk_slots}/{view.copy_slots}",
         str(len(view.components)),
         age(view.started_at),
         state,

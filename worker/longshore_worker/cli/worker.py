@@ -23,12 +23,24 @@ from longshore_config.settings import Settings
     metavar="N",
     help="Bulk jobs at once, in slots of their own; 0: none; left out: LONGSHORE_BULK, else 4.",
 )
+@click.option(
+    "--copies",
+    type=click.IntRange(0, 256),
+    metavar="N",
+    help="Copies between registries at once; 0: none; left out: LONGSHORE_COPIES, else 32.",
+)
+@click.option("--no-engine", is_flag=True, help="Without a Docker Engine: copies, no pushes.")
 @click.option("--engine-name", metavar="NAME", help="Left out: the name in `docker info`.")
 @click.option("--catalog", metavar="PATH", help="The catalogue of registry components.")
 def worker(
-    pushes: int | None, bulk: int | None, engine_name: str | None, catalog: str | None
+    pushes: int | None,
+    bulk: int | None,
+    copies: int | None,
+    no_engine: bool,
+    engine_name: str | None,
+    catalog: str | None,
 ) -> None:
-    """Run a worker: claim queued pushes and bring them to their registries.
+    """Run a worker: claim queued jobs and bring their images to their registries.
 
     The exit status is 0 after an orderly stop, 1 when no Docker Engine answers, 2 for a catalogue
     that cannot be used, 3 when Redis cannot be reached, and 75 when a stop could not be orderly.
@@ -42,24 +54,31 @@ def worker(
     from longshore_worker.runtime import Runtime, run
     from longshore_worker.transports.engine import find_engine
 
-    given = {"pushes": pushes, "bulk": bulk, "engine_name": engine_name, "catalog": catalog}
+    given = {
+        "pushes": pushes,
+        "bulk": bulk,
+        "copies": copies,
+        "engine_name": engine_name,
+        "catalog": catalog,
+    }
     settings = Settings.from_environment().overridden(given)
     url = redis_url(settings)
     settings = settings_with_url(settings, url)
+    if no_engine and not settings.copies:
+        raise click.UsageError("--no-engine with no copies leaves nothing to do")
     logs.set_up(settings)
     found = Catalog.open(settings)
     # An outage later is outlived; a queue that is not there at the start is a mistake.
     with connect(url, retries=0) as client, reaching(url):
         client.ping()
-    engine = find_engine(name=settings.engine_name)
+    engine = None if no_engine else find_engine(name=settings.engine_name)
     runtime = Runtime(settings, found, engine)
     logging.getLogger("longshore.worker").info(
-        "worker %s: engine %s, catalogue %s, queue %s, %d + %d slots",
+        "worker %s: %s, catalogue %s, queue %s, slots: %s",
         runtime.name,
-        engine.name,
+        f"engine {engine.name}" if engine else "no engine",
         found.path,
         address(url),
-        settings.pushes,
-        settings.bulk,
+        ", ".join(f"{limit} {lane}" for lane, limit in runtime.slots.limits.items() if limit),
     )
     sys.exit(run(runtime, app))

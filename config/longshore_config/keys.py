@@ -34,8 +34,9 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``migration:ID:jobs``            zset   worker    rows and jobs of a migration → their number
 ``migration:ID:pending``         list   worker    its jobs that are not on the queue yet
 ``blob:REGISTRY:DIGEST``         zset   worker    repositories said to hold a blob → since; expires
-``lead:REGISTRY:DIGEST``         string worker    who uploads a blob just now; expires
-``line:REGISTRY:DIGEST``         zset   worker    who waits for a blob → since; expires
+``copy:NAME``                    string worker    a copy that leads or waits → its number; expires
+``lead:SCOPE:DIGEST``            string worker    the copy that uploads a blob just now; expires
+``line:SCOPE:DIGEST``            zset   worker    copies that wait for a blob → number; expires
 ``lock:WHAT``                    string worker    a mount or a list of referrers; expires
 ``mounts:REGISTRY``              string worker    the registry refuses mounts; expires
 ``rate:REGISTRY:LOGIN``          hash   worker    what is left of a budget; expires
@@ -49,7 +50,8 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``celery:*``                     mixed  Celery    queues, bindings, events (kombu's own)
 =============================== ====== ========= ==========================================
 
-Times are Redis's own clock. The scripts build these names themselves from the namespace, so a
+SCOPE is REGISTRY, or REGISTRY/REPOSITORY where mounts are refused. Times are Redis's own clock.
+The scripts build these names themselves from the namespace, so a
 change here is a change there: a test compares the two.
 """
 
@@ -191,13 +193,17 @@ class Keys:
         """Repositories of a registry that are said to hold a blob."""
         return f"{self.namespace}:blob:{registry}:{digest}"
 
-    def lead(self, registry: str, digest: str) -> str:
-        """Who uploads a blob just now."""
-        return f"{self.namespace}:lead:{registry}:{digest}"
+    def copy(self, name: str) -> str:
+        """There while a copy that leads or waits for blobs lives."""
+        return f"{self.namespace}:copy:{name}"
 
-    def line(self, registry: str, digest: str) -> str:
-        """Who waits for a blob."""
-        return f"{self.namespace}:line:{registry}:{digest}"
+    def lead(self, scope: str, digest: str) -> str:
+        """The copy that uploads a blob just now."""
+        return f"{self.namespace}:lead:{scope}:{digest}"
+
+    def line(self, scope: str, digest: str) -> str:
+        """The copies that wait for a blob."""
+        return f"{self.namespace}:line:{scope}:{digest}"
 
     def lock(self, what: str) -> str:
         """A lock that is held for one request."""

@@ -212,6 +212,47 @@ def test_two_rules_that_aim_at_one_tag_with_different_images_collide() -> None:
     assert len(collisions.add(row(platforms=["linux/amd64"]))) == 2
 
 
+def test_two_names_of_one_place_collide_where_the_place_is_given() -> None:
+    collisions = Collisions()
+    other = {**ROW["source"], "digest": OTHER}
+    inner = row(target={"registry": "inner", "repository": "acme/cat"}, source=other)
+
+    assert collisions.add(row(), "ecr.example/mirror/acme/cat") == []
+    found = collisions.add(inner, "ecr.example/mirror/acme/cat")
+    assert [one.target for one in found] == [
+        "ecr.example/mirror/acme/cat:latest",
+        "ecr.example/mirror/acme/cat:v1",
+    ]
+
+
+def test_only_what_is_skipped_has_no_digest_and_it_contradicts_nothing() -> None:
+    source = {"registry": "hub", "repository": "acme/cat"}
+    unknown = row(source=source, action="skip")
+    collisions = Collisions()
+
+    assert unknown.source.digest == ""
+    assert '"digest"' not in unknown.to_json()
+    for action in ("copy", "tag", "conflict"):
+        with pytest.raises(SpecError, match="needs the source's digest; write sha256:"):
+            row(source=source, action=action)
+    assert collisions.add(unknown) == collisions.add(row()) == collisions.add(unknown) == []
+
+
+def test_a_blob_moves_once_to_each_registry_however_many_images_have_it() -> None:
+    tally = PlanTally()
+    for registry, blobs in (
+        ("a.b", [(DIGEST, 1000), (OTHER, 200)]),
+        ("a.b", [(DIGEST, 1000)]),
+        ("c.d", [(DIGEST, 1000)]),
+    ):
+        tally.add(row(bytes=34 + sum(size for _, size in blobs)))
+        tally.share(registry, blobs)
+    tally.fail()
+
+    assert tally.summary().bytes_to_move == 3 * 34 + 1200 + 1000
+    assert tally.summary().failures == 1
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=12))
 def test_collisions_are_found_in_whatever_order_rows_come(rows: list[tuple[int, int]]) -> None:
     collisions = Collisions()

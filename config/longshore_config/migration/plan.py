@@ -87,7 +87,11 @@ def _is_line(value: str) -> str:
     return value
 
 
-Digest = Annotated[Text, AfterValidator(_is_digest)]
+def _is_digest_or_nothing(value: str) -> str:
+    return _is_digest(value) if value else value
+
+
+Digest = Annotated[Text, AfterValidator(_is_digest_or_nothing)]
 MigrationId = Annotated[Text, AfterValidator(_is_migration)]
 #: A line as it is read. (Within the row, ``bytes`` is a field.)
 Raw = str | bytes
@@ -101,7 +105,8 @@ class RowSource(BaseModel):
 
     registry: SourceName = Field(description="the source's component")
     repository: Repository = Field(description="a repository of the source")
-    digest: Digest = Field(description="the digest of the image's manifest or index")
+    #: Empty: nobody looked it up, because the target has its immutable tags.
+    digest: Digest = Field("", description="the digest of the image's manifest or index")
 
 
 class RowTarget(BaseModel):
@@ -159,6 +164,11 @@ class PlanRow(BaseModel):
     def _has_a_name(self) -> Self:
         if not self.tags and self.action in {Action.TAG, Action.CONFLICT}:
             raise ValueError(f"a row with the action {self.action} needs at least one tag")
+        if not self.source.digest and self.action is not Action.SKIP:
+            raise ValueError(
+                f"a row with the action {self.action} needs the source's digest; "
+                "write sha256: and 64 hex digits"
+            )
         return self
 
     @classmethod

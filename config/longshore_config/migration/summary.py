@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -12,6 +13,8 @@ from longshore_config.migration.fields import MODEL
 from longshore_config.migration.mistakes import Mistake
 from longshore_config.migration.plan import Action, PlanRow
 
+#: Blobs that are told apart in the sum of bytes; about 100 bytes of memory each.
+MOST_BLOBS: Final = 500_000
 #: How long Docker Hub counts pulls together (https://docs.docker.com/docker-hub/usage/pulls/).
 HUB_WINDOW_S: Final = 6 * 3600
 
@@ -28,20 +31,25 @@ class PlanSummary(BaseModel):
     tag_rows: _Natural = 0
     skip_rows: _Natural = 0
     conflict_rows: _Natural = 0
-    #: At most: a layer that several images share counts for each of them. Unit: bytes.
+    #: At most: a blob that several images share counts once for each target registry (after half
+    #: a million of them, for each image), also where the registry has it already. Unit: bytes.
     bytes_to_move: _Natural = 0
     #: ``component/repository`` of each repository that the targets do not have yet, sorted.
     repositories_to_create: tuple[str, ...] = ()
     hub_pulls: _Natural = 0
     #: Windows of six hours that the pulls need; ``None``: the limit is not known, or there is none.
     hub_windows: _Natural | None = None
+    #: Repositories and images that could not be planned; none of them has a row.
+    failures: _Natural = 0
 
 
 class PlanTally:
-    """Adds up a plan row by row; its memory grows with the repositories to be created only."""
+    """Adds up a plan row by row; it remembers repositories to be created and blobs only."""
 
     def __init__(self) -> None:
         self._rows = dict.fromkeys(Action, 0)
+        self._failures = 0
+        self._blobs: set[int] = set()
         self._bytes = 0
         self._pulls = 0
         self._creates: set[str] = set()
@@ -55,6 +63,23 @@ class PlanTally:
             if row.creates:
                 self._creates.add(f"{row.target.registry}/{row.target.repository}")
 
+    def share(self, registry: str, blobs: Iterable[tuple[str, int]]) -> None:
+        """Take off what a registry gets for another image of the plan already.
+
+        ``blobs``: digest and size of each blob of an image whose row is added, each once.
+        """
+        for digest, size in blobs:
+            name = f"{registry}@{digest}".encode()
+            blob = int.from_bytes(hashlib.blake2b(name, digest_size=12).digest())
+            if blob in self._blobs:
+                self._bytes -= size
+            elif len(self._blobs) < MOST_BLOBS:
+                self._blobs.add(blob)
+
+    def fail(self) -> None:
+        """Count one more repository or image that could not be planned."""
+        self._failures += 1
+
     def summary(self, *, hub_limit: int | None = None) -> PlanSummary:
         """What the rows come to; ``hub_limit``: Docker Hub's pulls in six hours, if it has one."""
         return PlanSummary(
@@ -67,6 +92,7 @@ class PlanTally:
             repositories_to_create=tuple(sorted(self._creates)),
             hub_pulls=self._pulls,
             hub_windows=-(-self._pulls // hub_limit) if hub_limit else None,
+            failures=self._failures,
         )
 
 
@@ -101,18 +127,26 @@ class Collision:
 class Collisions:
     """Finds rows that aim at one tag of one repository with different images.
 
-    It remembers about 200 bytes for each target tag, however long its name is.
+    It remembers about 200 bytes for each target tag, however long its name is. A row without a
+    source digest changes nothing at the target, and contradicts nothing.
     """
 
     def __init__(self) -> None:
         self._seen: dict[bytes, tuple[int, bytes]] = {}
 
-    def add(self, row: PlanRow) -> list[Collision]:
-        """Look at one more row; what it contradicts, one entry a tag."""
+    def add(self, row: PlanRow, repository: str = "") -> list[Collision]:
+        """Look at one more row; what it contradicts, one entry a tag.
+
+        ``repository`` is the target repository where its component's name does not tell it from
+        others: two components can have one URI.
+        """
+        if not row.source.digest:
+            return []
         image = _image(row)
+        repository = repository or f"{row.target.registry}/{row.target.repository}"
         found = []
         for tag in sorted(row.tags):
-            target = f"{row.target.registry}/{row.target.repository}:{tag}"
+            target = f"{repository}:{tag}"
             key = hashlib.blake2b(target.encode(), digest_size=16).digest()
             rule, first = self._seen.setdefault(key, (row.rule, image))
             if first == image:

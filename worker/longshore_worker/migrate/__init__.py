@@ -1,0 +1,1 @@
+"""Migrations: what is to be copied is planned here, and becomes jobs."""

@@ -13,6 +13,7 @@ import binascii
 import json
 import os
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -28,12 +29,15 @@ from longshore_config.errors import (
 )
 from longshore_config.reference import RegistryUri
 from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.flavors.listing import catalog
 from longshore_worker.flavors.sdk import needed
 from longshore_worker.tokens import TokenCache
 from longshore_worker.transports.port import Credentials
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+
+    from longshore_worker.oci.client import RegistryClient
 
 #: The user whose password is a refresh token of the registry.
 NULL_GUID_USER: Final = "00000000-0000-0000-0000-000000000000"
@@ -125,6 +129,14 @@ class AzureRegistry(BaseContainerRegistry):
         identity = (os.environ.get("AZURE_CLIENT_ID", ""), self.client_id)
         key = (self.registry_uri.registry, self.tenant_id, identity)
         return _TOKENS.get(key, self._refresh_token)
+
+    def list_repositories(self, client: RegistryClient) -> AsyncIterator[list[str]]:
+        """What the registry's ``_catalog`` names.
+
+        Raises:
+            PushError: it refuses, or does not answer.
+        """
+        return catalog(self, client)
 
     def exchange_url(self) -> str:
         """Where the registry exchanges an access token."""

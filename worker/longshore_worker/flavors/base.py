@@ -280,8 +280,20 @@ class BaseContainerRegistry(BaseModel):
         """
         self.check_allows(use)
         image = self.belonging(image_name) if use is Use.PUSH else self.placed(image_name)
-        try:
+        with self.own_code(PrepareFailed):
             self.prepare_image_push(str(image))
+        return image
+
+    @contextmanager
+    def own_code(self, otherwise: type[PushError], about: str = "") -> Iterator[None]:
+        """Around a flavor's own code, a custom one's too: any exception becomes a typed one.
+
+        Raises:
+            LongshoreError: that was raised as such, without this component's secrets.
+            PushError: ``otherwise``, with ``about`` and the message of what was raised.
+        """
+        try:
+            yield
         except PushError as error:
             shown = self.redacted(error.message)
             if shown == error.message:
@@ -292,10 +304,9 @@ class BaseContainerRegistry(BaseModel):
         except Exception as error:
             # A custom flavor's code may raise anything, and its message belongs to the job.
             trace = self.redacted(traceback.format_exc())
-            logger.debug("prepare_image_push of %r raised: %s", self.name, trace)
+            logger.debug("flavor %r of %r raised: %s", self.FLAVOR, self.name, trace)
             message = " ".join(str(error).split()) or type(error).__name__
-            raise PrepareFailed(self.redacted(message)[:LONGEST_MESSAGE]) from error
-        return image
+            raise otherwise(self.redacted(f"{about}{message}")[:LONGEST_MESSAGE]) from error
 
     def resolve(self, option: str) -> str | None:
         """The text of an option, its reference followed; ``None``: it is not set.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.flavors.listing import catalog
+
+if TYPE_CHECKING:
+    from longshore_worker.oci.client import RegistryClient
 
 #: Hosts that take a blob in one piece only: GHCR refuses chunks over 4 MiB
 #: (wasmCloud/wash-archive#268), which is too small to be worth it.
@@ -24,3 +29,12 @@ class DefaultRegistry(BaseContainerRegistry):
     def chunked(self) -> bool:
         """Whether blobs may be sent to this registry in chunks."""
         return self.registry_uri.host not in _WHOLE_BLOBS
+
+    def list_repositories(self, client: RegistryClient) -> AsyncIterator[list[str]]:
+        """What the registry's ``_catalog`` names; not every registry has one.
+
+        Raises:
+            CannotList: it has none.
+            PushError: it refuses, or does not answer.
+        """
+        return catalog(self, client)

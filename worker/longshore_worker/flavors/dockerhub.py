@@ -1,22 +1,41 @@
-"""``dockerhub``: Docker Hub."""
+"""``dockerhub``: Docker Hub.
+
+Source of the web API: docs.docker.com/reference/api/hub ("Create access token", "List
+repositories in a namespace").
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import ClassVar
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from pydantic import field_validator
+from pydantic import SecretStr, field_validator
 
-from longshore_config.errors import CredentialsMissing, PrepareFailed
+from longshore_config.errors import (
+    AnswerMalformed,
+    CannotList,
+    CredentialsMissing,
+    PrepareFailed,
+)
 from longshore_config.reference import DOCKER_HUB, RegistryUri
 from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.flavors.options import Use
+from longshore_worker.flavors.web import Api, named, pages
+from longshore_worker.keychain import IDENTITY_USER
 from longshore_worker.transports.port import Credentials
+
+if TYPE_CHECKING:
+    from longshore_worker.oci.client import RegistryClient
 
 #: Namespaces are user and organisation names: lower-case letters and digits, in old names
 #: and in organisations also '-' and '_' inside; at most 30 (docs.docker.com, "Docker ID").
 _NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,28}[a-z0-9])?", re.ASCII)
 #: The namespace of Docker's own images; nobody else can push there.
 _OFFICIAL = "library"
+#: Repositories on a page of the web API; it gives no more.
+_PAGE_SIZE: Final = 100
 
 
 class DockerHubRegistry(BaseContainerRegistry):
@@ -24,6 +43,8 @@ class DockerHubRegistry(BaseContainerRegistry):
 
     FLAVOR: ClassVar[str] = "dockerhub"
     URI_EXAMPLE: ClassVar[str] = "docker.io/acme"
+    #: Docker Hub's web API.
+    API: ClassVar[str] = "https://hub.docker.com"
 
     @field_validator("uri")
     @classmethod
@@ -70,16 +91,65 @@ class DockerHubRegistry(BaseContainerRegistry):
                 f"{DOCKER_HUB}/{namespace}/{image.repository.rpartition('/')[2]}:{image.tag}"
             )
 
-    def credentials(self) -> Credentials:
-        """The login; Docker Hub takes no push without one.
+    def credentials(self) -> Credentials | None:
+        """The login. Docker Hub takes no push without one; who only reads can do without.
 
         Raises:
             CredentialsMissing: the component has none, or it cannot be had.
         """
         found = super().credentials()
-        if found is None:
+        if found is None and self.allow != {Use.COPY_FROM}:
             raise CredentialsMissing(
                 f"component {self.name!r} has no login, and Docker Hub takes no push without "
-                "one; set username and password (an access token), or credentials: docker-config"
+                "one; set username and password (an access token), or credentials: "
+                "docker-config, or allow: [copy_from] to read what is public"
             )
         return found
+
+    async def list_repositories(
+        self,
+        client: RegistryClient,  # noqa: ARG002 - Docker Hub's registry lists none
+    ) -> AsyncIterator[list[str]]:
+        """The namespace's repositories; without a login, or the right to list, the public ones.
+
+        Raises:
+            CannotList: the URI names no namespace.
+            PushError: Docker Hub refuses, or does not answer.
+        """
+        namespace = self.registry_uri.path
+        if not namespace:
+            raise CannotList(
+                f"component {self.name!r} is all of Docker Hub, which lists the repositories of "
+                f"a namespace only; set uri: {self.URI_EXAMPLE} with your namespace, or write "
+                "the repositories' names out"
+            )
+        api, about = Api("Docker Hub", self.API), f"the repositories of {namespace}"
+        token = await asyncio.to_thread(self._api_token, api)
+        first = f"{api.base}/v2/namespaces/{namespace}/repositories?page_size={_PAGE_SIZE}"
+        async for page in pages(api, first, _next, about=about, token=token):
+            yield [f"{namespace}/{name}" for name in named(page, "results", about)]
+
+    def _api_token(self, api: Api) -> SecretStr | None:
+        """A token of the web API for the component's login; ``None``: it has none."""
+        login = super().credentials()
+        if login is None:
+            return None
+        if login.username == IDENTITY_USER:
+            raise CredentialsMissing(
+                f"component {self.name!r} has an identity token, which Docker Hub's API does not "
+                "take; set username and password (an access token)"
+            )
+        answer = api.ask(
+            f"{api.base}/v2/auth/token",
+            about="a token of its API",
+            body={"identifier": login.username, "secret": login.password.get_secret_value()},
+        )
+        token = answer.get("access_token")
+        if not isinstance(token, str) or not token:
+            raise AnswerMalformed("Docker Hub gave no token of its API")
+        return SecretStr(token)
+
+
+def _next(page: dict[str, Any]) -> str | None:
+    url = page.get("next")
+    return url if isinstance(url, str) else None

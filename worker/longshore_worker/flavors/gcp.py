@@ -1,29 +1,44 @@
 """``gcp``: Google Artifact Registry, and Container Registry's names, which lead there today.
 
 Sources: cloud.google.com/artifact-registry/docs, "Set up authentication for Docker" (user
-names and keys) and "Repository and image names" (hosts, domain-scoped projects).
+names and keys) and "Repository and image names" (hosts, domain-scoped projects);
+docs/reference/rest/v1/projects.locations.repositories.packages (the list of images).
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
 import os
 import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, timedelta
-from typing import Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from urllib.parse import quote, unquote
 
 from pydantic import SecretStr, field_validator, model_validator
 
 from longshore_config.component import did_you_mean
-from longshore_config.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
+from longshore_config.errors import (
+    CannotList,
+    CloudUnavailable,
+    CredentialsMissing,
+    Denied,
+    PrepareFailed,
+)
 from longshore_config.reference import RegistryUri
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.flavors.sdk import needed
+from longshore_worker.flavors.web import Api, named, pages
 from longshore_worker.fleet.limits import Limits
 from longshore_worker.tokens import TokenCache
 from longshore_worker.transports.port import Credentials
+
+if TYPE_CHECKING:
+    from longshore_worker.oci.client import RegistryClient
 
 OAUTH_USER: Final = "oauth2accesstoken"
 KEY_USER: Final = "_json_key"
@@ -39,6 +54,26 @@ _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 _TOKENS = TokenCache(margin=timedelta(minutes=5))
 
 
+#: Where Artifact Registry keeps what has a name of Container Registry; the repository is called
+#: like the host (cloud.google.com/artifact-registry/docs/transition/gcr-repositories).
+_LEGACY: Final = {
+    "gcr.io": "us",
+    "us.gcr.io": "us",
+    "eu.gcr.io": "europe",
+    "asia.gcr.io": "asia",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A repository of Artifact Registry."""
+
+    #: As the API names it.
+    parent: str
+    #: What its images' names start with.
+    prefix: str
+
+
 class GcpRegistry(BaseContainerRegistry):
     """A repository of Artifact Registry, or a project's images under ``gcr.io``.
 
@@ -49,6 +84,8 @@ class GcpRegistry(BaseContainerRegistry):
 
     FLAVOR: ClassVar[str] = "gcp"
     URI_EXAMPLE: ClassVar[str] = "europe-west3-docker.pkg.dev/my-project/my-repository"
+    #: Artifact Registry's API.
+    API: ClassVar[str] = "https://artifactregistry.googleapis.com"
     #: cloud.google.com/artifact-registry/docs/reference/docker-api.
     CHUNKED: ClassVar[bool] = False
     #: 18,000 writes a minute for a project and region; reads have more than three times that
@@ -127,6 +164,79 @@ class GcpRegistry(BaseContainerRegistry):
             return super().credentials()
         source = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
         return _TOKENS.get(("application-default", source), self._access_token)
+
+    async def list_repositories(
+        self,
+        client: RegistryClient,  # noqa: ARG002 - Artifact Registry's own API tells them
+    ) -> AsyncIterator[list[str]]:
+        """The images of the repository, by Artifact Registry's API.
+
+        Raises:
+            CannotList: a host that is none of a project's own.
+            PushError: Google refuses, or does not answer, or there are no credentials.
+        """
+        place = self._place()
+        token = await asyncio.to_thread(self._api_token)
+        api, about = Api("Artifact Registry", self.API), f"the images of {place.prefix}"
+        first = f"{api.base}/v1/{place.parent}/packages?pageSize={self.PAGE_SIZE}"
+
+        def following(page: dict[str, Any]) -> str | None:
+            after = page.get("nextPageToken")
+            return f"{first}&pageToken={quote(str(after), safe='')}" if after else None
+
+        async for page in pages(api, first, following, about=about, token=token):
+            names = named(page, "packages", about)
+            # An image's name is one part of the package's: its slashes are escaped.
+            yield [f"{place.prefix}/{unquote(name.rpartition('/')[2])}" for name in names]
+
+    def _place(self) -> _Place:
+        host, path = self.registry_uri.host, self.registry_uri.path
+        project, rest = split_project(path)
+        location, repository, prefix = _LEGACY.get(host, ""), host, project
+        if _ARTIFACT_HOST.fullmatch(host):
+            location = host.removesuffix("-docker.pkg.dev")
+            repository = rest.partition("/")[0]
+            prefix = f"{project}/{repository}"
+        if not location:
+            known = ", ".join(_LEGACY)
+            raise CannotList(
+                f"component {self.name!r}: {host} cannot list repositories, as {known} and "
+                "Artifact Registry's own hosts can; write their names out"
+            )
+        # An organisation's project is written with a colon in the API.
+        parent = f"projects/{project.replace('/', ':')}/locations/{location}"
+        return _Place(f"{parent}/repositories/{repository}", prefix)
+
+    def _api_token(self) -> SecretStr:
+        """An access token for the component's login, whatever that is."""
+        login = self.credentials()
+        if login is None:
+            raise CredentialsMissing(f"component {self.name!r} has no login for Google's API")
+        if login.username not in {KEY_USER, ENCODED_KEY_USER}:
+            return login.password
+        return self._token_of_key(login)
+
+    def _token_of_key(self, login: Credentials) -> SecretStr:
+        with needed("google-auth", flavor=self.FLAVOR, extra="gcp"):
+            import google.auth.exceptions
+            import google.auth.transport.requests
+            from google.oauth2 import service_account
+        text = login.password.get_secret_value()
+        try:
+            content = base64.b64decode(text) if login.username == ENCODED_KEY_USER else text
+            found = service_account.Credentials.from_service_account_info(
+                json.loads(content), scopes=[_SCOPE]
+            )
+            found.refresh(google.auth.transport.requests.Request())
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise self._translated(error) from error
+        except ValueError:
+            # Not with its cause, which may quote the key.
+            raise CredentialsMissing(
+                f"component {self.name!r}: the password is not a Google service account key that "
+                "can be used"
+            ) from None
+        return SecretStr(found.token)
 
     def _check_key(self, key: str, *, encoded: bool) -> None:
         wrong = f"component {self.name!r}: the password is not a Google service account key"

@@ -104,6 +104,21 @@ class Ecr:
         found = answer["repositories"][0]
         return Repository(name, found.get("imageTagMutability", "MUTABLE"))
 
+    def names(self, after: str | None, page_size: int) -> tuple[list[str], str | None]:
+        """One page of all repositories' names, and what the next page goes on after.
+
+        Raises:
+            PushError: AWS refused, or did not answer.
+        """
+        following = {} if after is None else {"nextToken": after}
+        target = f"the repositories of account {self._account}"
+        with translated(self._component, "ecr:DescribeRepositories", target):
+            answer = self._client.describe_repositories(
+                registryId=self._account, maxResults=page_size, **following
+            )
+        names = [str(found["repositoryName"]) for found in answer["repositories"]]
+        return names, answer.get("nextToken")
+
     def create(self, name: str, settings: NewRepository) -> bool:
         """Create a repository; ``False``: somebody else did so meanwhile, and it is left as it is.
 

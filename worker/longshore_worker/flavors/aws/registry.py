@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     Field,
@@ -33,6 +35,9 @@ from longshore_worker.fleet.limits import Limits
 from longshore_worker.secret import Kind, Secret, Text, local_path
 from longshore_worker.tokens import TokenCache
 from longshore_worker.transports.port import Credentials, PushTransport
+
+if TYPE_CHECKING:
+    from longshore_worker.oci.client import RegistryClient
 
 #: ECR's logins live 12 hours; a push may take long, so the last quarter of an hour is not used.
 _TOKENS = TokenCache(margin=timedelta(minutes=15))
@@ -195,6 +200,22 @@ class AwsRegistry(BaseContainerRegistry):
         if self.credentials_from or self._is_set("username") or self._is_set("password"):
             return super().credentials()
         return _TOKENS.get(self._token_key(), lambda: self._ecr().login())
+
+    async def list_repositories(
+        self,
+        client: RegistryClient,  # noqa: ARG002 - ECR's own API tells them
+    ) -> AsyncIterator[list[str]]:
+        """The account's repositories in the region.
+
+        Raises:
+            PushError: AWS refused, or did not answer, or there are no AWS credentials.
+        """
+        ecr, after = await asyncio.to_thread(self._ecr), None
+        while True:
+            names, after = await asyncio.to_thread(ecr.names, after, self.PAGE_SIZE)
+            yield names
+            if after is None:
+                return
 
     @property
     def _host(self) -> EcrHost:

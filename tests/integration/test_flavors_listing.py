@@ -1,0 +1,93 @@
+"""Listing repositories on a real registry, and on moto's ECR."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from longshore_config.errors import Denied
+from longshore_worker import BaseContainerRegistry
+from longshore_worker.flavors import built_in
+from longshore_worker.flavors.default import DefaultRegistry
+from longshore_worker.flavors.listing import repositories
+from longshore_worker.oci import blobs, manifests
+from longshore_worker.oci.pool import ClientPool
+from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, Moto
+from tests.support.fixtures import PASSWORD, USER
+from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest
+from tests.support.registry import Registry
+
+ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+
+
+def make(flavor: str, uri: str, **options: Any) -> BaseContainerRegistry:
+    return built_in(flavor).model_validate({"name": "prod", "uri": uri, **options})
+
+
+async def listed(component: BaseContainerRegistry, pool: ClientPool) -> list[list[str]]:
+    client = pool.client(component.registry_endpoint, component.credentials())
+    return [page async for page in repositories(component, client)]
+
+
+async def fill(pool: ClientPool, component: BaseContainerRegistry, *names: str) -> None:
+    """Put a small image into each of these repositories."""
+    client = pool.client(component.registry_endpoint, component.credentials())
+    for name in names:
+        repository = client.repository(name, writing=True)
+        opened = await blobs.start(repository)
+        await opened.finish(EMPTY_DIGEST, EMPTY)
+        await manifests.put(repository, "1", make_manifest())
+
+
+@pytest.mark.registry
+def test_a_real_registrys_catalogue_is_read_in_pages_and_cut_to_the_uri(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(DefaultRegistry, "PAGE_SIZE", 2)
+
+    async def work(registry: Registry) -> list[list[list[str]]]:
+        async with ClientPool({}) as pool:
+            whole = make("default", registry.address)
+            await fill(pool, whole, "ml", "ml/a", "ml/b/c", "mlx/a", "other")
+            # Known by a name that leads nowhere, reached at another address.
+            part = make("default", "registry.example.com/ml", endpoint=f"http://{registry.address}")
+            return [await listed(component, pool) for component in (whole, part)]
+
+    with Registry() as registry:
+        whole, part = asyncio.run(work(registry))
+    assert whole == [["ml", "ml/a"], ["ml/b/c", "mlx/a"], ["other"]]
+    assert [name for page in part for name in page] == ["a", "b/c"]
+
+
+@pytest.mark.registry
+def test_a_catalogue_is_asked_with_the_components_login(basic_registry: Registry) -> None:
+    async def work() -> list[str]:
+        login = {"username": USER, "password": PASSWORD}
+        async with ClientPool({}) as pool:
+            component = make("default", f"{basic_registry.address}/listing", **login)
+            await fill(pool, component, "listing/a")
+            with pytest.raises(Denied, match="write the repositories' names out"):
+                await listed(make("default", basic_registry.address), pool)
+            return [name for page in await listed(component, pool) for name in page]
+
+    assert asyncio.run(work()) == ["a"]
+
+
+def test_more_repositories_than_a_page_of_ecrs_are_listed() -> None:
+    async def work(moto: Moto) -> list[list[str]]:
+        ecr = moto.client()
+        for number in range(101):
+            ecr.create_repository(repositoryName=f"ml/train-{number:03}")
+        ecr.create_repository(repositoryName="mlx/train")
+        options = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "endpoint_url": moto.url}
+        async with ClientPool({}) as pool:
+            component = make("aws", f"{ECR}/ml", **options)
+            client = pool.client(component.registry_endpoint)
+            return [page async for page in repositories(component, client)]
+
+    with Moto() as moto:
+        pages = asyncio.run(work(moto))
+    names = [name for page in pages for name in page]
+    assert sorted(names) == [f"train-{number:03}" for number in range(101)]

@@ -91,8 +91,8 @@ def test_every_mistake_is_reported_with_its_line(file: Path) -> None:
             "'registry.example.com/ml'; for example uri: registry.example.com/ml"
         ),
         (
-            "5: prod: unknown option 'pasword'; did you mean 'password'? known: allow, auth_realms, "
-            "ca, credentials, endpoint, flavor, insecure, limits, password, uri, username"
+            "5: prod: unknown option 'pasword'; did you mean 'password'? known: allow, "
+            "auth_realms, ca, credentials, endpoint, flavor, insecure, limits, password, uri, username"
         ),
         "6: hub: uri is missing; for example uri: registry.example.com/ml",
         (
@@ -119,7 +119,7 @@ def test_every_mistake_is_reported_with_its_line(file: Path) -> None:
         "15: flavors must be a list of source paths of classes",
         (
             "16: unknown key 'registers'; did you mean 'registries'? known: registries, flavors, "
-            "flavor_paths"
+            "flavor_paths, anonymous_sources"
         ),
     ]
 
@@ -354,3 +354,79 @@ def test_no_secret_of_the_catalogue_is_shown_by_a_component(file: Path) -> None:
     shown = f"{registry!r} {registry} {registry.model_dump()} {registry.model_dump_json()}"
     assert "hunter22" not in shown
     assert "hunter22" not in repr(registry.credentials())
+
+
+def test_hosts_that_may_be_read_by_anybody_are_spelled_as_in_images(file: Path) -> None:
+    file.write_text(
+        "anonymous_sources: [index.docker.io, Quay.IO, 'localhost:5000', registry.example.com/]\n"
+    )
+    found = Catalog.open(file).current().anonymous_sources
+    assert found == {"docker.io", "quay.io", "localhost:5000", "registry.example.com"}
+    file.write_text("registries: {}\n")
+    assert Catalog.open(file).current().anonymous_sources == frozenset()
+
+
+def test_what_is_no_host_is_told_with_its_line_and_what_would_be_right(file: Path) -> None:
+    found = mistakes(
+        file,
+        """\
+        anonymous_sources:
+          - quay.io
+          - docker.io/library
+          - https://quay.io
+          - hub
+          - 7
+          - quay.io:70000
+        """,
+    )
+    assert found == [
+        "3: anonymous_sources: 'docker.io/library' is more than a host; write docker.io",
+        "4: anonymous_sources: 'https://quay.io' must be written without a scheme: 'quay.io'",
+        (
+            "5: anonymous_sources: 'hub' does not start with a host; for Docker Hub write "
+            "docker.io/hub"
+        ),
+        "6: anonymous_sources must be a list of hosts",
+        "7: anonymous_sources: 'quay.io:70000' has a bad port '70000'; write 1 to 65535",
+    ]
+    assert mistakes(file, "anonymous_sources: quay.io\n") == [
+        "1: anonymous_sources must be a list of hosts"
+    ]
+
+
+def test_options_for_copies_are_read_and_their_mistakes_told_with_their_lines(file: Path) -> None:
+    file.write_text(
+        "registries:\n"
+        "  a:\n"
+        "    flavor: default\n"
+        "    uri: registry.example.com\n"
+        "    endpoint: http://registry:5000\n"
+        "    auth_realms: [auth.example.com]\n"
+        "    allow: [copy_from, copy_to]\n"
+        "    limits: {transfers: 4, bytes_per_second: 20MiB}\n"
+    )
+    made = Catalog.open(file).registry("a")
+    assert made.registry_endpoint.auth_realms == {"auth.example.com"}
+    assert (made.limits.transfers, made.limits.bytes_per_second) == (4, 20_971_520)
+    found = mistakes(
+        file,
+        """\
+        registries:
+          a:
+            flavor: default
+            uri: registry.example.com
+            endpoint: registry:5000
+            auth_realms: auth.example.com
+            allow: [pull]
+            limits: {transfers: 0}
+        """,
+    )
+    assert found == [
+        "5: a: endpoint is not a base URL; write for example endpoint: http://registry:5000",
+        (
+            "6: a: auth_realms must be a list of hosts; write for example auth_realms: "
+            "[auth.example.com]"
+        ),
+        "7: a: allow: unknown use 'pull'; known: push, copy_from, copy_to",
+        "8: a: limits: transfers must be a positive whole number, such as 4",
+    ]

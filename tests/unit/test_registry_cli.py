@@ -15,6 +15,7 @@ import pytest
 from longshore.cli import main
 from longshore_worker.catalog import Catalog
 from longshore_worker.catalog.file import Document
+from longshore_worker.fleet.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,29 @@ def test_options_are_written_as_the_flavor_takes_them(
     }
 
 
+def test_options_for_copies_are_written_by_the_command_and_read_back(run: Run, file: Path) -> None:
+    file.write_text("# Mine.\nanonymous_sources: [docker.io]  # public\n")
+    done = register(
+        run,
+        "prod",
+        *["--set", "endpoint=http://registry:5000"],
+        *["--set", "auth_realms=[auth.example.com]"],
+        *["--set", "allow=[copy_from, copy_to]"],
+        *["--set", "limits={requests_per_second: 50, transfers: 8, bytes_per_second: 100MB}"],
+    )
+    assert (done.status, done.err) == (0, "")
+    assert file.read_text().startswith("# Mine.\nanonymous_sources: [docker.io]  # public\n")
+    found = Catalog.open(file)
+    assert found.current().anonymous_sources == {"docker.io"}
+    made = found.registry("prod")
+    assert made.endpoint == "http://registry:5000"
+    assert made.allow == {"copy_from", "copy_to"}
+    assert made.limits == Limits(50, 8, 100_000_000)
+    refused = run("prepare", "prod", "registry.example.com/ml/train:42")
+    assert refused.status == 1
+    assert "component 'prod' is not for push: it says allow: [copy_from, copy_to]" in refused.err
+
+
 def test_a_password_comes_from_standard_input_and_is_kept_from_others(run: Run, file: Path) -> None:
     file.write_text("registries: {}\n")
     file.chmod(0o644)
@@ -143,6 +167,10 @@ def test_a_password_comes_from_standard_input_and_is_kept_from_others(run: Run, 
         (["--set", "uri=x"], "", "--set uri: write --uri instead"),
         (["--set", "insecure=true", "--set", "insecure=false"], "", "insecure is given twice"),
         (["--set", "insecure=perhaps"], "", "prod: insecure should be a valid boolean"),
+        (["--set", "allow=push"], "", "prod: allow must be a list of some of push, copy_from"),
+        (["--set", "limits=4"], "", "prod: limits must be a mapping, for example limits: {"),
+        (["--set", "limits={transfers: many}"], "", "must be a positive whole number, such as 4"),
+        (["--set", "endpoint=http://u:hunter22@r"], "", "prod: endpoint is not a base URL"),
         (["--set", "username=u"], "", "username needs a password"),
         (["--password-stdin"], "hunter22\n", "prod: password needs a username"),
         (["--password-stdin", "--set", "username=u"], "", "standard input must hold one line"),

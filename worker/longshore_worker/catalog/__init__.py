@@ -10,6 +10,7 @@
         password: {env: PROD_PASSWORD}
     flavors: [acme_flavors.scanned.ScannedRegistry]
     flavor_paths: [/opt/acme]
+    anonymous_sources: [docker.io]
 """
 
 from longshore_worker.catalog.live import Catalog

@@ -13,15 +13,16 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from longshore_config.component import PublicComponent, did_you_mean, unknown_component
-from longshore_config.errors import UsageError
+from longshore_config.errors import InvalidReference, UsageError
 from longshore_config.job import NAME_PATTERN
+from longshore_config.reference import RegistryUri
 from longshore_worker.catalog.file import Document, Key, Mistake
 from longshore_worker.flavors import Flavors
 from longshore_worker.flavors.base import BaseContainerRegistry
 
 logger = logging.getLogger("longshore.catalog")
 
-_SECTIONS: Final = ("registries", "flavors", "flavor_paths")
+_SECTIONS: Final = ("registries", "flavors", "flavor_paths", "anonymous_sources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Components:
     flavors: Flavors = field(default_factory=Flavors)
     #: Where custom flavors are looked for, besides the installed packages.
     flavor_paths: tuple[Path, ...] = ()
+    #: ``host[:port]`` of registries that may be read without a component, and then without a login.
+    anonymous_sources: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
@@ -80,9 +83,10 @@ def build(document: Document) -> Components:
     paths = tuple(_flavor_paths(document, data.get("flavor_paths")))
     flavors = _flavors(document, data.get("flavors"), paths)
     registries = dict(_registries(document, data.get("registries"), flavors))
+    anonymous = frozenset(_anonymous_sources(document, data.get("anonymous_sources")))
     if document.mistakes:
         raise document.error()
-    return Components(registries, flavors, paths)
+    return Components(registries, flavors, paths, anonymous)
 
 
 def component(
@@ -229,6 +233,21 @@ def _flavor_paths(document: Document, section: object) -> Iterator[Path]:
             yield path
         else:
             _mistake(document, ("flavor_paths", index), f"flavor_paths: {path} is not a folder")
+
+
+def _anonymous_sources(document: Document, section: object) -> Iterator[str]:
+    """Hosts, spelled as in the canonical name of an image."""
+    for index, text in _texts(document, "anonymous_sources", section, "hosts"):
+        try:
+            uri = RegistryUri.parse(text)
+        except InvalidReference as error:
+            problem = error.message
+        else:
+            if not uri.path:
+                yield uri.registry
+                continue
+            problem = f"{text!r} is more than a host; write {uri.registry}"
+        _mistake(document, ("anonymous_sources", index), f"anonymous_sources: {problem}")
 
 
 def _texts(document: Document, key: str, section: object, what: str) -> Iterator[tuple[int, str]]:

@@ -30,6 +30,7 @@ from longshore_config.reference import RegistryUri
 from longshore_worker.flavors.aws.api import Ecr, NewRepository
 from longshore_worker.flavors.aws.client import Clients, Endpoint, Identity
 from longshore_worker.flavors.aws.hosts import EXAMPLE, REGION, EcrHost
+from longshore_worker.flavors.aws.known import Known
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.fleet.limits import Limits
 from longshore_worker.secret import Kind, Secret, Text, local_path
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 #: ECR's logins live 12 hours; a push may take long, so the last quarter of an hour is not used.
 _TOKENS = TokenCache(margin=timedelta(minutes=15))
 
+#: How long a repository that was there is taken to be there. Unit: s.
+KNOWN_S: Final = 300.0
 #: The longest policy that is read from a file; ECR takes 30,720 characters. Unit: bytes.
 _LONGEST_POLICY: Final = 65_536
 
@@ -116,10 +119,12 @@ class AwsRegistry(BaseContainerRegistry):
     repository_policy: _Policy | None = None
 
     _clients: Clients = PrivateAttr()
+    _known: Known = PrivateAttr()
 
     def model_post_init(self, _context: Any) -> None:
-        """Give the component a place for its client; nothing is opened."""
+        """Give the component a place for what it keeps; nothing is opened."""
         self._clients = Clients(self.name)
+        self._known = Known(KNOWN_S)
 
     @field_validator("uri")
     @classmethod
@@ -156,13 +161,18 @@ class AwsRegistry(BaseContainerRegistry):
     def prepare_image_push(self, image_name: str) -> None:
         """Find the image's repository, or create it as the component says.
 
+        One that was there a few minutes ago is not looked up again.
+
         Raises:
             RepositoryMissing: it does not exist, and ``create`` is false.
             PushError: AWS refused, or did not answer.
         """
         name = self.placed(image_name).repository
+        if name in self._known:
+            return
         ecr = self._ecr()
         if ecr.find(name) is not None:
+            self._known.add(name)
             return
         if not self.create:
             raise RepositoryMissing(
@@ -174,6 +184,7 @@ class AwsRegistry(BaseContainerRegistry):
             created = ecr.create(name, self._new_repository())
         except Denied as error:
             raise Denied(f"ECR has no repository {name}, and {error.message}") from error
+        self._known.add(name)
         if created:
             self.note(f"created repository {name} in account {self._account}, {self._region}")
 
@@ -186,6 +197,9 @@ class AwsRegistry(BaseContainerRegistry):
             return super().push_image(image_name, transport=transport)
         except ImmutableTag as error:
             raise self._conflict(image_name, error) from error
+        except RepositoryMissing:
+            self._known.drop(self.belonging(image_name).repository)
+            raise
         except Denied:
             # It may have been revoked; a retry by hand must not meet it again.
             _TOKENS.forget(self._token_key())

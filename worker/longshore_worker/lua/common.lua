@@ -267,8 +267,8 @@ local function forget_bytes(id)
   local migration, key = migration_of(id)
   if not migration then return end
   local told = redis.call('HMGET', job_key(id), 'told_moved', 'told_mounted', 'told_present')
-  if told[2] then redis.call('HINCRBY', key, 'bytes_mounted', -told[2]) end
-  if told[3] then redis.call('HINCRBY', key, 'bytes_present', -told[3]) end
+  if told[2] then redis.call('HINCRBY', key, 'bytes_mounted', 0 - told[2]) end
+  if told[3] then redis.call('HINCRBY', key, 'bytes_present', 0 - told[3]) end
   if told[1] then redis.call('HINCRBY', job_key(id), 'moved_before', told[1]) end
   redis.call('HDEL', job_key(id), 'told_moved', 'told_mounted', 'told_present')
 end

@@ -1,0 +1,1 @@
+"""Longshore and its peers on the same work, measured side by side: ``./dev bench``."""

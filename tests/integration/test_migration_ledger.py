@@ -77,7 +77,8 @@ class Migration:
 
     @property
     def fields(self) -> dict[str, str]:
-        return {**self.bench.redis.hgetall(self.bench.keys.migration(self.id))}
+        found: Any = self.bench.redis.hgetall(self.bench.keys.migration(self.id))
+        return dict(found)
 
     def images(self) -> dict[str, int]:
         states = (*State, "skipped")
@@ -159,7 +160,7 @@ def test_a_window_that_a_lost_worker_did_not_fill_is_filled_by_the_reaper(
     finished = succeed(bench, claim)
     assert [one.job for one in finished.more] == [left]
     # The bell of the one that found room is lost with its worker: the job is due by itself.
-    bench.redis.zadd(bench.keys.waiting("copy.*"), {left: 1})
+    bench.redis.zadd(bench.keys.waiting("copy.*"), {str(left): 1})
     assert left in [due.job for due in bench.claims.sweep().ring]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from longshore_worker.migrate.rows import Batch
 from longshore_worker.oci import blobs, digests, manifests
 from longshore_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
 from longshore_worker.oci.pool import ClientPool
+from longshore_worker.transports.copy.platforms import subset
 from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
 from tests.support.processes import free_port
 from tests.support.registry import Registry
@@ -39,18 +40,6 @@ NUMBERS = itertools.count(1)
 def target_registry() -> Iterator[Registry]:
     with Registry() as registry:
         yield registry
-
-
-def half(manifest: Manifest, platforms: Sequence[Platform], what: str) -> Manifest:
-    """Stands for the copy's own function: the children of the asked platforms, plainly."""
-    data = json.loads(manifest.raw)
-    kept = [
-        child
-        for child in data["manifests"]
-        if any(one.matches(Platform.of(**child["platform"])) for one in platforms)
-    ]
-    raw = json.dumps(data | {"manifests": kept}).encode()
-    return parse_manifest(raw, what=what, content_type=OCI_INDEX)
 
 
 @dataclass
@@ -115,7 +104,6 @@ class Ground:
 
     async def plan(self, *rules: dict[str, Any], **options: Any) -> Plan:
         spec = Spec.parse({"version": 1, "name": "test", "rules": rules})
-        options = {"subset": half, **options}
         made = Plan(Planner(spec, MIGRATION, self.sides, self.memory, **options))
         try:
             async for batch in made.planner.rows():
@@ -331,7 +319,7 @@ def test_sizes_count_each_blob_once_an_image_and_once_a_registry(ground: Run) ->
 
         one = await at.plan(rule("cat", platforms=["linux/arm64"]), sizes=True)
         sizes = {tag: row.bytes for row in one.rows for tag in row.tags}
-        kept = half(index, [Platform.parse("linux/arm64")], "")
+        kept = subset(index, [Platform.parse("linux/arm64")], "")
         assert sizes["multi"] == len(kept.raw) + len(images[1].raw) + 2 + 5000 + 300
         assert sizes["amd64"] == amd64
 
@@ -350,13 +338,13 @@ def test_a_platform_subset_is_compared_by_its_own_digest_and_remembered(ground: 
         data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
         index = parse_manifest(json.dumps(data).encode(), what="made here")
         await at.write("old", "cat", index, "1", "2")
-        subset = half(index, [Platform.parse("linux/arm64")], "")
-        await at.write("new", "cat", subset, "1", "2")
+        left = subset(index, [Platform.parse("linux/arm64")], "")
+        await at.write("new", "cat", left, "1", "2")
         mine = rule("cat", platforms=["linux/arm64"])
 
         (row,) = (await at.plan(mine)).rows
         assert (row.action, row.source.digest) == (Action.SKIP, index.digest)
-        assert list(at.memory.subsets.values()) == [subset.digest]
+        assert list(at.memory.subsets.values()) == [left.digest]
         assert at.at("old").asked["manifest"] == 1
         (row,) = (await at.plan(mine)).rows
         assert row.action is Action.SKIP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Literal
 
 from longshore_config.component import did_you_mean
@@ -26,6 +27,7 @@ _GRAMMAR: Final = (
 )
 
 
+@lru_cache(maxsize=1024)
 def is_repository(text: str) -> bool:
     """Whether a registry can have a repository of this name."""
     try:
@@ -35,6 +37,7 @@ def is_repository(text: str) -> bool:
     return found.repository == text
 
 
+@lru_cache(maxsize=1024)
 def is_tag(text: str) -> bool:
     """Whether an image can have this tag."""
     try:

@@ -14,9 +14,10 @@ from longshore_config.migration.spec import OnConflict, Rule, Spec
 from longshore_worker.migrate.expand import Failure, Pair
 from longshore_worker.migrate.gate import Gate, both
 from longshore_worker.migrate.port import Memory, Side
-from longshore_worker.migrate.sizes import Size, Sizer, Subset
+from longshore_worker.migrate.sizes import Size, Sizer
 from longshore_worker.oci.descriptors import DOCKER_LIST, MANIFEST_TYPES, OCI_INDEX
 from longshore_worker.oci.manifests import ManifestHead
+from longshore_worker.transports.copy.platforms import subset
 
 T = TypeVar("T")
 
@@ -88,7 +89,6 @@ class Reader:
     gate: Gate
     memory: Memory
     sizer: Sizer
-    subset: Subset
     #: Whether the sizes of what is to be copied are read.
     sizes: bool
 
@@ -215,7 +215,7 @@ class Comparison:
         source, repository = self._source, self._pair.source
         manifest = await self._reader.sizer.read_at_once(source, repository, digest)
         what = f"{source.name}/{repository}@{digest}"
-        filtered = self._reader.subset(manifest, self._rule.platforms, what).digest
+        filtered = subset(manifest, self._rule.platforms, what).digest
         await memory.remember(digest, self._platforms, filtered)
         return filtered
 

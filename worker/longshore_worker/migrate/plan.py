@@ -23,7 +23,7 @@ from longshore_worker.migrate.expand import Expansion, Failure, Pair
 from longshore_worker.migrate.gate import Gate, first_of
 from longshore_worker.migrate.port import Memory, Side, Sides
 from longshore_worker.migrate.rows import Batch, Rows
-from longshore_worker.migrate.sizes import Sizer, Subset
+from longshore_worker.migrate.sizes import Sizer
 
 #: Looks at tags that are under way at once; each asks one or both sides.
 IN_FLIGHT: Final = 64
@@ -50,15 +50,14 @@ class Planner:
         memory: Memory,
         *,
         in_flight: int = IN_FLIGHT,
-        subset: Subset,
         sizes: bool = False,
     ) -> None:
         self._spec = spec
         self._sides = sides
         self._in_flight = in_flight
         gate = Gate(in_flight)
-        self._sizer = Sizer(gate, subset)
-        self._reader = Reader(spec, gate, memory, self._sizer, subset, sizes)
+        self._sizer = Sizer(gate)
+        self._reader = Reader(spec, gate, memory, self._sizer, sizes)
         self._rows = Rows(spec, migration)
         self._sources: dict[str, Side] = {}
         self._targets: dict[str, Side] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,12 +12,10 @@ from longshore_config.migration.platforms import Platform
 from longshore_worker.migrate.gate import Gate, first_of
 from longshore_worker.migrate.port import Side
 from longshore_worker.oci.descriptors import Descriptor, Manifest
+from longshore_worker.transports.copy.platforms import subset
 
 #: Manifests of one image, with all its indexes.
 MOST_MANIFESTS: Final = 2_000
-
-#: What is left of an index for some platforms.
-Subset = Callable[[Manifest, Sequence[Platform], str], Manifest]
 
 
 @dataclass(slots=True)
@@ -40,9 +38,8 @@ class Size:
 class Sizer:
     """Reads all manifests of an image, those of an index at once."""
 
-    def __init__(self, gate: Gate, subset: Subset) -> None:
+    def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._subset = subset
         #: Manifests read so far from Docker Hub, which counts them.
         self.pulls = 0
 
@@ -68,9 +65,8 @@ class Sizer:
         """
         size = Size()
         manifest = await self.read(side, repository, digest, order)
-        # As many manifests as are read, also where the index itself shrinks.
-        if platforms:
-            manifest = self._subset(manifest, platforms, f"{side.name}/{repository}@{digest}")
+        what = f"{side.name}/{repository}@{digest}"
+        manifest = subset(manifest, platforms, what)
         seen = {digest}
 
         async def walk(found: Manifest) -> None:
@@ -80,9 +76,7 @@ class Sizer:
             new = [child for child in found.children if child.digest not in seen]
             seen.update(child.digest for child in new)
             if len(seen) > MOST_MANIFESTS:
-                raise ManifestUnsupported(
-                    f"{side.name}/{repository}@{digest} has more than {MOST_MANIFESTS} manifests"
-                )
+                raise ManifestUnsupported(f"{what} has more than {MOST_MANIFESTS} manifests")
             if not new:
                 return
             async with asyncio.TaskGroup() as group:

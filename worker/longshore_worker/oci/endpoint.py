@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from yarl import URL
@@ -86,8 +87,7 @@ class Endpoint:
     @property
     def hosts(self) -> frozenset[str]:
         """Host names that are the registry's own."""
-        named = RegistryUri.parse(self.registry).host.strip("[]")
-        return frozenset({named, *(base.host or "" for base in self.bases)})
+        return _hosts(self.registry, self.endpoint)
 
     def own(self, url: URL, base: URL) -> URL | None:
         """The URL at this registry's base, if it means this registry; else ``None``.
@@ -130,11 +130,21 @@ class Endpoint:
         return realm.host in self.hosts or authority in listed
 
 
+@lru_cache(maxsize=1024)
+def _hosts(registry: str, endpoint: str | None) -> frozenset[str]:
+    """Kept, because every request asks."""
+    named = RegistryUri.parse(registry).host.strip("[]")
+    return frozenset(
+        {named, *(base.host or "" for base in Endpoint(registry, endpoint=endpoint).bases)}
+    )
+
+
 def _other_port(base: URL) -> int | None:
     """Port 80 for a base on 443: what a registry that does not know of its proxy writes."""
     return 80 if base.scheme == "https" and base.port == 443 else base.port
 
 
+@lru_cache(maxsize=1024)
 def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address that a host is written as; ``None``: it is a name."""
     try:

@@ -98,7 +98,7 @@ def test_every_mistake_is_reported_with_its_line(file: Path) -> None:
         "6: hub: uri is missing; for example uri: registry.example.com/ml",
         (
             "7: hub: no flavor 'dockerhb'; did you mean 'dockerhub'? known: aws, azure, default, "
-            "dockerhub, gcp"
+            "dockerhub, gcp, layout"
         ),
         "8: hub: insecure should be a valid boolean, unable to interpret input",
         (

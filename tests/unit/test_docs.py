@@ -213,7 +213,8 @@ def test_every_option_of_a_flavor_is_described(name: str) -> None:
 
 
 def test_the_examples_of_the_flavors_are_right() -> None:
-    for name in BUILT_IN:
+    # A folder's is a path.
+    for name in set(BUILT_IN) - {"layout"}:
         RegistryUri.parse(built_in(name).URI_EXAMPLE)
 
 

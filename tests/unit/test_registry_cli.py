@@ -265,7 +265,9 @@ def test_flavors_are_listed_as_json_lines(run: Run, file: Path) -> None:
     file.write_text("")
     done = run("flavor", "list", "--json")
     rows = [json.loads(line) for line in done.out.splitlines()]
-    assert [row["flavor"] for row in rows] == ["default", "dockerhub", "gcp", "azure", "aws"]
+    assert [row["flavor"] for row in rows] == [
+        *("default", "dockerhub", "gcp", "azure", "aws", "layout")
+    ]
     assert rows[2] == {
         "flavor": "gcp",
         "class": "longshore_worker.flavors.gcp.GcpRegistry",

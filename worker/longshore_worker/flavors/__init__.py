@@ -36,6 +36,7 @@ BUILT_IN: Final[Mapping[str, BuiltIn]] = {
         "longshore_worker.flavors.azure:AzureRegistry", "azure.identity", "azure", "extra"
     ),
     "aws": BuiltIn("longshore_worker.flavors.aws:AwsRegistry", "boto3", "worker"),
+    "layout": BuiltIn("longshore_worker.flavors.layout:LayoutRegistry"),
 }
 
 

@@ -1,0 +1,546 @@
+"""A folder as a registry: written, read back here and by skopeo, shared by several writers."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from longshore_config.errors import (
+    BlobMissing,
+    Denied,
+    DigestMismatch,
+    ImageNotFound,
+    ManifestUnsupported,
+    NotAllowed,
+    NotUnderRegistry,
+    PushRejected,
+    RegistryUnavailable,
+    RegistryUnreachable,
+    RepositoryMissing,
+)
+from longshore_worker.oci import digests
+from longshore_worker.oci.descriptors import OCI_INDEX, Descriptor, Manifest, parse_manifest
+from longshore_worker.oci.referrers import fallback_tag
+from longshore_worker.sources.folder import translate
+from longshore_worker.sources.folders import LayoutFolder
+from longshore_worker.sources.layout import LayoutTarget, NotLinked
+from longshore_worker.transports.copy.port import ContentSource, ContentTarget
+from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest
+from tests.support.processes import eventually, program
+
+T = TypeVar("T")
+LAYER = os.urandom(3 * 1024 * 1024 + 17)
+LAYER_DIGEST = digests.digest_of(LAYER)
+OCTETS = "application/octet-stream"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LayoutFolder:
+    (tmp_path / "images").mkdir()
+    return LayoutFolder(tmp_path / "images", "images.layout")
+
+
+@pytest.fixture
+def path(folder: LayoutFolder, tmp_path: Path) -> Path:
+    return tmp_path / "images"
+
+
+def run(work: Awaitable[T]) -> T:
+    async def main() -> T:
+        return await work
+
+    return asyncio.run(main())
+
+
+class Blobs:
+    """A fake source: it gives these bytes, breaking off after so many where it is told to."""
+
+    def __init__(self, data: bytes, *, breaks: Iterable[int] = (), parts: bool = True) -> None:
+        self.data = data
+        self.breaks = list(breaks)
+        self.parts = parts
+        self.offsets: list[int] = []
+        self.offset, self.size, self.etag = 0, len(data), '"1"'
+
+    def __str__(self) -> str:
+        return "a fake source"
+
+    def blob(self, digest: str, *, offset: int = 0, etag: str | None = None) -> Blobs:
+        self.offsets.append(offset)
+        self.offset = offset if self.parts else 0
+        return self
+
+    async def __aenter__(self) -> Blobs:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        return None
+
+    async def pieces(self) -> Any:
+        end = self.breaks.pop(0) if self.breaks else None
+        data = self.data[self.offset : end]
+        for at in range(0, len(data), 70_000):
+            yield data[at : at + 70_000]
+        if end is not None:
+            raise RegistryUnavailable("the fake source broke off")
+
+
+def descriptor(data: bytes, digest: str = "") -> Descriptor:
+    return Descriptor(OCTETS, digest or digests.digest_of(data), len(data))
+
+
+async def store(target: LayoutTarget, data: bytes, source: Any = None) -> list[int]:
+    """Write a blob; returns what the copy heard of it."""
+    moved: list[int] = []
+    given: Any = source or Blobs(data)
+    await target.write_blob(descriptor(data), given, moved.append)
+    return moved
+
+
+def image(*layers: bytes, **fields: Any) -> Manifest:
+    found = [{"mediaType": OCTETS, "digest": digests.digest_of(x), "size": len(x)} for x in layers]
+    return make_manifest(layers=found, **fields)
+
+
+async def put(target: LayoutTarget, reference: str, *layers: bytes, **fields: Any) -> Manifest:
+    manifest = image(*layers, **fields)
+    for data in {EMPTY, *layers}:
+        if await target.blob_head(digests.digest_of(data)) is None:
+            await store(target, data)
+    await target.put(reference or manifest.digest, manifest)
+    return manifest
+
+
+async def read(source: ContentSource, digest: str, offset: int = 0) -> bytes:
+    async with source.blob(digest, offset=offset) as reader:
+        assert reader.offset == offset
+        return b"".join([piece async for piece in reader.pieces()])
+
+
+def skopeo(*words: str) -> bytes:
+    done = subprocess.run(
+        [program("skopeo"), "--insecure-policy", *words], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def test_it_is_what_a_copy_reads_from_and_writes_to(folder: LayoutFolder) -> None:
+    target: ContentTarget = folder.target("tools/cat")
+    source: ContentSource = folder.target("tools/cat")
+    assert (target.registry, target.repository, str(source)) == (
+        "images.layout",
+        "tools/cat",
+        "images.layout/tools/cat",
+    )
+    assert (target.can_mount, target.mounts_need_manifest) == (True, False)
+
+
+def test_what_is_written_is_read_back(folder: LayoutFolder) -> None:
+    async def work() -> None:
+        target = folder.target("tools/cat")
+        assert await target.head("1.2") is None
+        assert await target.blob_head(LAYER_DIGEST) is None
+        manifest = await put(target, "1.2", LAYER, b"")
+        source = await folder.source("tools/cat")
+        for reference in ("1.2", manifest.digest):
+            head = await source.head(reference)
+            assert head is not None
+            assert (head.digest, head.media_type) == (manifest.digest, manifest.media_type)
+            assert head.size == len(manifest.raw)
+            assert await source.manifest(reference) == manifest
+        assert await read(source, LAYER_DIGEST) == LAYER
+        assert await read(source, LAYER_DIGEST, 2_000_000) == LAYER[2_000_000:]
+        assert await read(source, LAYER_DIGEST, len(LAYER)) == b""
+        assert await read(source, digests.digest_of(b"")) == b""
+        assert await source.head(LAYER_DIGEST) is None
+        assert await folder.tags("tools/cat") == ["1.2"]
+        assert [page async for page in folder.repositories()] == [["tools/cat"]]
+
+    run(work())
+
+
+def test_nothing_but_the_layout_is_left_in_the_folder(folder: LayoutFolder, path: Path) -> None:
+    run(put(folder.target("cat"), "1", LAYER))
+    assert sorted(p.name for p in (path / "cat").iterdir()) == ["blobs", "index.json", "oci-layout"]
+    assert json.loads((path / "cat/oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
+
+
+def test_skopeo_reads_what_was_written(folder: LayoutFolder, path: Path) -> None:
+    async def work() -> tuple[Manifest, Manifest]:
+        target = folder.target("tools/cat")
+        one = await put(target, "1", LAYER, annotations={"n": "1"})
+        return one, await put(target, "2", LAYER, annotations={"n": "2"})
+
+    one, two = run(work())
+    assert skopeo("inspect", "--raw", f"oci:{path}/tools/cat:1") == one.raw
+    assert skopeo("inspect", "--raw", f"oci:{path}/tools/cat:2") == two.raw
+
+
+def test_a_layout_that_skopeo_wrote_is_read_and_added_to(folder: LayoutFolder, path: Path) -> None:
+    first = run(put(folder.target("mine"), "1", LAYER))
+    (path / "theirs").mkdir()
+    skopeo("copy", "--all", f"oci:{path}/mine:1", f"oci:{path}/theirs:v1")
+    raw = skopeo("inspect", "--raw", f"oci:{path}/theirs:v1")
+
+    async def work() -> Manifest:
+        source = await folder.source("theirs")
+        assert await source.tags() == ["v1"]
+        assert (await source.manifest("v1")).raw == raw
+        assert await read(source, LAYER_DIGEST) == LAYER
+        return await put(folder.target("theirs"), "v2", LAYER)
+
+    added = run(work())
+    assert added == first
+    assert skopeo("inspect", "--raw", f"oci:{path}/theirs:v1") == raw
+    assert skopeo("inspect", "--raw", f"oci:{path}/theirs:v2") == added.raw
+
+
+def test_a_source_that_breaks_is_gone_on_with_where_it_stopped(folder: LayoutFolder) -> None:
+    source = Blobs(LAYER, breaks=[1_500_000, 2_500_000])
+    moved = run(store(folder.target("cat"), LAYER, source))
+    assert source.offsets == [0, 1_500_000, 2_500_000]
+    assert sum(moved) == len(LAYER)
+    assert run(read(folder.target("cat"), LAYER_DIGEST)) == LAYER
+
+
+def test_a_source_without_parts_starts_again_and_says_so(folder: LayoutFolder) -> None:
+    moved = run(store(folder.target("cat"), LAYER, Blobs(LAYER, breaks=[1_500_000], parts=False)))
+    assert -1_500_000 in moved
+    assert sum(moved) == len(LAYER)
+    assert run(read(folder.target("cat"), LAYER_DIGEST)) == LAYER
+
+
+def test_a_source_that_breaks_again_and_again_ends_with_its_error(folder: LayoutFolder) -> None:
+    with pytest.raises(RegistryUnavailable, match="the fake source broke off"):
+        run(store(folder.target("cat"), LAYER, Blobs(LAYER, breaks=[10] * 9)))
+
+
+@pytest.mark.parametrize(
+    "sent", [LAYER[:-1], LAYER + b"1", b"x" + LAYER[1:]], ids=["short", "long", "other"]
+)
+def test_what_is_not_the_blob_is_not_kept(folder: LayoutFolder, path: Path, sent: bytes) -> None:
+    async def work() -> None:
+        with pytest.raises(DigestMismatch, match=f"images.layout/cat@{LAYER_DIGEST}: "):
+            await store(folder.target("cat"), LAYER, Blobs(sent))
+        assert await folder.target("cat").blob_head(LAYER_DIGEST) is None
+
+    run(work())
+    assert [p for p in path.rglob("*") if p.is_file()] == []
+
+
+def test_a_write_that_is_cancelled_leaves_nothing(folder: LayoutFolder, path: Path) -> None:
+    class Endless(Blobs):
+        """A fake source that stops in the middle and says when."""
+
+        reached = asyncio.Event()
+
+        async def pieces(self) -> Any:
+            yield self.data[:2_000_000]
+            self.reached.set()
+            await asyncio.Event().wait()
+
+    async def work() -> None:
+        Endless.reached = asyncio.Event()
+        task = asyncio.create_task(store(folder.target("cat"), LAYER, Endless(LAYER)))
+        await Endless.reached.wait()
+        assert len([p for p in path.rglob("*.part") if p.stat().st_size == 2_000_000]) == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(work())
+    assert [p for p in path.rglob("*") if p.is_file()] == []
+
+
+def test_left_overs_of_writers_that_died_are_removed(folder: LayoutFolder, path: Path) -> None:
+    (path / "cat").mkdir()
+    for name, age in ((".longshore-old.part", 7_200), (".longshore-new.part", 0), ("other", 7_200)):
+        (path / "cat" / name).write_text("1")
+        now = (path / "cat" / name).stat().st_mtime
+        os.utime(path / "cat" / name, (now - age, now - age))
+    run(store(folder.target("cat"), b"1"))
+    left = {p.name for p in (path / "cat").iterdir()}
+    assert left == {".longshore-new.part", "other", "blobs"}
+
+
+def test_a_manifest_without_its_blobs_is_refused_as_registries_do(folder: LayoutFolder) -> None:
+    with pytest.raises(BlobMissing, match=f"images.layout/cat:1 names {EMPTY_DIGEST}, which is"):
+        run(folder.target("cat").put("1", make_manifest()))
+    assert run(folder.target("cat").head("1")) is None
+
+
+def test_an_index_needs_its_manifests_and_hides_them(folder: LayoutFolder, path: Path) -> None:
+    async def work() -> None:
+        target = folder.target("cat")
+        child = image(b"1")
+        data = {"mediaType": OCI_INDEX, "manifests": [child.descriptor.as_json()]}
+        index = parse_manifest(json.dumps(data).encode(), what="made here")
+        with pytest.raises(BlobMissing):
+            await target.put("1", index)
+        await put(target, "", b"1")
+        await target.put("1", index)
+        assert await target.manifest(child.digest) == child
+        assert (await target.manifest("1")).children[0].digest == child.digest
+
+    run(work())
+    assert len(json.loads((path / "cat/index.json").read_text())["manifests"]) == 1
+
+
+def test_a_blob_of_another_repository_is_linked(folder: LayoutFolder, path: Path) -> None:
+    async def work() -> None:
+        await store(folder.target("one"), LAYER)
+        assert await folder.target("two/three").mount(LAYER_DIGEST, "one") is None
+        assert await folder.target("two/three").mount(LAYER_DIGEST, "one") is None
+        assert await read(folder.target("two/three"), LAYER_DIGEST) == LAYER
+        missing = await folder.target("two/three").mount(EMPTY_DIGEST, "one")
+        assert isinstance(missing, NotLinked)
+        nowhere = await folder.target("two/three").mount(EMPTY_DIGEST, "nowhere")
+        assert isinstance(nowhere, NotLinked)
+
+    run(work())
+    one, two = (
+        path / name / "blobs/sha256" / LAYER_DIGEST.partition(":")[2]
+        for name in ("one", "two/three")
+    )
+    assert one.samefile(two)
+
+
+def test_referrers_are_found_by_the_list_and_by_their_subject(folder: LayoutFolder) -> None:
+    async def work() -> None:
+        target = folder.target("cat")
+        subject = await put(target, "1", b"1")
+        first = await put(target, "", b"sig", subject=subject.descriptor.as_json())
+        second = await put(target, "", b"sbom", subject=subject.descriptor.as_json())
+        await put(target, "2", b"2")
+        found = await target.referrers(subject.digest)
+        assert {one.digest for one in found.manifests} == {first.digest, second.digest}
+        assert not found.by_tag
+        for one in (first, second, first):
+            await target.attach(one)
+        assert len((await target.manifest(fallback_tag(subject.digest))).children) == 2
+        found = await target.referrers(subject.digest)
+        assert [one.digest for one in found.manifests] == [first.digest, second.digest]
+        assert found.by_tag
+        assert (await target.referrers(first.digest)).manifests == ()
+
+    run(work())
+
+
+def test_a_tag_that_is_no_list_is_not_attached_to(folder: LayoutFolder) -> None:
+    async def work() -> None:
+        target = folder.target("cat")
+        subject = await put(target, "1", b"1")
+        await put(target, fallback_tag(subject.digest), b"2")
+        referrer = await put(target, "", b"sig", subject=subject.descriptor.as_json())
+        with pytest.raises(PushRejected, match="is no list of referrers; it stays as it is"):
+            await target.attach(referrer)
+
+    run(work())
+
+
+def test_tags_of_cosign_are_found(folder: LayoutFolder) -> None:
+    async def work() -> None:
+        target = folder.target("cat")
+        subject = await put(target, "1", b"1")
+        tag = f"{fallback_tag(subject.digest)}.sig"
+        signature = await put(target, tag, b"sig")
+        found = await target.cosign_tags(subject.digest)
+        assert {name: head.digest for name, head in found.items()} == {tag: signature.digest}
+
+    run(work())
+
+
+def test_many_writers_of_one_repository_lose_no_tag(folder: LayoutFolder, path: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from tests.integration.test_layout_folder import put\n"
+        "from longshore_worker.sources.folders import LayoutFolder\n"
+        "async def main():\n"
+        "    target = LayoutFolder(Path(sys.argv[1]), 'images.layout').target('cat')\n"
+        "    await asyncio.gather(*(put(target, f'{sys.argv[2]}-{n}', str(n).encode())"
+        " for n in range(20)))\n"
+        "asyncio.run(main())\n"
+    )
+    root = str(Path(__file__).parents[2])
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, str(path), name], cwd=root)
+        for name in ("a", "b", "c")
+    ]
+    assert [one.wait(120) for one in started] == [0, 0, 0]
+    assert run(folder.tags("cat")) == sorted(f"{a}-{n}" for a in "abc" for n in range(20))
+    assert not list(path.rglob("*.part"))
+
+
+def test_a_writer_that_holds_the_index_too_long_is_given_up_on(
+    folder: LayoutFolder, path: Path
+) -> None:
+    manifest = run(put(folder.target("cat"), "1", b"1"))
+    with (path / "cat/oci-layout").open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RegistryUnavailable, match="another writer holds its layout"):
+            run(folder.target("cat").put("2", manifest, timeout_s=0.2))
+
+        async def cancelled() -> None:
+            task = asyncio.create_task(folder.target("cat").put("2", manifest))
+            done, _ = await asyncio.wait([task], timeout=0.2)
+            assert not done
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        run(cancelled())
+    assert run(folder.tags("cat")) == ["1"]
+
+
+def test_an_index_that_another_tool_changes_is_read_again(folder: LayoutFolder, path: Path) -> None:
+    run(put(folder.target("cat"), "1", b"1"))
+    file = path / "cat/index.json"
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    eventually(lambda: run(folder.tags("cat")) == ["1"])
+    file.write_text(file.read_text().replace('"1"', '"2"'))
+    assert run(folder.tags("cat")) == ["2"]
+
+
+def test_damage_is_found_when_it_is_read_and_is_written_over(
+    folder: LayoutFolder, path: Path
+) -> None:
+    manifest = run(put(folder.target("cat"), "1", b"1"))
+    file = path / "cat/blobs/sha256" / manifest.digest.partition(":")[2]
+    file.write_bytes(file.read_bytes().replace(b"2", b"3", 1))
+    with pytest.raises(DigestMismatch):
+        run(folder.target("cat").manifest("1"))
+    assert run(folder.target("cat").head(manifest.digest)) is None
+    run(folder.target("cat").put("1", manifest))
+    assert run(folder.target("cat").manifest("1")) == manifest
+
+
+def test_what_is_not_there_is_told_with_what_is(folder: LayoutFolder) -> None:
+    run(put(folder.target("cat"), "1", b"1"))
+    with pytest.raises(ImageNotFound, match=r"^there is no images.layout/cat:2; there is 1$"):
+        run(folder.target("cat").manifest("2"))
+    with pytest.raises(RepositoryMissing, match=r"there is no repository images.layout/dog"):
+        run(folder.source("dog"))
+    with pytest.raises(RepositoryMissing, match=r"there is no repository images.layout/dog"):
+        run(folder.target("dog").tags())
+    with pytest.raises(BlobMissing, match=r"images.layout/cat does not hold sha256:"):
+        run(read(folder.target("cat"), LAYER_DIGEST))
+
+
+def test_a_folder_that_is_not_mounted_may_come_back(tmp_path: Path) -> None:
+    folder = LayoutFolder(tmp_path / "absent", "images.layout")
+    for work in (folder.check(), folder.source("cat"), store(folder.target("cat"), b"1")):
+        with pytest.raises(
+            RegistryUnreachable, match=r"the folder of images.layout is not there"
+        ) as e:
+            run(work)
+        assert str(tmp_path) not in e.value.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["..", "../cat", "a/../../b", "/etc", "a//b", "", "A", "a/.", "a\x00b", ".hidden", "a/b/"],
+)
+def test_no_name_leads_out_of_the_folder(folder: LayoutFolder, name: str) -> None:
+    for open_it in (folder.target, lambda name: run(folder.source(name))):
+        with pytest.raises(NotUnderRegistry, match="is no name of a repository"):
+            open_it(name)
+
+
+@pytest.mark.parametrize("name", ["blobs", "cat/blobs", "cat/blobs/sha256", "index.json"])
+def test_names_of_the_layout_itself_are_no_repositories(folder: LayoutFolder, name: str) -> None:
+    with pytest.raises(NotUnderRegistry, match="which is a layout's own; use another name"):
+        folder.target(name)
+
+
+def _repository(path: Path, outside: Path) -> None:
+    (path / "cat").rename(outside / "cat")
+    (path / "cat").symlink_to(outside / "cat")
+
+
+def _inside(path: Path, outside: Path) -> None:
+    (path / "cat").rename(path / "dog")
+    (path / "cat").symlink_to("dog")
+
+
+def _blobs(path: Path, outside: Path) -> None:
+    (path / "cat/blobs/sha256").rename(outside / "sha256")
+    (path / "cat/blobs/sha256").symlink_to(outside / "sha256")
+
+
+def _blob(path: Path, outside: Path) -> None:
+    for number, file in enumerate((path / "cat/blobs/sha256").iterdir()):
+        file.rename(outside / str(number))
+        file.symlink_to(outside / str(number))
+
+
+def _index(path: Path, outside: Path) -> None:
+    (path / "cat/index.json").rename(outside / "index.json")
+    (path / "cat/index.json").symlink_to(outside / "index.json")
+
+
+def _pipe(path: Path, outside: Path) -> None:
+    (path / "cat/index.json").unlink()
+    os.mkfifo(path / "cat/index.json")
+
+
+@pytest.mark.parametrize("change", [_repository, _inside, _blobs, _blob, _index, _pipe])
+def test_links_and_pipes_are_refused(
+    folder: LayoutFolder, path: Path, tmp_path: Path, change: Callable[[Path, Path], None]
+) -> None:
+    run(put(folder.target("cat"), "1", b"1"))
+    (tmp_path / "outside").mkdir()
+    change(path, tmp_path / "outside")
+    before = {p: p.read_bytes() for p in (tmp_path / "outside").rglob("*") if p.is_file()}
+    with pytest.raises(NotAllowed, match=r"is a symbolic link|is no regular file") as caught:
+        run(folder.target("cat").manifest("1"))
+    assert "\n" not in caught.value.message
+    with pytest.raises(NotAllowed, match=r"is a symbolic link|is no regular file"):
+        run(put(folder.target("cat"), "2", b"2"))
+    assert before == {p: p.read_bytes() for p in (tmp_path / "outside").rglob("*") if p.is_file()}
+
+
+def test_the_folder_itself_may_be_a_link(folder: LayoutFolder, path: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(path)
+    run(put(LayoutFolder(tmp_path / "link", "x.layout").target("cat"), "1", b"1"))
+    assert run(folder.tags("cat")) == ["1"]
+
+
+def test_another_version_of_layouts_is_refused(folder: LayoutFolder, path: Path) -> None:
+    run(put(folder.target("cat"), "1", b"1"))
+    (path / "cat/oci-layout").write_text('{"imageLayoutVersion": "2.0.0"}')
+    os.utime(path / "cat/index.json")
+    with pytest.raises(ManifestUnsupported, match="is an image layout of another version"):
+        run(folder.tags("cat"))
+
+
+def test_all_layouts_and_archives_are_listed(folder: LayoutFolder, path: Path) -> None:
+    async def listed() -> list[str]:
+        return [name async for page in folder.repositories() for name in page]
+
+    for name in ("cat", "cat/inner", "a/b/c"):
+        run(put(folder.target(name), "1", b"1"))
+    (path / "a/app.tar").write_bytes(b"")
+    (path / "a/app.tar.gz").write_bytes(b"")
+    (path / "a/Upper.tar").write_bytes(b"")
+    (path / "empty").mkdir()
+    (path / "linked").symlink_to(path / "cat")
+    (path / "linked.tar").symlink_to(path / "a/app.tar")
+    assert sorted(run(listed())) == ["a/app.tar", "a/b/c", "cat", "cat/inner"]
+
+
+def test_a_full_or_closed_disk_is_told() -> None:
+    assert isinstance(translate(PermissionError(13, "Permission denied"), "x"), Denied)
+    full = translate(OSError(28, "No space left on device"), "x")
+    assert full.message == "x: the worker's disk is full: No space left on device"
+    assert full.retryable

@@ -39,8 +39,9 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``line:SCOPE:DIGEST``            zset   worker    copies that wait for a blob → number; expires
 ``lock:WHAT``                    string worker    a mount or a list of referrers; expires
 ``mounts:REGISTRY``              string worker    the registry refuses mounts; expires
-``rate:REGISTRY:LOGIN``          hash   worker    what is left of a budget; expires
+``rate:REGISTRY:LOGIN``          hash   worker    how far budgets are drawn, the last pause; expires
 ``permits:REGISTRY:LOGIN``       zset   worker    transfers that run → when the permit ends (ms)
+``permits:REGISTRY:LOGIN:line``  hash   worker    who waits for a permit → since, until; expires
 ``pause:REGISTRY:LOGIN``         string worker    why nobody asks there, until it expires
 ``subset:DIGEST:PLATFORMS``      string worker    the filtered index of a platform subset; expires
 ``workers``                      zset   worker    live workers → when the view expires (ms)
@@ -214,12 +215,16 @@ class Keys:
         return f"{self.namespace}:mounts:{registry}"
 
     def rate(self, registry: str, login: str) -> str:
-        """What is left of a budget of requests and bytes."""
+        """How far the budgets of requests and bytes are drawn, and how long the last pause was."""
         return f"{self.namespace}:rate:{registry}:{login}"
 
     def permits(self, registry: str, login: str) -> str:
         """Transfers that run at a registry."""
         return f"{self.namespace}:permits:{registry}:{login}"
+
+    def permits_line(self, registry: str, login: str) -> str:
+        """Processes that wait for a permit."""
+        return f"{self.permits(registry, login)}:line"
 
     def pause(self, registry: str, login: str) -> str:
         """Why nobody asks a registry just now."""

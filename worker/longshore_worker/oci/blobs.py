@@ -25,6 +25,7 @@ from longshore_worker.oci import digests
 from longshore_worker.oci.bodies import SILENCE_S, Stream
 from longshore_worker.oci.client import Answer, Repository, Request
 from longshore_worker.oci.errors import ERROR_LIMIT, unanswered
+from longshore_worker.oci.governed import metered
 from longshore_worker.oci.headers import content_range, upload_offset
 
 #: How long a registry may think over the end of an upload: some hash or move it then. Unit: s.
@@ -61,11 +62,11 @@ class BlobStream:
         Raises:
             RegistryUnavailable: it broke off, or was silent for too long.
         """
+        client = self._repository.client
         try:
-            async for piece in self._response.content.iter_any():
+            async for piece in metered(client.governor, self._response.content.iter_any()):
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
-            client = self._repository.client
             raise unanswered(error, self._response.url, client.speaker, self._what) from error
 
 

@@ -44,11 +44,13 @@ from longshore_worker.oci.errors import (
     shown,
     unanswered,
 )
+from longshore_worker.oci.governed import metered, tell
 from longshore_worker.oci.headers import RateLimit
 from longshore_worker.oci.names import is_repository
 from longshore_worker.transports.port import Credentials
 
 if TYPE_CHECKING:
+    from longshore_worker.fleet.budget_port import GovernorPort
     from longshore_worker.oci.pool import ClientPool
 
 #: A connection must stand by then, TLS included. Unit: s.
@@ -127,6 +129,8 @@ class RegistryClient:
         renew: Callable[[], Credentials | None] | None = None,
     ) -> None:
         self.endpoint = endpoint
+        #: The fleet's budget at this registry with this login; ``None``: nothing is counted.
+        self.governor: GovernorPort | None = None
         #: The newest pull limit that an answer told; ``None``: none did.
         self.rate_limit: RateLimit | None = None
         #: Whether the registry answers the referrers API; ``None``: not asked yet.
@@ -207,12 +211,23 @@ class RegistryClient:
         """
         response = await self._authorized(request)
         try:
-            self.rate_limit = RateLimit.of(response.headers) or self.rate_limit
+            limit = RateLimit.of(response.headers)
+            self.rate_limit = limit or self.rate_limit
+            refused = None
             if response.status not in request.expected:
-                raise await self._refused(response, request)
+                refused = await self._refused(response, request)
+            if self.governor is not None and self._is_own(response.url):
+                await tell(self.governor, response.status, limit, refused)
+            if refused is not None:
+                raise refused
             yield response
         finally:
             let_go(response)
+
+    def _is_own(self, url: URL) -> bool:
+        """Whether a URL is of the registry's own API, not of storage that it leads to."""
+        base = self._pool.bases.get(self.endpoint)
+        return base is not None and url.origin() == base.origin()
 
     def _broken(self, error: Exception, url: URL, request: Request) -> PushError:
         """The typed error for an exchange that the HTTP library gave up."""
@@ -261,6 +276,8 @@ class RegistryClient:
             if request.url.origin() != origin:
                 # For good: what another host leads back to is that host's choice.
                 authorization = None
+            if self.governor is not None and self._is_own(request.url):
+                await self.governor.request()
             response = await self._once(request, authorization)
             location = response.headers.get("Location")
             if response.status not in _REDIRECT or not location:
@@ -339,7 +356,7 @@ class RegistryClient:
                 request.method,
                 request.url,
                 headers=headers,
-                data=stall.watched(data()) if callable(data) else data,
+                data=stall.watched(metered(self.governor, data())) if callable(data) else data,
                 allow_redirects=False,
                 timeout=timeout,
                 ssl=way.tls,
@@ -360,6 +377,8 @@ class RegistryClient:
         bases = self.endpoint.bases
         if len(bases) == 1:
             return bases[0]
+        if self.governor is not None:
+            await self.governor.request()
         failures: list[Exception] = []
         for base in bases:
             request = Request("GET", base.join(URL("/v2/")), total_s=EXCHANGE_S)

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from yarl import URL
@@ -26,6 +26,9 @@ from longshore_worker.oci.client import RegistryClient
 from longshore_worker.oci.endpoint import Endpoint, literal_address
 from longshore_worker.oci.guard import Reach, Sockets, check, kind_of
 from longshore_worker.transports.port import Access, Credentials
+
+if TYPE_CHECKING:
+    from longshore_worker.fleet.budget_port import GovernorPort
 
 #: Clients kept; those unused for longest are dropped first, their connections stay shared.
 CLIENTS_KEPT: Final = 256
@@ -69,16 +72,20 @@ class ClientPool:
         credentials: Credentials | None = None,
         *,
         renew: Callable[[], Credentials | None] | None = None,
+        governor: GovernorPort | None = None,
     ) -> RegistryClient:
         """The client for a registry with a login; the same one for the same values.
 
         ``renew`` gives the login anew when the registry refuses it or its end is near; it may
-        block, and is called in a thread.
+        block, and is called in a thread. ``governor``: the fleet's budget for this login, also
+        of a client that is there already.
         """
         key = (endpoint, credentials)
         client = self._clients.get(key)
         if client is None:
             client = self._clients[key] = RegistryClient(self, endpoint, credentials, renew=renew)
+        if governor is not None:
+            client.governor = governor
         self._clients.move_to_end(key)
         while len(self._clients) > CLIENTS_KEPT:
             self._clients.popitem(last=False)

@@ -1,0 +1,319 @@
+"""Budgets of a fleet on a real Redis: requests, bytes and transfers that several workers share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore_config.errors import RedisUnreachable
+from longshore_worker.fleet import budget
+from longshore_worker.fleet.budget import Governor, transfers
+from longshore_worker.fleet.budget_draw import BATCH_S, LIFE_S
+from longshore_worker.fleet.limits import Limits
+from tests.support.budgets import HOLDER, Fleet, Worker, fleet_at, soon
+from tests.support.processes import free_port
+
+pytestmark = pytest.mark.redis
+
+ROOT = Path(__file__).parents[2]
+
+
+def most(rate: float, span_s: float) -> float:
+    """The most that the fleet may use of a rate in a span of time."""
+    return rate * (span_s + LIFE_S) + max(1, rate * BATCH_S)
+
+
+class Counter:
+    """How many transfers run now, and what it was at most."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.by: dict[Governor, int] = {}
+
+    async def transfer(self, governor: Governor) -> None:
+        async with governor.transfer():
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0)
+            self.now -= 1
+            self.by[governor] = self.by.get(governor, 0) + 1
+
+
+def test_workers_share_one_budget_of_requests(redis_url: str) -> None:
+    rate = 20.0
+
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            limits = Limits(requests_per_second=rate)
+            governors = [fleet.worker().governor(limits) for _ in range(3)]
+            begin = fleet.now()
+            await asyncio.gather(*(g.request() for g in governors for _ in range(22)))
+            assert most(rate, fleet.now() - begin) >= 66
+
+    asyncio.run(main())
+
+
+def test_a_request_is_granted_once_although_all_workers_ask_at_once(redis_url: str) -> None:
+    """A batch begins where the one before it ends: the waits add up to all that was drawn."""
+
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            governors = [fleet.worker().governor(Limits(requests_per_second=1.0)) for _ in range(4)]
+            begin = fleet.now()
+            waits = await asyncio.gather(
+                *(g._draw("requests", 1.0, 10) for g in governors for _ in range(5))
+            )
+            span = fleet.now() - begin
+            # 20 batches of 10 s each, minus the time that went by while they were drawn.
+            expected = [10.0 * number for number in range(20)]
+            found = sorted(waits)
+            assert all(e - span <= f <= e + 0.001 for e, f in zip(expected, found, strict=True))
+
+    asyncio.run(main())
+
+
+def test_requests_are_drawn_in_batches(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            worker = fleet.worker()
+            governor = worker.governor(Limits(requests_per_second=2000.0))
+            for _ in range(1000):
+                await governor.request()
+            assert worker.fleet.calls < 100
+
+    asyncio.run(main())
+
+
+def test_workers_share_one_budget_of_bytes(redis_url: str) -> None:
+    rate, piece = 1_000_000, 65_536
+
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            limits = Limits(bytes_per_second=rate)
+            governors = [fleet.worker().governor(limits) for _ in range(2)]
+            begin = fleet.now()
+            await asyncio.gather(*(g.bytes(piece) for g in governors for _ in range(25)))
+            assert 50 * piece <= most(rate, fleet.now() - begin) + piece
+
+    asyncio.run(main())
+
+
+def test_without_limits_hardly_anything_is_asked_of_redis(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            worker = fleet.worker()
+            governor = worker.governor()
+            for _ in range(5000):
+                await governor.request()
+                await governor.bytes(65_536)
+                async with governor.transfer():
+                    await governor.answered(200)
+            assert worker.fleet.calls < 50
+
+    asyncio.run(main())
+
+
+def test_each_login_and_each_registry_has_its_own_budget(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            worker, one = fleet.worker(), Limits(transfers=1)
+            async with (
+                worker.governor(one).transfer(),
+                worker.governor(one, user=None).transfer(),
+                worker.governor(one, user="other").transfer(),
+                worker.governor(one, registry="other.example.com").transfer(),
+            ):
+                keys = list(fleet.redis.scan_iter(f"{fleet.keys.prefix}permits:*"))
+                assert len(keys) == 4
+                assert not any("pusher" in key for key in keys)
+
+    asyncio.run(main())
+
+
+def test_no_more_transfers_run_than_are_allowed_in_all_workers(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            governors = [fleet.worker().governor(Limits(transfers=4)) for _ in range(3)]
+            counter = Counter()
+            await asyncio.gather(*(counter.transfer(g) for g in governors * 60))
+            assert counter.most <= 4
+            assert counter.by == dict.fromkeys(governors, 60)
+
+    asyncio.run(main())
+
+
+def test_permits_that_are_not_used_come_back(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            governor = fleet.worker().governor(Limits(transfers=4))
+            counter = Counter()
+            await asyncio.gather(*(counter.transfer(governor) for _ in range(8)))
+            key = fleet.keys.permits(governor.login.registry, governor.login.name)
+
+            async def given_back() -> bool:
+                return not fleet.redis.exists(key, f"{key}:line")
+
+            await soon(given_back, what="no permit held")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_who_waits_is_served_although_others_never_stop(redis_url: str, limit: int) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            limits = Limits(transfers=limit)
+            pressing = [fleet.worker().governor(limits) for _ in range(2)]
+            counter, enough = Counter(), asyncio.Event()
+
+            async def press(governor: Governor) -> None:
+                while not enough.is_set():
+                    await counter.transfer(governor)
+
+            async with asyncio.TaskGroup() as group:
+                for governor in pressing * 8:
+                    group.create_task(press(governor))
+
+                async def both() -> bool:
+                    return len(counter.by) == 2
+
+                await soon(both, what="a turn of each that presses")
+                for late in [fleet.worker().governor(limits) for _ in range(3)]:
+                    await counter.transfer(late)
+                enough.set()
+            assert counter.most <= limit
+
+    asyncio.run(main())
+
+
+def test_permits_of_a_killed_worker_come_back(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            program = [sys.executable, "-c", HOLDER, redis_url, fleet.keys.namespace, "2", "1"]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            holder = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE)
+            try:
+                assert holder.stdout is not None
+                said = await asyncio.to_thread(holder.stdout.readline)
+                assert said == b"held\n"
+                governor = fleet.worker(permit_s=1.0).governor(Limits(transfers=2))
+                waiting = asyncio.create_task(Counter().transfer(governor))
+                key = fleet.keys.permits(governor.login.registry, governor.login.name)
+
+                async def in_line() -> bool:
+                    return bool(fleet.redis.hlen(f"{key}:line"))
+
+                await soon(in_line, what="a worker in line")
+                assert not waiting.done()
+                assert fleet.redis.zcard(key) == 2
+            finally:
+                holder.kill()
+                holder.communicate()
+            await asyncio.wait_for(waiting, 30)
+
+    asyncio.run(main())
+
+
+def test_permits_outlast_their_life_as_long_as_their_worker_lives(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            governor = fleet.worker(permit_s=0.4).governor(Limits(transfers=1))
+            async with governor.transfer():
+                key = fleet.keys.permits(governor.login.registry, governor.login.name)
+                [permit] = fleet.redis.zrange(key, 0, -1)
+                first = fleet.redis.zscore(key, str(permit)) or 0
+
+                async def renewed() -> bool:
+                    end = fleet.redis.zscore(key, str(permit))
+                    assert end, "the permit expired"
+                    return end > first + 800
+
+                await soon(renewed, what="a permit that was renewed")
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_is_cancelled_takes_no_permit(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            governor = fleet.worker().governor(Limits(transfers=1))
+            counter = Counter()
+            async with governor.transfer():
+                tasks = [asyncio.create_task(counter.transfer(governor)) for _ in range(5)]
+                await asyncio.sleep(0)
+                for task in tasks[:4]:
+                    task.cancel()
+            await asyncio.wait(tasks)
+            assert [task.cancelled() for task in tasks] == [True] * 4 + [False]
+            assert counter.by == {governor: 1}
+            async with governor.transfer():
+                assert counter.now == 0
+
+    asyncio.run(main())
+
+
+def test_transfers_both_ways_between_two_registries_do_not_wait_for_each_other(
+    redis_url: str,
+) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+
+            def ends(worker: Worker) -> list[Governor]:
+                names = ("a.example.com", "b.example.com")
+                return [worker.governor(Limits(transfers=1), registry=name) for name in names]
+
+            async def copy(*governors: Governor) -> None:
+                async with transfers(*governors, None, governors[0]):
+                    await asyncio.sleep(0)
+
+            both = [ends(fleet.worker()) for _ in range(2)]
+            await asyncio.gather(
+                *(copy(*pair) for a, b in both for pair in ((a, b), (b, a)) for _ in range(10))
+            )
+
+    asyncio.run(main())
+
+
+def test_limits_that_change_count_at_once(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            worker, counter = fleet.worker(), Counter()
+            async with worker.governor(Limits(transfers=1)).transfer():
+                waiting = asyncio.create_task(
+                    counter.transfer(worker.governor(Limits(transfers=2)))
+                )
+                await asyncio.wait_for(waiting, 30)
+
+    asyncio.run(main())
+
+
+def test_a_redis_that_is_away_holds_only_what_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "PATIENCE_S", 0.2)
+
+    async def main() -> None:
+        fleet = Fleet(f"redis://127.0.0.1:{free_port()}/0")
+        try:
+            worker = fleet.worker()
+            await worker.governor().request()
+            with pytest.raises(RedisUnreachable):
+                await worker.governor(Limits(requests_per_second=5)).request()
+            waiting = asyncio.create_task(_once(worker.governor(Limits(transfers=1))))
+            done, _ = await asyncio.wait([waiting], timeout=0.5)
+            assert not done
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        finally:
+            await fleet.close()
+
+    asyncio.run(main())
+
+
+async def _once(governor: Governor) -> Any:
+    async with governor.transfer():
+        return None

@@ -145,10 +145,10 @@ def _images(raw: bytes, what: str) -> list[dict[str, Any]]:
 
 
 def _list(image: dict[str, Any], key: str, what: str) -> list[Any]:
-    found = image.get(key) or []
-    if not isinstance(found, list):
+    found = image.get(key)
+    if found is not None and not isinstance(found, list):
         raise AnswerMalformed(f"{what}: {key} is not a list")
-    return found
+    return found or []
 
 
 class _Maker:
@@ -231,4 +231,6 @@ class _Maker:
         found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         if not isinstance(found, list):
             raise AnswerMalformed(f"{place} names no layers (rootfs.diff_ids)")
-        return [digests.checked(one) for one in found]
+        if not all(isinstance(one, str) and digests.is_digest(one) for one in found):
+            raise AnswerMalformed(f"{place} names a layer by no digest that can be verified")
+        return found

@@ -42,10 +42,8 @@ from longshore_worker.sources.threads import in_thread
 if TYPE_CHECKING:
     from longshore_worker.transports.copy.port import ContentSource, Moved
 
-#: What file systems say that have no hard links, or no more of them for one file.
-_NO_LINKS: Final = frozenset(
-    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
-)
+#: What is said where there are no hard links, or none across these folders or to such a file.
+_NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 #: Unit: bytes.
 _VERSION_LIMIT: Final = 4_096
 _indexes: FileCache[Index] = FileCache(8)
@@ -128,12 +126,12 @@ class LayoutSource(StoredSource):
 class LayoutTarget(LayoutSource):
     """A layout that images are written to (``ContentTarget``); made with the first write."""
 
-    #: Another repository's file becomes this one's, too.
-    can_mount: Final = True
     mounts_need_manifest: Final = False
 
     def __init__(self, folder: Folder, repository: str) -> None:
         super().__init__(folder, repository)
+        #: Another repository's file becomes this one's, too, unless the file system refuses.
+        self.can_mount = True
         self._cleared = False
 
     async def blob_head(self, digest: str) -> BlobHead | None:
@@ -228,8 +226,9 @@ class LayoutTarget(LayoutSource):
             except BlobMissing as error:
                 return NotLinked(error.message)
             except OSError as error:
-                if error.errno not in _NO_LINKS:
+                if error.errno not in _NO_LINKS | {errno.EMLINK}:
                     raise
+                self.can_mount = error.errno == errno.EMLINK
                 return NotLinked(error.strerror or type(error).__name__)
             os.fsync(here)
             return None

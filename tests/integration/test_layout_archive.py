@@ -1,0 +1,348 @@
+"""``docker save`` archives as sources: from a real engine, from skopeo, older and damaged ones."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import pytest
+
+from longshore_config.errors import (
+    AnswerMalformed,
+    BlobMissing,
+    ImageNotFound,
+    ManifestUnsupported,
+    NotAllowed,
+    PushRejected,
+    RepositoryMissing,
+)
+from longshore_worker.oci import digests
+from longshore_worker.oci.descriptors import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST
+from longshore_worker.sources.folders import LayoutFolder
+from longshore_worker.transports.copy.port import ContentSource
+from tests.support.images import archive, make_image
+from tests.support.oci import make_manifest
+from tests.support.processes import program
+
+T = TypeVar("T")
+NO_LAYERS = b'{"rootfs": {"diff_ids": []}}'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LayoutFolder:
+    (tmp_path / "some").mkdir()
+    return LayoutFolder(tmp_path, "images.layout")
+
+
+@pytest.fixture
+def file(tmp_path: Path, folder: LayoutFolder) -> Path:
+    return tmp_path / "some/app.tar"
+
+
+def run(work: Awaitable[T]) -> T:
+    async def main() -> T:
+        return await work
+
+    return asyncio.run(main())
+
+
+def opened(folder: LayoutFolder) -> Any:
+    return run(folder.source("some/app.tar"))
+
+
+async def check(source: ContentSource, reference: str) -> list[str]:
+    """Read all of an image and compare it with its digests; returns its layers' digests."""
+    manifest = await source.manifest(reference)
+    head = await source.head(reference)
+    assert head is not None
+    assert (head.digest, head.size) == (manifest.digest, len(manifest.raw))
+    for child in manifest.children:
+        await check(source, child.digest)
+    for blob in manifest.blobs:
+        async with source.blob(blob.digest) as reader:
+            data = b"".join([piece async for piece in reader.pieces()])
+        assert (digests.digest_of(data), len(data)) == (blob.digest, blob.size)
+        async with source.blob(blob.digest, offset=blob.size // 2) as reader:
+            part = b"".join([piece async for piece in reader.pieces()])
+        assert part == data[blob.size // 2 :]
+    return [layer.digest for layer in manifest.layers]
+
+
+def tar(files: dict[str, bytes], *links: tuple[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as packed:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            packed.addfile(info, io.BytesIO(data))
+        for name, target in links:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            packed.addfile(info)
+    return buffer.getvalue()
+
+
+def old(
+    layers: dict[str, bytes], *links: tuple[str, str], names: object = ("a/app:1",), **more: bytes
+) -> bytes:
+    """An archive of one image of the older form, its layers under these names."""
+    diffs = [f"sha256:{hashlib.sha256(plain(data)).hexdigest()}" for data in layers.values()]
+    rootfs = {"type": "layers", "diff_ids": diffs}
+    config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": rootfs}).encode()
+    listed = [{"Config": "config.json", "RepoTags": names, "Layers": list(layers)}]
+    files = {**layers, "config.json": config, "manifest.json": json.dumps(listed).encode()}
+    return tar({**{k: v for k, v in files.items() if k not in dict(links)}, **more}, *links)
+
+
+def plain(data: bytes) -> bytes:
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+
+
+@pytest.mark.engine
+def test_what_a_real_engine_saved_is_read(
+    docker_client: docker.DockerClient, folder: LayoutFolder, file: Path
+) -> None:
+    names = ("example.com/acme/app:1.2", "example.com/acme/app:latest")
+    image_id = make_image(docker_client, *names, layers=(2_500_000, 1_000, 0), note="saved")
+    image = docker_client.images.get(image_id)
+    with file.open("wb") as stream:
+        stream.writelines(docker_client.api.get_image("example.com/acme/app"))
+    source = opened(folder)
+    assert run(source.tags()) == ["1.2", "latest"]
+    for tag in ("1.2", "latest"):
+        assert run(check(source, tag)) == image.attrs["RootFS"]["Layers"]
+    manifest = run(source.manifest("1.2"))
+    assert manifest.config.digest == image_id
+    assert manifest.media_type == OCI_MANIFEST
+    assert run(source.head(manifest.digest)).digest == manifest.digest
+    assert run(source.referrers(manifest.digest)).manifests == ()
+
+
+@pytest.mark.engine
+def test_a_layer_that_occurs_twice_is_found_behind_its_link(
+    docker_client: docker.DockerClient, folder: LayoutFolder, file: Path
+) -> None:
+    same, other = tar({"a": b"1"}), tar({"a": b"2"})
+    loaded = old({f"{n}/layer.tar": data for n, data in enumerate((same, other, same))})
+    docker_client.images.load(loaded)
+    with file.open("wb") as stream:
+        stream.writelines(docker_client.api.get_image("a/app:1"))
+    with tarfile.open(file) as saved:
+        assert any(member.issym() for member in saved)
+    assert run(check(opened(folder), "1")) == list(map(digests.digest_of, (same, other, same)))
+
+
+@pytest.mark.engine
+def test_the_newer_form_is_read_with_the_manifests_it_has(
+    docker_client: docker.DockerClient, folder: LayoutFolder, file: Path, tmp_path: Path
+) -> None:
+    make_image(docker_client, "acme/new:1", layers=(700_000,), note="new")
+    saved = tmp_path / "saved.tar"
+    with saved.open("wb") as stream:
+        stream.writelines(docker_client.api.get_image("acme/new:1"))
+    words = ["copy", f"docker-archive:{saved}", f"oci-archive:{file}:v1"]
+    subprocess.run([program("skopeo"), "--insecure-policy", *words], check=True)
+    raw = subprocess.check_output([program("skopeo"), "inspect", "--raw", words[2]])
+    source = opened(folder)
+    assert run(source.tags()) == ["v1"]
+    assert run(source.manifest("v1")).raw == raw
+    run(check(source, "v1"))
+
+
+def test_an_index_beside_a_manifest_json_counts(folder: LayoutFolder, file: Path) -> None:
+    manifest = make_manifest()
+    entry = {
+        **manifest.descriptor.as_json(),
+        "annotations": {
+            "io.containerd.image.name": "docker.io/acme/app:3",
+            "org.opencontainers.image.ref.name": "3",
+        },
+    }
+    layout = {
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+        "index.json": json.dumps({"mediaType": OCI_INDEX, "manifests": [entry]}).encode(),
+        "manifest.json": b'[{"Config": "blobs/sha256/x", "Layers": [], "RepoTags": ["a/b:3"]}]',
+        f"blobs/{manifest.digest.replace(':', '/')}": manifest.raw,
+        f"blobs/sha256/{hashlib.sha256(b'{}').hexdigest()}": b"{}",
+    }
+    file.write_bytes(tar(layout))
+    assert run(opened(folder).tags()) == ["3"]
+    assert run(check(opened(folder), "3")) == []
+
+
+def test_what_is_made_of_an_archive_is_always_the_same(folder: LayoutFolder, file: Path) -> None:
+    data = archive(["a/app:1"], [b"1", b"2"], note="n")
+    found = set()
+    for _ in range(2):
+        file.write_bytes(data)
+        found.add(run(opened(folder).manifest("1")).raw)
+        file.unlink()
+    assert len(found) == 1
+
+
+def test_layers_that_were_compressed_say_so(folder: LayoutFolder, file: Path) -> None:
+    packed = gzip.compress(tar({"a": os.urandom(5_000)}), mtime=0)
+    file.write_bytes(old({"1.tar.gz": packed, "2.tar": tar({"b": b"2"})}))
+    run(check(opened(folder), "1"))
+    kinds = [layer.media_type for layer in run(opened(folder).manifest("1")).layers]
+    assert [kind.rpartition(".")[2] for kind in kinds] == ["tar+gzip", "tar"]
+
+
+def test_a_link_to_another_layer_is_followed(folder: LayoutFolder, file: Path) -> None:
+    same = tar({"a": b"1"})
+    layers = {"one/layer.tar": same, "two/layer.tar": same}
+    file.write_bytes(old(layers, ("two/layer.tar", "../one/layer.tar")))
+    assert len(run(check(opened(folder), "1"))) == 2
+
+
+def test_images_that_share_a_tag_must_be_named_by_digest(folder: LayoutFolder, file: Path) -> None:
+    first, second = tar({"a": b"1"}), tar({"a": b"2"})
+    configs = [
+        json.dumps({"rootfs": {"diff_ids": [digests.digest_of(one)]}}).encode()
+        for one in (first, second)
+    ]
+    listed = [
+        {"Config": "c1", "RepoTags": ["a/x:1", "a/x:2"], "Layers": ["l1"]},
+        {"Config": "c2", "RepoTags": ["b/y:1"], "Layers": ["l2"]},
+    ]
+    members = {"l1": first, "l2": second, "c1": configs[0], "c2": configs[1]}
+    file.write_bytes(tar({**members, "manifest.json": json.dumps(listed).encode()}))
+    source = opened(folder)
+    assert run(source.tags()) == ["1", "2"]
+    digest = run(source.manifest("2")).digest
+    with pytest.raises(ImageNotFound) as caught:
+        run(source.manifest("1"))
+    assert (
+        f"some/app.tar:1 may be any of 2 images: a/x:1 ({digest}), b/y:1 (" in caught.value.message
+    )
+    assert run(check(source, digest)) == [digests.digest_of(first)]
+
+
+def test_an_image_without_a_name_is_found_by_its_digest(folder: LayoutFolder, file: Path) -> None:
+    file.write_bytes(old({"l": tar({"a": b"1"})}, names=None))
+    assert run(opened(folder).tags()) == []
+    with pytest.raises(
+        ImageNotFound, match=r"there is no .*/app.tar:1; there is sha256:"
+    ) as caught:
+        run(opened(folder).manifest("1"))
+    run(check(opened(folder), caught.value.message.rpartition(" ")[2]))
+
+
+def test_an_archive_that_changed_is_read_again(folder: LayoutFolder, file: Path) -> None:
+    for tag in ("1", "2"):
+        file.write_bytes(old({"l": tar({"a": b"1"})}, names=[f"a/app:{tag}"]))
+        os.utime(file, (1_000_000_000 + int(tag), 1_000_000_000))
+        assert run(opened(folder).tags()) == [tag]
+
+
+def test_a_layer_that_is_not_what_the_config_says_is_seen_by_its_reader(
+    folder: LayoutFolder, file: Path
+) -> None:
+    file.write_bytes(old({"l": b"x" * 1_000}).replace(b"x" * 1_000, b"y" * 1_000))
+    with pytest.raises(AssertionError):
+        run(check(opened(folder), "1"))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [
+        (gzip.compress(old({})), ManifestUnsupported, "app.tar is compressed, so that nothing"),
+        (tar({"a": b"1"}), ManifestUnsupported, "is no archive of docker save: it has neither"),
+        (b"#!/bin/sh\n" * 100, AnswerMalformed, "images.layout/some/app.tar is no tar archive"),
+        (tar({"manifest.json": b"{}"}), AnswerMalformed, "its manifest.json is not a list of im"),
+        (tar({"manifest.json": b"[1"}), AnswerMalformed, "its manifest.json is not JSON"),
+        (tar({"manifest.json": b"[{}]"}), AnswerMalformed, "an image without Config, Layers or"),
+        (
+            tar({"manifest.json": b'[{"Config": "c", "Layers": {}}]'}),
+            AnswerMalformed,
+            "Layers is not a list",
+        ),
+        (
+            tar({"manifest.json": b'[{"Config": "../c"}]'}),
+            AnswerMalformed,
+            "has no member '../c', which it names",
+        ),
+        (
+            tar({"manifest.json": b'[{"Config": "c"}]', "c": b"[]"}),
+            AnswerMalformed,
+            "'c' names no layers (rootfs.diff_ids)",
+        ),
+        (
+            tar({"manifest.json": b'[{"Config": "c"}]', "c": b"{" * 9_999}),
+            AnswerMalformed,
+            "'c' is not JSON",
+        ),
+        (
+            tar({"manifest.json": b'[{"Config": "c"}]', "c": b'{"rootfs": {"diff_ids": ["x"]}}'}),
+            AnswerMalformed,
+            "'c' names a layer by no digest that can be verified",
+        ),
+        (
+            tar({"manifest.json": b'[{"Config": "c", "Layers": ["c"]}]', "c": NO_LAYERS}),
+            AnswerMalformed,
+            "an image has 1 layers and its config 0",
+        ),
+        (
+            tar({"manifest.json": b" " * (MANIFEST_LIMIT + 1)}),
+            AnswerMalformed,
+            "its manifest.json has 4194305 bytes; at most 4194304 are read",
+        ),
+        (
+            old({"l": b""}, ("x", "/etc/passwd")),
+            NotAllowed,
+            "the link 'x' leads out of the archive",
+        ),
+        (old({"l": b""}, ("x", "../x")), NotAllowed, "'x' lies or leads out of the archive"),
+    ],
+)
+def test_what_is_wrong_with_an_archive_is_told_in_one_line(
+    folder: LayoutFolder, file: Path, data: bytes, kind: type[Exception], said: str
+) -> None:
+    file.write_bytes(data)
+    with pytest.raises(kind) as caught:
+        run(opened(folder).manifest("1"))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_link_is_no_archive(folder: LayoutFolder, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.tar").write_bytes(old({"l": b""}))
+    file.symlink_to(tmp_path / "real.tar")
+    with pytest.raises(NotAllowed, match=r"images\.layout/some/app\.tar is a symbolic link"):
+        run(opened(folder).tags())
+
+
+def test_archives_are_only_read(folder: LayoutFolder, file: Path) -> None:
+    data = old({"l": b""})
+    file.write_bytes(data)
+    for name in ("some/app.tar", "some/app.tar/below"):
+        with pytest.raises(PushRejected, match="archives are only read"):
+            run(folder.target(name).put("1", make_manifest()))
+    assert file.read_bytes() == data
+
+
+def test_what_an_archive_does_not_hold_is_told(folder: LayoutFolder, file: Path) -> None:
+    file.write_bytes(old({"l": b""}))
+    source = opened(folder)
+    assert run(source.head("2")) is None
+    assert run(source.head(digests.digest_of(b"none"))) is None
+
+    async def read() -> None:
+        async with source.blob(digests.digest_of(b"none")):
+            pass
+
+    with pytest.raises(BlobMissing, match="does not hold sha256:"):
+        run(read())
+    file.unlink()
+    with pytest.raises(RepositoryMissing, match=r"there is no archive images\.layout/some/app"):
+        run(source.tags())

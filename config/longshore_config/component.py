@@ -48,6 +48,8 @@ class WorkerView(BaseModel):
     copy_slots: int = 0
     running: int = 0
     draining: bool = False
+    #: Hosts (``host[:port]``) that it reads without a component and without credentials.
+    anonymous_sources: list[str] = Field(default_factory=list)
     version: str = ""
     started_at: datetime
     seen_at: datetime
@@ -84,6 +86,11 @@ class Fleet(BaseModel):
         for component in self.components:
             uris.setdefault(component.name, set()).add(component.uri)
         return {name: sorted(found) for name, found in uris.items() if len(found) > 1}
+
+    @property
+    def anonymous_sources(self) -> list[str]:
+        """Hosts that any live worker reads without a component, sorted."""
+        return sorted({host for w in self.workers for host in w.anonymous_sources})
 
     def component(self, name: str) -> PublicComponent:
         """The published component of this name.

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from longshore_config import __version__
 
 if TYPE_CHECKING:
-    from longshore.client import Client, Push
+    from longshore.client import Client
     from longshore.job import Job
+    from longshore.migrations import Migration
+    from longshore.pushes import Push
     from longshore_config.errors import (
         JobFailed,
         LongshoreError,
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from longshore_config.job import ErrorInfo, JobEvent, JobRecord, Progress, State, Step
+    from longshore_config.migration.plan import PlanRow
+    from longshore_config.migration.record import MigrationRecord
+    from longshore_config.migration.spec import Spec
 
 _HOMES = {
     "Client": "longshore.client",
-    "Push": "longshore.client",
+    "Push": "longshore.pushes",
     "Job": "longshore.job",
+    "Migration": "longshore.migrations",
     "JobFailed": "longshore_config.errors",
     "LongshoreError": "longshore_config.errors",
     "RedisUnreachable": "longshore_config.errors",
@@ -39,6 +45,9 @@ _HOMES = {
     "Progress": "longshore_config.job",
     "State": "longshore_config.job",
     "Step": "longshore_config.job",
+    "PlanRow": "longshore_config.migration.plan",
+    "MigrationRecord": "longshore_config.migration.record",
+    "Spec": "longshore_config.migration.spec",
 }
 
 __all__ = [
@@ -49,9 +58,13 @@ __all__ = [
     "JobFailed",
     "JobRecord",
     "LongshoreError",
+    "Migration",
+    "MigrationRecord",
+    "PlanRow",
     "Progress",
     "Push",
     "RedisUnreachable",
+    "Spec",
     "State",
     "Step",
     "UsageError",

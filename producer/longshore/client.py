@@ -1,62 +1,38 @@
-"""The producer: what a pipeline holds to enqueue pushes and to see them arrive."""
+"""The producer: what a pipeline holds to enqueue pushes, copies and migrations, and to see them."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ValidationError
-
 from longshore.connection import address, connect, plain, reaching, redis_url
+from longshore.fleetwarnings import copy_warnings, push_warnings
 from longshore.job import Job
 from longshore.ledger import Ledger
-from longshore_config.component import Fleet, not_under_registry
-from longshore_config.errors import UnknownEngine, UsageError
-from longshore_config.job import (
-    DEFAULT_DEADLINE_S,
-    DEFAULT_EXPIRES_S,
-    JobId,
-    JobRecord,
-    PushRequest,
-    State,
-    request_problem,
-)
+from longshore.pushes import Push, check, push_request
+from longshore_config.component import Fleet
+from longshore_config.job import JobId, JobRecord, State
 from longshore_config.keys import Keys
-from longshore_config.reference import ImageReference
 from longshore_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
     from longshore.doorbell import Bell, Doorbell
+    from longshore.migrations import Migration, Migrations
+    from longshore_config.migration.plan import PlanRow
+    from longshore_config.migration.record import MigrationRecord
+    from longshore_config.migration.spec import Spec
     from longshore_config.request import Request
 
 logger = logging.getLogger("longshore")
 
-NO_WORKER = "no worker is alive; the job waits until one starts (`longshore worker`)"
-
-NO_ENGINE = "no live worker has a Docker Engine; the job waits until one does"
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """One push to ask for; the arguments of ``Client.push``."""
-
-    image: str
-    registry: str | None = None
-    source: str | None = None
-    engine: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    bulk: bool = False
-    #: Unit: s.
-    deadline: int | None = None
-    #: Unit: s.
-    expires: int | None = None
-
 
 class Client:
-    """Enqueues pushes and reads jobs. Safe to share between threads; close it, or use ``with``.
+    """Enqueues work and reads jobs and migrations.
+
+    Safe to share between threads; close it, or use ``with``.
 
     The queue is found at ``redis_url``, else at ``LONGSHORE_REDIS_URL``, else where
     ``longshore up`` runs on this machine.
@@ -139,12 +115,109 @@ class Client:
             return []
         # Before Redis is asked: bad input is bad input whether it answers or not.
         for push in pushes:
-            _check(push)
+            check(push)
         fleet = self.fleet()
-        requests = [_request(push, fleet) for push in pushes]
-        warnings: tuple[str, ...] = () if fleet.workers else (NO_WORKER,)
-        if fleet.workers and not fleet.engines:
-            warnings = (NO_ENGINE,)
+        requests = [push_request(push, fleet) for push in pushes]
+        return self._enqueue(requests, push_warnings(fleet))
+
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        source_registry: str | None = None,
+        target_registry: str | None = None,
+        platforms: Sequence[str] = (),
+        referrers: bool = False,
+        tags: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        deadline: int | None = None,
+        expires: int | None = None,
+    ) -> Job:
+        """Enqueue the copy of one image from registry to registry and return its job at once.
+
+        Args:
+            source: the image to read; without a tag or digest, ``latest``.
+            target: where it goes; without a tag it gets the source's.
+            source_registry: the source's component, or a host that workers read without one; may
+                be left out when exactly one fits.
+            target_registry: the target's component; may be left out in the same way.
+            platforms: such as ``linux/arm64``; all that the image has when empty.
+            referrers: whether signatures, SBOMs and attestations go along.
+            tags: further tags of the target repository.
+            labels: free text to find the job by.
+            deadline: seconds that one attempt may run (6 h when left out).
+            expires: seconds that the job may wait for its start (24 h when left out).
+
+        Raises:
+            UsageError: bad input, or no component fits; nothing was enqueued.
+            RedisUnreachable: nothing is known to have been enqueued.
+        """
+        from longshore.copies import Copy, copy_request, references
+
+        one = Copy(
+            source, target, source_registry, target_registry, platforms, referrers, tags,
+            labels or {}, deadline, expires,
+        )  # fmt: skip
+        references(one)
+        fleet = self.fleet()
+        return self._enqueue([copy_request(one, fleet)], copy_warnings(fleet))[0]
+
+    def migrate(
+        self,
+        spec: str | PathLike[str] | Mapping[str, Any] | Spec | Iterable[PlanRow],
+        *,
+        name: str | None = None,
+    ) -> Migration:
+        """Have images copied, as a specification or the rows of a plan say; returns at once.
+
+        Args:
+            spec: a specification as a path, a YAML or JSON text (one with a line end or a ``{``),
+                a mapping or a ``Spec``; or a plan as a path, a text or rows.
+            name: what the run of a plan is called; when left out, as the migration that the plan
+                was made by, as far as it is still known. A specification has a name of its own.
+
+        Raises:
+            UsageError: bad input, each mistake with its place; nothing was enqueued.
+            RedisUnreachable: nothing is known to have been enqueued.
+        """
+        from longshore_config.migration.request import Mode
+
+        return self._migrations().start(spec, Mode.RUN, self.fleet, name)
+
+    def plan(self, spec: str | PathLike[str] | Mapping[str, Any] | Spec) -> Migration:
+        """Have a specification planned only: ``rows()`` of what comes back gives the plan.
+
+        Nothing is written to a target. ``spec`` is as in ``migrate``.
+
+        Raises:
+            UsageError: bad input, each mistake with its place; nothing was enqueued.
+            RedisUnreachable: nothing is known to have been enqueued.
+        """
+        from longshore_config.migration.request import Mode
+
+        return self._migrations().start(spec, Mode.PLAN, self.fleet)
+
+    def migration(self, migration_id: str) -> Migration:
+        """The handle on a migration that exists.
+
+        Raises:
+            UnknownJob: there is none of this id.
+        """
+        migration = self._migrations().handle(JobId.parse(migration_id))
+        migration.record()
+        return migration
+
+    def migrations(self, *, limit: int = 50) -> list[MigrationRecord]:
+        """Migrations, newest first."""
+        return self._migrations().newest(limit)
+
+    def _migrations(self) -> Migrations:
+        from longshore.migrations import Migrations
+
+        return Migrations(self._redis, self._keys, self._ledger, self._url, self._ring_again)
+
+    def _enqueue(self, requests: Sequence[Request], warnings: tuple[str, ...]) -> list[Job]:
         submitted = self._ledger.submit(requests)
         bells = [
             (job.job, request)
@@ -213,6 +286,9 @@ class Client:
             "max_memory": info.get("maxmemory"),
         }
 
+    def _ring_again(self, rung: Sequence[tuple[JobId, Request]]) -> tuple[str, ...]:
+        return self._ring(rung, again=True)
+
     def _ring_one(self, job: JobId, request: Request) -> None:
         self._ring([(job, request)], again=True)
 
@@ -241,64 +317,3 @@ class Client:
 
 def _resolve(settings: Settings, url: str | None) -> str:
     return redis_url(settings if url is None else settings_with_url(settings, url))
-
-
-def _check(push: object) -> None:
-    """Refuse what cannot be a push, without knowing any component."""
-    if not isinstance(push, Push):
-        raise UsageError(f"push_many takes longshore.Push objects, not {type(push).__name__}")
-    if not isinstance(push.image, str):
-        raise UsageError(f"image must be text such as host/repository:tag, not {push.image!r}")
-    if not isinstance(push.labels, Mapping):
-        raise UsageError(f"labels must be a mapping of names to texts, not {push.labels!r}")
-    for name, value in push.labels.items():
-        if not isinstance(value, str):
-            raise UsageError(f"labels: the value of {name!r} must be text: write '{value}'")
-    ImageReference.parse(push.image)
-
-
-def _request(push: Push, fleet: Fleet) -> PushRequest:
-    """A request with its component and engine settled as far as the live workers tell."""
-    image = ImageReference.parse(push.image)
-    if push.registry is not None:
-        name = push.registry
-        if fleet.workers:
-            component = fleet.component(name)
-            if not component.covers(image.tagged):
-                raise UsageError(not_under_registry(push.image, component))
-    elif fleet.workers:
-        name = fleet.covering(image).name
-    else:
-        raise UsageError(
-            f"which component is {image} for? No worker is alive to tell; name it with --registry"
-        )
-    try:
-        return PushRequest(
-            image=image,
-            registry=name,
-            source=push.source,
-            engine=_engine(push.engine, fleet),
-            labels=dict(push.labels),
-            bulk=push.bulk,
-            deadline_s=DEFAULT_DEADLINE_S if push.deadline is None else push.deadline,
-            expires_s=DEFAULT_EXPIRES_S if push.expires is None else push.expires,
-        )
-    except ValidationError as error:
-        raise request_problem(error) from None
-
-
-def _engine(wanted: str | None, fleet: Fleet) -> str | None:
-    engines = fleet.engines
-    if wanted is not None:
-        if fleet.workers and wanted not in engines:
-            raise UnknownEngine(
-                f"no live worker pushes from engine {wanted!r}; engines with workers: "
-                f"{', '.join(engines) or 'none'}"
-            )
-        return wanted
-    if len(engines) > 1:
-        raise UnknownEngine(
-            f"live workers push from several engines: {', '.join(engines)}; "
-            "choose the one that has the image with --engine"
-        )
-    return engines[0] if engines else None

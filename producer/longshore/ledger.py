@@ -65,20 +65,30 @@ class Ledger:
         self._cancel = client.register_script(read_script("longshore", "cancel"))
         self._retry = client.register_script(read_script("longshore", "retry"))
 
-    def submit(self, requests: Sequence[Request]) -> list[Submitted]:
-        """Write requests in their order; an equal one still queued is returned instead."""
+    @property
+    def account(self) -> str:
+        """The Redis account that it writes as."""
+        return self._account
+
+    def submit(
+        self, requests: Sequence[Request], ids: Sequence[JobId] | None = None
+    ) -> list[Submitted]:
+        """Write requests in their order; an equal one still queued is returned instead.
+
+        ``ids``: their names, of this account, where something was written under them before.
+        """
+        names = ids or [JobId.new(self._account) for _ in requests]
         found: list[Submitted] = []
         with reaching(self._url):
             for start in range(0, len(requests), BATCH):
-                chunk = requests[start : start + BATCH]
+                chunk = slice(start, start + BATCH)
                 pipe = self._redis.pipeline(transaction=False)
-                for request in chunk:
-                    self._submit(args=self._submit_args(request), client=pipe)
+                for request, job in zip(requests[chunk], names[chunk], strict=True):
+                    self._submit(args=self._submit_args(request, job), client=pipe)
                 found += [Submitted(JobId(job), bool(int(same))) for job, same, _ in pipe.execute()]
         return found
 
-    def _submit_args(self, request: Request) -> list[str | int]:
-        job = JobId.new(self._account)
+    def _submit_args(self, request: Request, job: JobId) -> list[str | int]:
         return [
             self._keys.account(self._account),
             self._keys.accounts,
@@ -139,12 +149,16 @@ class Ledger:
             body = self._redis.get(self._keys.request(job))
         if body is None:
             raise UnknownJob(f"no job {job}; it never was, or its time to be kept ended")
+        return self._parsed(job, str(body))
+
+    @staticmethod
+    def _parsed(job: JobId, body: str) -> Request:
         try:
-            return parse_request(str(body))
+            return parse_request(body)
         except ValidationError:
             raise UsageError(
                 f"the request of job {job} cannot be read: it was written by hand or by another "
-                "version; submit the push again"
+                "version; submit it again"
             ) from None
 
     def cancel(self, job: JobId) -> Request:
@@ -168,17 +182,37 @@ class Ledger:
         self._check_own(job, "retry")
         request = self.request(job)
         with reaching(self._url):
-            self._retry(
-                args=[
-                    self._keys.account(self._account),
-                    job,
-                    request.queue,
-                    request.target(job),
-                    FIRST_RING_MS,
-                    self._keys.job(job),
-                ]
-            )
+            self._retry(args=self._retry_args(job, request))
         return request
+
+    def retry_many(self, jobs: Sequence[JobId]) -> list[tuple[JobId, Request]]:
+        """The same for many jobs in few round trips; those whose request is gone are left out."""
+        asked: list[tuple[JobId, Request]] = []
+        with reaching(self._url):
+            for start in range(0, len(jobs), BATCH):
+                chunk = jobs[start : start + BATCH]
+                for job in chunk:
+                    self._check_own(job, "retry")
+                bodies: Any = self._redis.mget([self._keys.request(job) for job in chunk])
+                pipe = self._redis.pipeline(transaction=False)
+                for job, body in zip(chunk, bodies, strict=True):
+                    if body is None:
+                        continue
+                    request = self._parsed(job, str(body))
+                    self._retry(args=self._retry_args(job, request), client=pipe)
+                    asked.append((job, request))
+                pipe.execute()
+        return asked
+
+    def _retry_args(self, job: JobId, request: Request) -> list[str | int]:
+        return [
+            self._keys.account(self._account),
+            job,
+            request.queue,
+            request.target(job),
+            FIRST_RING_MS,
+            self._keys.job(job),
+        ]
 
     def _check_own(self, job: JobId, verb: str) -> None:
         if job.account != self._account:

@@ -40,6 +40,24 @@ PROD = PublicComponent(name="prod", flavor="default", uri="registry.example.com/
 PATIENCE_S = 30
 
 
+def publish(bench: Bench, name: str = "longshore@host.1", **changes: object) -> None:
+    """A live worker, as far as producers can tell."""
+    now = datetime.now(UTC)
+    values: dict[str, object] = {
+        "name": name,
+        "engine": "build-7",
+        "components": [PROD],
+        "interactive_slots": 4,
+        "bulk_slots": 2,
+        "copy_slots": 8,
+        "version": __version__,
+        "started_at": now,
+        "seen_at": now,
+    }
+    view = WorkerView.model_validate(values | changes)
+    Presence(bench.redis, bench.keys, lambda: view, lambda: None).publish()
+
+
 @dataclass
 class Shell:
     """The command line in this process, on one namespace of the session's Redis."""
@@ -61,19 +79,7 @@ class Shell:
 
     def publish(self, name: str = "longshore@host.1", **changes: object) -> None:
         """A live worker, as far as producers can tell."""
-        now = datetime.now(UTC)
-        values: dict[str, object] = {
-            "name": name,
-            "engine": "build-7",
-            "components": [PROD],
-            "interactive_slots": 4,
-            "bulk_slots": 2,
-            "version": __version__,
-            "started_at": now,
-            "seen_at": now,
-        }
-        view = WorkerView.model_validate(values | changes)
-        Presence(self.bench.redis, self.bench.keys, lambda: view, lambda: None).publish()
+        publish(self.bench, name, **changes)
 
     def submit(self, image: str = IMAGE, registry: str = "prod", **more: object) -> JobId:
         """A job that was queued just now."""

@@ -9,8 +9,9 @@ import click
 
 from longshore.cli.options import Duration, json_option, label_option, timeout_option
 from longshore.cli.output import say, say_json, warn
-from longshore.client import Client, Push
+from longshore.client import Client
 from longshore.job import Job
+from longshore.pushes import Push
 from longshore_config.errors import UsageError
 
 

@@ -1,7 +1,8 @@
 -- Write a request, unless an equal one of this account was never claimed yet and is the newest
 -- for its target.
 -- ARGV: prefix of the account's keys, name of the accounts set, account, id, request,
---       queue, target reference, fingerprint, expiry (ms from now), first ring (ms from now)
+--       queue, target reference, fingerprint (empty: nothing is equal to it), expiry (ms from
+--       now), first ring (ms from now)
 -- Returns {id, deduplicated (0 or 1), time in ms}.
 local base, accounts, account, id, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local queue, reference, fingerprint = ARGV[6], ARGV[7], ARGV[8]
@@ -29,7 +30,7 @@ local function is_last(other)
 end
 
 local same = base .. 'same:' .. fingerprint
-local other = redis.call('GET', same)
+local other = fingerprint ~= '' and redis.call('GET', same)
 if other and redis.call('ZSCORE', base .. 'queued', other)
     and redis.call('EXISTS', base .. 'request:' .. other) == 1 and is_last(other) then
   return {other, 1, ms}
@@ -40,7 +41,7 @@ local last = redis.call('ZREVRANGE', target, 0, 0, 'WITHSCORES')
 if last[2] and tonumber(last[2]) >= us then us = tonumber(last[2]) + 1 end
 
 redis.call('SET', base .. 'request:' .. id, request)
-redis.call('SET', same, id, 'PX', expires)
+if fingerprint ~= '' then redis.call('SET', same, id, 'PX', expires) end
 redis.call('ZADD', base .. 'queued', string.format('%.0f', ms), id)
 redis.call('ZADD', base .. 'expiry', string.format('%.0f', ms + expires), id)
 redis.call('ZADD', base .. 'due:' .. queue, string.format('%.0f', ms + ring), id)

@@ -36,7 +36,8 @@ class Manifests:
         found = repository.manifests.get(digest)
         if found is None:
             raise Refusal(404, "MANIFEST_UNKNOWN", f"no manifest {call.reference}")
-        accepted = call.request.headers.get("Accept", "*/*")
+        # Clients may send the header once for each type.
+        accepted = ", ".join(call.request.headers.getall("Accept", ["*/*"]))
         if found.media_type not in accepted and "*/*" not in accepted:
             raise Refusal(404, "MANIFEST_UNKNOWN", f"it is {found.media_type}")
         headers = {"Content-Type": found.media_type, "Docker-Content-Digest": digest}

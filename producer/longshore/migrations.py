@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from itertools import islice
@@ -145,7 +145,7 @@ class Migration:
             time.sleep(left)
         return fresh[-1].id if fresh else last
 
-    def rows(self) -> Iterator[PlanRow]:
+    def rows(self) -> Generator[PlanRow]:
         """The planned rows as they come, of a migration that was only to be planned.
 
         They are taken out of Redis: there is one reader. Whoever leaves off ends the planning.

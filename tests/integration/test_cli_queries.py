@@ -200,7 +200,7 @@ def test_workers_is_a_health_check(shell: Shell) -> None:
     shell.publish(running=3)
     status, out, _ = shell.run("workers")
     assert status == 0
-    row = ["longshore@host.1", "build-7", "3", "4/2/0", "1", "0s", "ok"]
+    row = ["longshore@host.1", "build-7", "3", "4/2/8", "1", "0s", "ok"]
     assert out.splitlines()[1].split() == row
     (found,) = shell.objects("workers")
     assert (found["name"], found["engine"]) == ("longshore@host.1", "build-7")

@@ -284,9 +284,9 @@ def test_rows_are_run_under_an_id_of_their_own(bench: Bench, client: Client) -> 
     assert (request.name, request.rows, request.spec) == ("hub-to-prod", 1200, None)
     assert second.record().name == "again"
     key = bench.keys.rows(first.id)
-    assert 0 < int(bench.redis.ttl(key)) <= 24 * 3600  # type: ignore[arg-type]
+    assert 0 < int(bench.redis.ttl(key)) <= 24 * 3600
     lines = bench.redis.lrange(key, 0, -1)
-    written = [PlanRow.parse(line) for line in lines]  # type: ignore[union-attr]
+    written = [PlanRow.parse(line) for line in lines]
     assert {one.migration for one in written} == {first.id}
     assert [one.tags for one in written] == [one.tags for one in rows]
     assert not {one.id for one in written} & {one.id for one in rows}

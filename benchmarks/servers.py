@@ -62,6 +62,10 @@ class Place:
             found = self.registry.digest(f"{rename}{name}", image.tag)
             assert found == image.digest, f"{image.name}: {found} is not {image.digest}"
 
+    def discard(self) -> None:
+        """End the registry and free what it holds: nobody asks it again."""
+        self.registry.close()
+
     def check_blob(self, repository: str, layer: Layer) -> None:
         """Fail unless the registry holds a layer; asked directly."""
         url = f"{self.registry.base}/v2/{repository}/blobs/{layer.digest}"

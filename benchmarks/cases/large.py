@@ -49,6 +49,7 @@ class _Large(Case):
                 targets[number].check_blob(image.repository, image.layers[0])
             else:
                 targets[number].check(self.corpus)
+            targets[number].discard()
             return took
 
         return Side(name, run)
@@ -70,6 +71,7 @@ class _Large(Case):
             fleet.client.copy(*names).wait()
             took = time.perf_counter() - begin
             target.check(self.corpus)
+            target.discard()
             return took
 
         def process(number: int) -> float:
@@ -77,6 +79,7 @@ class _Large(Case):
             names = [f"{place.address}/{image.name}" for place in (source, target)]
             took = fleet.command("copy", *names, "--wait")
             target.check(self.corpus)
+            target.discard()
             return took
 
         return [Side(OURS, submitted), Side(f"{OURS}, whole process", process)]

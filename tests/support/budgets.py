@@ -98,13 +98,15 @@ async def fleet_at(url: str) -> AsyncIterator[Fleet]:
         await fleet.close()
 
 
-async def soon(look: Callable[[], Awaitable[T]], *, what: str = "the condition") -> T:
+async def soon(look: Callable[[], Awaitable[T | None]], *, what: str = "the condition") -> T:
     """Look again and again until the answer is true, and return it, in the event loop."""
     deadline = time.monotonic() + PATIENCE_S
-    while not (answer := await look()):
+    while True:
+        answer = await look()
+        if answer:
+            return answer
         assert time.monotonic() < deadline, f"{what} did not come true; last seen: {answer!r}"
         await asyncio.sleep(POLL_S)
-    return answer
 
 
 async def held(url: str, namespace: str, count: int, permit_s: float) -> None:

@@ -1,0 +1,185 @@
+"""The gate before pushes through a Docker Engine: threads, and the same budgets as copies."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from longshore.connection import connect
+from longshore_config.errors import PushCancelled, RegistryPaused
+from longshore_config.keys import Keys
+from longshore_worker.fleet.limits import Limits
+from longshore_worker.fleet.pause_engine import EngineGate
+from tests.support.budgets import REGISTRY, USER, Fleet, fleet_at
+from tests.support.processes import eventually, free_port
+
+pytestmark = pytest.mark.redis
+
+ONE = Limits(transfers=1)
+
+
+class Gates:
+    """Gates of several workers in one namespace."""
+
+    def __init__(self, url: str) -> None:
+        self.fleet = Fleet(url)
+        self.clients: list[redis.Redis] = []
+        self.gates: list[EngineGate] = []
+
+    def gate(self) -> EngineGate:
+        """One worker's gate."""
+        self.clients.append(connect(self.fleet.url))
+        self.gates.append(EngineGate(self.clients[-1], self.fleet.keys, "worker"))
+        return self.gates[-1]
+
+    @property
+    def permits(self) -> str:
+        """The key of the permits of the usual login."""
+        name = self.fleet.worker().governor().login.name
+        return self.fleet.keys.permits(REGISTRY, name)
+
+    def close(self) -> None:
+        """End as workers do in order."""
+        for gate in self.gates:
+            gate.close()
+        assert self.fleet.lasting() == []
+        for client in self.clients:
+            client.close()
+
+
+@pytest.fixture
+def gates(redis_url: str) -> Iterator[Gates]:
+    made = Gates(redis_url)
+    yield made
+    made.close()
+
+
+def test_a_pause_that_the_engine_met_reaches_other_workers_gates(gates: Gates) -> None:
+    mine, theirs = gates.gate(), gates.gate()
+    mine.check(REGISTRY, USER)
+    met = mine.report(REGISTRY, USER, retry_after_s=40.0, reason="registry answered 429")
+    for gate in (mine, theirs):
+        with pytest.raises(RegistryPaused, match="registry answered 429") as caught:
+            gate.check(REGISTRY, USER)
+        assert caught.value.message == met.message
+        assert caught.value.retry_after_s is not None
+        assert 0 < caught.value.retry_after_s <= 40
+    theirs.check(REGISTRY, None)
+    theirs.check("other.example.com", USER)
+
+
+def test_copies_and_pushes_keep_each_others_pauses(gates: Gates, redis_url: str) -> None:
+    gate = gates.gate()
+
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            fleet.keys = gates.fleet.keys
+            governor = fleet.worker().governor()
+            with pytest.raises(RegistryPaused):
+                await governor.answered(429, 40.0, reason="a copy met it")
+            with pytest.raises(RegistryPaused, match="a copy met it"):
+                gate.check(REGISTRY, USER)
+            other = fleet.worker().governor(registry="other.example.com")
+            gate.report(other.login.registry, USER, retry_after_s=40.0, reason="a push met it")
+            with pytest.raises(RegistryPaused, match="a push met it"):
+                await other.request()
+
+    asyncio.run(main())
+
+
+def test_no_more_pushes_run_than_are_allowed_in_all_workers(gates: Gates) -> None:
+    limits, lock = Limits(transfers=3), threading.Lock()
+    running: list[int] = []
+    most: list[int] = []
+
+    def push(gate: EngineGate) -> None:
+        with gate.transfer(REGISTRY, USER, limits):
+            with lock:
+                running.append(1)
+                most.append(len(running))
+            # Lets the other threads run.
+            time.sleep(0)
+            with lock:
+                running.pop()
+
+    made = [gates.gate() for _ in range(2)]
+    with ThreadPoolExecutor(16) as threads:
+        for done in [threads.submit(push, gate) for gate in made * 40]:
+            done.result(60)
+    assert len(most) == 80
+    assert max(most) <= 3
+
+
+def test_a_push_waits_for_a_copy_of_another_worker(gates: Gates, redis_url: str) -> None:
+    gate = gates.gate()
+    order: list[str] = []
+
+    def push() -> None:
+        with gate.transfer(REGISTRY, USER, ONE):
+            order.append("push")
+
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            fleet.keys = gates.fleet.keys
+            governor = fleet.worker().governor(ONE)
+            async with governor.transfer():
+                pushing = asyncio.create_task(asyncio.to_thread(push))
+                line = f"{gates.permits}:line"
+                await asyncio.to_thread(
+                    eventually, lambda: fleet.redis.hlen(line), what="a push in line"
+                )
+                order.append("copy")
+            await pushing
+
+    asyncio.run(main())
+    assert order == ["copy", "push"]
+
+
+def test_a_push_that_is_stopped_waits_no_longer(gates: Gates) -> None:
+    gate = gates.gate()
+
+    def stop() -> None:
+        raise PushCancelled("cancelled on request")
+
+    with (
+        gate.transfer(REGISTRY, USER, ONE),
+        pytest.raises(PushCancelled),
+        gate.transfer(REGISTRY, USER, ONE, waiting=stop),
+    ):
+        pytest.fail("two pushes run")
+    with gate.transfer(REGISTRY, USER, ONE):
+        pass
+
+
+def test_permits_of_a_gate_come_back_and_are_held_no_longer_than_needed(gates: Gates) -> None:
+    gate = gates.gate()
+    with gate.transfer(REGISTRY, USER, ONE):
+        assert gates.fleet.redis.zcard(gates.permits) == 1
+    eventually(lambda: not gates.fleet.redis.exists(gates.permits), what="no permit held")
+    with gate.transfer(REGISTRY, USER, ONE):
+        pass
+    gate.close()
+    assert not gates.fleet.redis.exists(gates.permits)
+
+
+def test_without_a_limit_no_permit_is_asked_for(gates: Gates) -> None:
+    with gates.gate().transfer(REGISTRY, USER, Limits()):
+        assert not gates.fleet.redis.exists(gates.permits)
+
+
+def test_a_redis_that_is_away_lets_pushes_begin_and_keeps_their_pauses() -> None:
+    client = connect(f"redis://127.0.0.1:{free_port()}/0", retries=0)
+    gate = EngineGate(client, Keys("away"), "worker")
+    gate.check(REGISTRY, USER)
+    met = gate.report(REGISTRY, USER, retry_after_s=40.0, reason="registry answered 429")
+    with pytest.raises(RegistryPaused) as caught:
+        gate.check(REGISTRY, USER)
+    assert caught.value.message == met.message
+    gate.close()
+    client.close()

@@ -284,6 +284,33 @@ def test_hints_expire_and_are_few_for_each_blob(
     assert HINT_S - 60 < client.ttl(hints) <= HINT_S
 
 
+# Mounts.
+
+
+def test_who_waited_for_a_mount_finds_the_blob_there(fleet: Callable[..., None]) -> None:
+    async def work(leads: list[RedisLeads]) -> None:
+        seen = []
+
+        async def mount(one: RedisLeads) -> None:
+            async with one.mounting(PLACE, A) as mounting:
+                seen.append(mounting.here)
+                mounting.mounted = not mounting.here
+
+        await asyncio.gather(*map(mount, leads))
+        assert sorted(seen) == [False, *[True] * (len(leads) - 1)]
+
+    fleet(work)
+
+
+def test_a_mount_that_was_refused_is_no_hint(fleet: Callable[..., None]) -> None:
+    async def work(leads: list[RedisLeads]) -> None:
+        for one in leads:
+            async with one.mounting(PLACE, A) as mounting:
+                assert not mounting.here
+
+    fleet(work)
+
+
 # What is left behind.
 
 
@@ -295,7 +322,7 @@ def test_every_key_is_of_the_table_and_expires(
         await leads[1].take(PLACE, "two", [A])
         await leads[0].arrived(PLACE, "zero", [B])
         await leads[0].cannot_mount("old.example.com")
-        async with leads[0].mounting(PLACE, B):
+        async with leads[0].mounting(PLACE, A):
             leader = client.get(keys.lead(PLACE.registry, A))
             (waiter,) = client.zrange(keys.line(PLACE.registry, A), 0, -1)
             expected = {
@@ -305,7 +332,7 @@ def test_every_key_is_of_the_table_and_expires(
                 keys.line(PLACE.registry, A): "zset",
                 keys.blob(PLACE.registry, B): "zset",
                 keys.mounts("old.example.com"): "string",
-                keys.lock(f"mount:{PLACE.registry}/{PLACE.repository}:{B}"): "string",
+                keys.lock(f"mount:{PLACE.registry}/{PLACE.repository}:{A}"): "string",
             }
             found = left(client, keys, hints=True)
             assert {key: client.type(key) for key in found} == expected

@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -35,7 +35,7 @@ from typing import Any, Final, Self, TypeVar
 from longshore_config.errors import RedisUnreachable
 from longshore_config.keys import Keys
 from longshore_worker.fleet.locks import Locks
-from longshore_worker.fleet.port import Found, Leads, Place, Where
+from longshore_worker.fleet.port import Found, Leads, Mounting, Place, Where
 from longshore_worker.fleet.redis import FleetRedis
 from longshore_worker.fleet.waits import Blob, Waits
 
@@ -65,7 +65,7 @@ class _Copy:
     lined: set[Blob] = field(default_factory=set)
     #: Whether it is known to be in Redis.
     begun: bool = False
-    #: Takes and waits that run.
+    #: Calls that run, and so need its key.
     calls: int = 0
     #: When it last called; the loop's clock. Unit: s.
     called: float = 0.0
@@ -74,6 +74,15 @@ class _Copy:
     def over(self) -> bool:
         """Whether it has nothing in Redis and asks for nothing."""
         return not (self.led or self.lined or self.calls)
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[None]:
+        """While the block runs the copy is not over."""
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
 
 
 class RedisLeads(Leads):
@@ -137,13 +146,17 @@ class RedisLeads(Leads):
         over = self._dismiss(copy, place, arrived)
         args = (copy.name if copy else "", over, place.registry, place.repository)
         try:
-            await self._ask("arrived", *args, HINT_S * 1000, REPOSITORIES_MOST, *arrived)
+            with copy.calling() if copy else contextlib.nullcontext():
+                await self._ask("arrived", *args, HINT_S * 1000, REPOSITORIES_MOST, *arrived)
         except BaseException:
             if copy is not None:
                 self._abandon(copy)
             raise
         finally:
             self._waits.wake([(place.registry, digest) for digest in arrived])
+        if copy is not None and copy.over and not over:
+            # What else it had ended meanwhile.
+            self._abandon(copy)
 
     async def give_up(self, place: Place, holder: str, digests: Iterable[str]) -> None:
         """See ``Leads``. Ends the copy's places in line for these blobs, too.
@@ -170,14 +183,12 @@ class RedisLeads(Leads):
                     return found
                 continue
             copy.lined.add(blob)
-            copy.calls += 1
             try:
-                where, repository = await self._waits.wait(copy.name, place, digest)
+                with copy.calling():
+                    where, repository = await self._waits.wait(copy.name, place, digest)
             except BaseException:
-                copy.calls -= 1
                 await self._leave(copy, place, [digest])
                 raise
-            copy.calls -= 1
             if where is None:
                 self._forget_copy(copy)
                 continue
@@ -191,9 +202,9 @@ class RedisLeads(Leads):
         key = self._keys.blob(place.registry, digest)
         await self._patiently(lambda: self._fleet.client.zrem(key, place.repository))
 
-    def mounting(self, place: Place, digest: str) -> AbstractAsyncContextManager[None]:
+    def mounting(self, place: Place, digest: str) -> AbstractAsyncContextManager[Mounting]:
         """See ``Leads``. Raises ``Stalled`` when others hold the lock for too long."""
-        return self._locks.held(f"mount:{place.registry}/{place.repository}:{digest}")
+        return self._locks.mounting(place, digest, hint_s=HINT_S, repositories=REPOSITORIES_MOST)
 
     def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:
         """See ``Leads``. Raises ``Stalled`` when others hold the lock for too long."""
@@ -249,15 +260,13 @@ class RedisLeads(Leads):
 
     async def _take(self, copy: _Copy, place: Place, digests: list[str]) -> Any:
         args = (copy.name, int(copy.begun), place.registry, place.repository)
-        copy.calls += 1
         try:
-            return await self._ask("take", *args, *digests)
+            with copy.calling():
+                return await self._ask("take", *args, *digests)
         except BaseException:
             # Redis may have given it leads all the same.
             self._abandon(copy)
             raise
-        finally:
-            copy.calls -= 1
 
     def _note(self, copy: _Copy, blob: Blob, where: Where) -> None:
         """Keep what a copy has now in Redis."""
@@ -282,7 +291,6 @@ class RedisLeads(Leads):
 
     async def _leave(self, copy: _Copy, place: Place, digests: list[str]) -> None:
         """End leads and places in line; where Redis does not answer, they end by themselves."""
-        blobs = copy.led | {(place.registry, digest) for digest in digests}
         over = self._dismiss(copy, place, digests)
         try:
             async with asyncio.timeout(GIVE_UP_S):
@@ -294,7 +302,7 @@ class RedisLeads(Leads):
             self._abandon(copy)
             raise
         finally:
-            self._waits.wake(blobs)
+            self._waits.wake([(place.registry, digest) for digest in digests])
 
     def _left(self, name: str, place: Place, digest: str) -> None:
         """A wait was cancelled while Redis was asked about it."""

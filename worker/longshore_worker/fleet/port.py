@@ -45,6 +45,16 @@ class Place:
     repository: str
 
 
+@dataclass(slots=True)
+class Mounting:
+    """The right to mount one blob into one repository."""
+
+    #: The repository is said to hold it by now.
+    here: bool = False
+    #: To be set once it is mounted; it is a hint from the end of the block on.
+    mounted: bool = False
+
+
 class Leads(Protocol):
     """Who uploads which blob, for the whole fleet. Used from the background loop."""
 
@@ -70,8 +80,12 @@ class Leads(Protocol):
     async def forget(self, place: Place, digest: str) -> None:
         """The registry says that the place does not hold the blob: drop the hint."""
 
-    def mounting(self, place: Place, digest: str) -> AbstractAsyncContextManager[None]:
-        """Alone in the fleet with mounts of this blob into this repository; for one request."""
+    def mounting(self, place: Place, digest: str) -> AbstractAsyncContextManager[Mounting]:
+        """Alone in the fleet with mounts of this blob into this repository; for one request.
+
+        Where the blob came there meanwhile, nothing is to be done: a registry may rewrite the
+        link to a blob that is mounted again, while another reads it (distribution 2.8).
+        """
 
     def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:
         """Alone in the fleet with the list of referrers of one manifest."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from longshore_config.errors import AnswerMalformed, DigestMismatch
 from longshore_worker.oci import digests
-from longshore_worker.oci.client import Repository, Request
+from longshore_worker.oci.client import EXCHANGE_S, Repository, Request
 from longshore_worker.oci.descriptors import (
     MANIFEST_LIMIT,
     MANIFEST_TYPES,
@@ -105,8 +105,12 @@ async def get(repository: Repository, reference: str) -> Manifest:
     )
 
 
-async def put(repository: Repository, reference: str, manifest: Manifest) -> Written:
+async def put(
+    repository: Repository, reference: str, manifest: Manifest, *, timeout_s: float | None = None
+) -> Written:
     """Write a manifest's bytes under a tag or its digest.
+
+    It is given up after ``timeout_s`` seconds where that is sooner than usual.
 
     Raises:
         BlobMissing: the registry lacks something that the manifest names.
@@ -123,6 +127,7 @@ async def put(repository: Repository, reference: str, manifest: Manifest) -> Wri
         body=manifest.raw,
         # 200 and 202 are not in the specification, and were seen.
         expected=frozenset({200, 201, 202}),
+        total_s=EXCHANGE_S if timeout_s is None else min(timeout_s, EXCHANGE_S),
     )
     answer = await repository.client.ask(request, limit=ERROR_LIMIT)
     said = answer.headers.get("Docker-Content-Digest", "")

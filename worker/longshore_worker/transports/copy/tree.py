@@ -1,0 +1,107 @@
+"""All manifests of an image, read and put into the order in which they can be written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from longshore_config.errors import ManifestUnsupported
+from longshore_worker.oci.descriptors import Descriptor, Manifest
+
+#: Manifests of one copy, its referrers included.
+MANIFESTS_MOST: Final = 2_000
+#: All their bytes, which are kept in memory. Unit: bytes.
+BYTES_MOST: Final = 32 * 1024 * 1024
+#: Indexes within indexes.
+DEPTH_MOST: Final = 8
+#: Manifests that are read at once.
+READS_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A manifest with all that it leads to."""
+
+    root: Manifest
+    #: All but the root, in rounds: what a round needs was written in those before it.
+    rounds: tuple[tuple[Manifest, ...], ...] = ()
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """All of them, the root last."""
+        return (*(one for together in self.rounds for one in together), self.root)
+
+
+def blobs_of(trees: Iterable[Tree]) -> dict[str, Descriptor]:
+    """All blobs that registries hold of these, each digest once."""
+    return {blob.digest: blob for tree in trees for one in tree.manifests for blob in one.blobs}
+
+
+class TreeReader:
+    """Reads trees for one copy, within its bounds."""
+
+    def __init__(self, what: str) -> None:
+        """``what`` names the image in messages."""
+        self._what = what
+        self._count = 0
+        self._bytes = 0
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def tree(self, root: Manifest, read: Callable[[str], Awaitable[Manifest]]) -> Tree:
+        """Read all that a manifest leads to.
+
+        Raises:
+            ManifestUnsupported: it is deeper or larger than what is copied.
+            PushError: something cannot be read.
+        """
+        found = {root.digest: root}
+        self._count_in([root])
+        latest = [root]
+        for _ in range(DEPTH_MOST):
+            wanted = {child.digest for one in latest for child in one.children} - found.keys()
+            if not wanted:
+                return Tree(root, _rounds(root, found))
+            self._bounded(self._count + len(wanted))
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._read(read, digest)) for digest in wanted]
+            latest = [task.result() for task in tasks]
+            self._count_in(latest)
+            found.update((one.digest, one) for one in latest)
+        raise ManifestUnsupported(
+            f"{self._what} has indexes within indexes, more than {DEPTH_MOST} deep"
+        )
+
+    async def _read(self, read: Callable[[str], Awaitable[Manifest]], digest: str) -> Manifest:
+        async with self._reads:
+            return await read(digest)
+
+    def _count_in(self, manifests: list[Manifest]) -> None:
+        self._count += len(manifests)
+        self._bytes += sum(len(one.raw) for one in manifests)
+        self._bounded(self._count)
+
+    def _bounded(self, count: int) -> None:
+        if count > MANIFESTS_MOST or self._bytes > BYTES_MOST:
+            raise ManifestUnsupported(
+                f"{self._what} has more than {MANIFESTS_MOST} manifests, or more than "
+                f"{BYTES_MOST // 1024**2} MiB of them"
+            )
+
+
+def _rounds(root: Manifest, found: dict[str, Manifest]) -> tuple[tuple[Manifest, ...], ...]:
+    """By height over the manifests that lead nowhere; digests cannot form circles."""
+    heights: dict[str, int] = {}
+
+    def height(one: Manifest) -> int:
+        if one.digest not in heights:
+            below = (height(found[child.digest]) for child in one.children)
+            heights[one.digest] = 1 + max(below, default=-1)
+        return heights[one.digest]
+
+    rounds: list[list[Manifest]] = [[] for _ in range(height(root))]
+    for one in found.values():
+        if one is not root:
+            rounds[height(one)].append(one)
+    return tuple(map(tuple, rounds))

@@ -115,9 +115,7 @@ class Fleet:
             # What `longshore up` and the documentation ask for, not the tests' "always".
             redis = RedisServer(arguments=["--appendfsync", "everysec"])
             stack.enter_context(redis)
-            # No Docker Engine: copies need none.
-            nowhere = f"unix://{folder}/no-engine.sock"
-            self.site = Site(folder, redis.url, nowhere, **self._settings)
+            self.site = Site(folder, redis.url, docker_url="", **self._settings)
             stack.callback(self.site.close)
             for name in QUICK:
                 if name not in self._settings:
@@ -128,7 +126,7 @@ class Fleet:
                     for name, place in self._components.items()
                 }
             )
-            self.worker: WorkerProcess = self.site.start_worker()
+            self.worker: WorkerProcess = self.site.start_worker("--no-engine")
             self.client = Client(settings=Settings.from_environment(self.site.environment))
             stack.callback(self.client.close)
             self._stack = stack.pop_all()

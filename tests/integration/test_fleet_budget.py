@@ -16,8 +16,9 @@ from longshore_worker.fleet import budget
 from longshore_worker.fleet.budget import Governor, transfers
 from longshore_worker.fleet.budget_draw import BATCH_S, LIFE_S
 from longshore_worker.fleet.limits import Limits
-from tests.support.budgets import HOLDER, Fleet, Worker, fleet_at, soon
+from tests.support.budgets import HOLDER, REGISTRY, Fleet, Worker, fleet_at, soon
 from tests.support.processes import free_port
+from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.redis
 
@@ -291,6 +292,31 @@ def test_limits_that_change_count_at_once(redis_url: str) -> None:
                 await asyncio.wait_for(waiting, 30)
 
     asyncio.run(main())
+
+
+def test_permits_outlast_a_redis_that_is_killed_and_comes_back() -> None:
+    async def main(server: RedisServer) -> None:
+        async with fleet_at(server.url) as fleet:
+            governors = [fleet.worker().governor(Limits(transfers=1)) for _ in range(2)]
+            counter = Counter()
+            async with governors[0].transfer():
+                waiting = asyncio.create_task(counter.transfer(governors[1]))
+                key = fleet.keys.permits(REGISTRY, governors[0].login.name)
+
+                async def in_line() -> bool:
+                    return bool(fleet.redis.hlen(f"{key}:line"))
+
+                await soon(in_line, what="a worker in line")
+                await asyncio.to_thread(server.kill9)
+                await asyncio.to_thread(server.start)
+                fleet.redis.delete(f"{key}:line")
+                await soon(in_line, what="a worker in line again")
+                assert not waiting.done()
+                assert fleet.redis.zcard(key) == 1
+            await asyncio.wait_for(waiting, 30)
+
+    with RedisServer() as server:
+        asyncio.run(main(server))
 
 
 def test_a_redis_that_is_away_holds_only_what_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:

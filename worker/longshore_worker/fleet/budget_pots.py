@@ -64,8 +64,9 @@ class Pot:
         """How long until Redis should hear of it again. Unit: s."""
         if self.gives_back or (self.waiting and not self.running):
             return POLL_S
-        # Who has some can wait longer for more; who has all there are gets no more.
-        return 4 * POLL_S if self.waiting and self.allowed < self.limit else RENEW_S
+        # Who has some can wait longer for more, and hears so of others that wait; what is idle
+        # may be used again at once, but not be kept from others for long.
+        return 4 * POLL_S if self.waiting or self.held > self.running else RENEW_S
 
     def ended(self) -> None:
         """A transfer is over."""

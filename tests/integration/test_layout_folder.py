@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -33,6 +34,7 @@ from longshore_worker.oci.referrers import fallback_tag
 from longshore_worker.sources.folder import translate
 from longshore_worker.sources.folders import LayoutFolder
 from longshore_worker.sources.layout import LayoutTarget, NotLinked
+from longshore_worker.sources.writing import Part
 from longshore_worker.transports.copy.port import ContentSource, ContentTarget
 from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest
 from tests.support.processes import eventually, program
@@ -145,6 +147,25 @@ def test_it_is_what_a_copy_reads_from_and_writes_to(folder: LayoutFolder) -> Non
     assert (target.can_mount, target.mounts_need_manifest) == (True, False)
 
 
+def test_a_disk_that_fails_in_the_middle_is_not_gone_on_with(
+    folder: LayoutFolder, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Part.write
+
+    def full_once(part: Part, data: bytes | bytearray) -> None:
+        """A fake full disk: half of the piece is written; the next piece would fit."""
+        monkeypatch.setattr(Part, "write", real)
+        real(part, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Part, "write", full_once)
+    source = Blobs(LAYER)
+    with pytest.raises(RegistryUnavailable, match="the worker's disk is full"):
+        run(store(folder.target("cat"), LAYER, source))
+    assert source.offsets == [0]
+    assert [p for p in path.rglob("*") if p.is_file()] == []
+
+
 def test_what_is_written_is_read_back(folder: LayoutFolder) -> None:
     async def work() -> None:
         target = folder.target("tools/cat")
@@ -240,20 +261,18 @@ def test_what_is_not_the_blob_is_not_kept(folder: LayoutFolder, path: Path, sent
 
 def test_a_write_that_is_cancelled_leaves_nothing(folder: LayoutFolder, path: Path) -> None:
     class Endless(Blobs):
-        """A fake source that stops in the middle and says when."""
-
-        reached = asyncio.Event()
+        """A fake source that stops in the middle."""
 
         async def pieces(self) -> Any:
             yield self.data[:2_000_000]
-            self.reached.set()
             await asyncio.Event().wait()
 
+    def written() -> bool:
+        return [part.stat().st_size for part in path.rglob("*.part")] == [2_000_000]
+
     async def work() -> None:
-        Endless.reached = asyncio.Event()
         task = asyncio.create_task(store(folder.target("cat"), LAYER, Endless(LAYER)))
-        await Endless.reached.wait()
-        assert len([p for p in path.rglob("*.part") if p.stat().st_size == 2_000_000]) == 1
+        await asyncio.to_thread(eventually, written)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -544,3 +563,20 @@ def test_a_full_or_closed_disk_is_told() -> None:
     full = translate(OSError(28, "No space left on device"), "x")
     assert full.message == "x: the worker's disk is full: No space left on device"
     assert full.retryable
+
+
+def test_the_command_checks_a_folder_without_an_engine(path: Path, tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalog.yaml"
+    found = []
+    for name in ("images", "absent"):
+        catalogue.write_text(f"registries: {{images: {{flavor: layout, uri: {name}}}}}")
+        words = [sys.executable, "-m", "longshore", "registry", "check", "images"]
+        done = subprocess.run(
+            [*words, "--catalog", str(catalogue)], capture_output=True, text=True, check=False
+        )
+        found.append((done.returncode, done.stdout.splitlines()[-1]))
+    absent = "the folder of images.layout is not there on this worker; create or mount it"
+    assert found == [
+        (0, "ok    folder       it can be read and written"),
+        (1, f"FAIL  folder       {absent}"),
+    ]

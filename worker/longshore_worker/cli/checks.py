@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from longshore_config.errors import (
 )
 from longshore_config.reference import ImageReference
 from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.flavors.layout import LayoutRegistry
 from longshore_worker.keychain import IDENTITY_USER, key_of
 from longshore_worker.transports.port import Credentials
 
@@ -36,6 +38,9 @@ class CheckResult:
 
 def run_checks(registry: BaseContainerRegistry, *, engine_name: str) -> Iterator[CheckResult]:
     """Try a component, one thing after the other; nothing is changed anywhere."""
+    if isinstance(registry, LayoutRegistry):
+        yield _folder(registry)
+        return
     credentials: Credentials | None = None
     try:
         credentials = registry.credentials()
@@ -67,6 +72,16 @@ def run_checks(registry: BaseContainerRegistry, *, engine_name: str) -> Iterator
         yield CheckResult("ok", "registry", _ask(engine, registry, credentials))
     except LongshoreError as error:
         yield CheckResult("FAIL", "registry", error.message)
+
+
+def _folder(registry: LayoutRegistry) -> CheckResult:
+    """A folder has neither a login nor an engine that would push to it."""
+    try:
+        writable = asyncio.run(registry.layouts.check())
+    except LongshoreError as error:
+        return CheckResult("FAIL", "folder", error.message)
+    text = "it can be read and written" if writable else "it can be read, and not be written"
+    return CheckResult("ok", "folder", text)
 
 
 def require_engine_settings(

@@ -81,18 +81,18 @@ class LayoutFolder:
         finally:
             found.close()
 
-    async def check(self) -> None:
-        """Return if the folder is there and can be read.
+    async def check(self) -> bool:
+        """Return if the folder is there and can be read: whether it can be written, too.
 
         Raises:
-            RegistryUnreachable, Denied: it is not, or cannot.
+            RegistryUnreachable, Denied: it is not there, or cannot be read.
         """
-        await in_thread(self._check)
+        return await in_thread(self._check)
 
-    def _check(self) -> None:
+    def _check(self) -> bool:
         # Opening it asks for the right to list it.
-        with told(self.registry), self._folder.directory():
-            return
+        with told(self.registry), self._folder.directory() as directory:
+            return os.access(directory, os.W_OK | os.X_OK)
 
     def _is_file(self, repository: str) -> bool:
         *above, name = self._folder.parts(repository)

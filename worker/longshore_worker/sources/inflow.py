@@ -35,7 +35,9 @@ class Inflow:
         #: Bytes that came, those that wait in memory included. Unit: bytes.
         self._came = 0
         self._waiting = bytearray()
-        #: Nobody knows how much of the last piece was written: there is no going on.
+        #: The piece before, which is hashed and written while the next one comes.
+        self._writing: asyncio.Task[None] | None = None
+        #: Nobody knows how much of a piece was written: there is no going on.
         self._disk_failed = False
 
     async def run(self, source: ContentSource) -> None:
@@ -45,6 +47,15 @@ class Inflow:
             DigestMismatch: what came is not the blob.
             PushError: the source failed too often or for good, or the disk did.
         """
+        try:
+            await self._run(source)
+        finally:
+            if self._writing is not None:
+                # Whoever closes the part must know that nothing uses it. Something else failed
+                # already, which is told instead of what this comes to.
+                await asyncio.gather(self._writing, return_exceptions=True)
+
+    async def _run(self, source: ContentSource) -> None:
         etag: str | None = None
         for tried in range(1, TRIES + 1):
             resumed = self._came > 0
@@ -82,11 +93,19 @@ class Inflow:
                 if len(self._waiting) >= PIECE:
                     await self._flush()
             await self._flush()
+            await self._written()
             return reader.etag
 
     async def _flush(self) -> None:
+        await self._written()
         full, self._waiting = self._waiting, bytearray()
-        await in_thread(self._take, full)
+        self._writing = asyncio.create_task(in_thread(self._take, full))
+
+    async def _written(self) -> None:
+        """Return when the piece before is in the file."""
+        if self._writing is not None:
+            await self._writing
+            self._writing = None
 
     def _take(self, data: bytearray) -> None:
         self._hash.update(data)
@@ -97,6 +116,7 @@ class Inflow:
             raise translate(error, self._what) from error
 
     async def _restart(self) -> None:
+        await self._written()
         self._moved(-self._came)
         self._came, self._waiting = 0, bytearray()
         self._hash = digests.new_hash(self._blob.digest)

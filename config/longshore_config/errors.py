@@ -37,6 +37,7 @@ the error, decided here once. An error that is not in this tree is never retried
         ├── BlobMissing               blob_missing
         ├── UploadLost                upload_lost             retryable
         ├── RateLimited               rate_limited            retryable
+        ├── PlanFailed                plan_failed
         ├── RegistryPaused            registry_paused         retryable
         ├── RegistryUnreachable       registry_unreachable    retryable
         ├── RegistryUnavailable       registry_unavailable    retryable
@@ -280,6 +281,12 @@ class RateLimited(PushError):
 
     code = "rate_limited"
     retryable = True
+
+
+class PlanFailed(PushError):
+    """A migration, or a part of it, that cannot be planned."""
+
+    code = "plan_failed"
 
 
 class RegistryPaused(PushError):

@@ -53,8 +53,9 @@ class Control:
         self._deadline_s = deadline_s
         self._stall_s = stall_s
         self._moved = now
+        self._patience = 0
         self._stop: PushError | None = None
-        self._closers: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._step: Step | None = None
@@ -74,6 +75,29 @@ class Control:
         except redis.RedisError:
             # The heart says so in the log, and writes it when Redis answers.
             return
+
+    def mark(self, step: Step) -> None:
+        """The job is now doing this; written with the next beat. Never blocks."""
+        with self._lock:
+            self._step = step
+            self._dirty.add("step")
+            self._moved = time.monotonic()
+
+    def lease_left_s(self) -> float:
+        """For how long the job is certainly still this worker's. Unit: s."""
+        return self._lease_until - time.monotonic()
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """While the block runs the job waits for others, and is not stalled."""
+        with self._lock:
+            self._patience += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._patience -= 1
+                self._moved = time.monotonic()
 
     def progress(self, progress: Progress) -> None:
         """How far it is."""
@@ -104,7 +128,7 @@ class Control:
             raise self._stop
 
     @contextmanager
-    def closing(self, close: Callable[[], None]) -> Iterator[None]:
+    def closing(self, close: Callable[[], object]) -> Iterator[None]:
         """While the block runs, ``close`` is called from another thread if the job must stop."""
         with self._lock:
             stopped = self._stop is not None
@@ -145,7 +169,7 @@ class Control:
             )
         elif now > self._lease_until:
             self.stop(LeaseLost("its lease ended before it could be renewed"))
-        elif now > self._moved + self._stall_s and self._closers:
+        elif now > self._moved + self._stall_s and self._closers and not self._patience:
             self.stop(Stalled(f"no progress for {self._stall_s:g} s"))
 
     def beat(self) -> None:

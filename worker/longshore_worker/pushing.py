@@ -13,8 +13,11 @@ from longshore_config.job import PushRequest, Step
 from longshore_worker.claims import Claim, Claims
 from longshore_worker.control import Control
 from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.flavors.options import Use
+from longshore_worker.fleet.pause_engine import EngineGate
 from longshore_worker.transports.docker_push import DockerPush
 from longshore_worker.transports.engine import Engine
+from longshore_worker.transports.gated_push import GatedPush
 from longshore_worker.transports.port import Pushed
 from longshore_worker.work import Accepted, Components, NotHere, Outcome
 
@@ -40,6 +43,8 @@ class Pushing:
     engine_problem: Callable[[], str | None]
     #: Names of the engines that live workers push from, for error messages.
     engines: Callable[[], list[str]]
+    #: The fleet's budgets and pauses.
+    gate: EngineGate
 
     def accept(self, request: PushRequest) -> AcceptedPush:
         """Settle the component and see that the engine answers.
@@ -83,8 +88,12 @@ class Pushing:
         transport = DockerPush(
             self.engine, image_id=image_id, source=request.source, control=control
         )
+        component = accepted.component
+        gated = GatedPush(transport, self.gate, component.quotas, control)
+        # Before the flavor's own code, which may replace the whole way of a push.
+        component.check_allows(Use.PUSH)
         # The way every push takes, so that a flavor that overrides it is honoured.
-        digest = accepted.component.push_image(str(request.image), transport=transport)
+        digest = component.push_image(str(request.image), transport=gated)
         pushed = transport.outcome or Pushed(digest)
         line = f"{'skipped' if pushed.skipped else 'pushed'} {request.image.at(pushed.digest)}"
         return Outcome(pushed.digest, line, pushed.skipped)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,8 +69,8 @@ class Tools:
     settings: Settings
     claims: Claims
     heart: Heart
-    #: How each kind of job is done.
-    work: Mapping[Kind, Work]
+    #: How a kind of job is done; ``None``: not by this worker.
+    work: Callable[[Kind], Work | None]
     doorbell: Doorbell
     #: Set when the worker was told to stop.
     stopping: threading.Event
@@ -119,7 +119,7 @@ class Runner:
 
     def _answer(self, job: JobId, request: Request) -> str:
         tools = self._tools
-        work = tools.work.get(Kind(request.kind))
+        work = tools.work(Kind(request.kind))
         if work is None:
             tools.claims.defer(job, request)
             return f"left to another worker: this one does no work of the kind {request.kind}"

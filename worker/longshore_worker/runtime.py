@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from celery.apps import worker as celery_worker
@@ -31,6 +31,7 @@ from longshore_worker.catalog import Catalog
 from longshore_worker.claims import Claims
 from longshore_worker.control import Heart
 from longshore_worker.engine_watch import EngineWatch
+from longshore_worker.fleet.pause_engine import EngineGate
 from longshore_worker.presence import Presence
 from longshore_worker.pushing import Pushing
 from longshore_worker.reaper import Reaper
@@ -38,6 +39,9 @@ from longshore_worker.runner import Runner, Tools
 from longshore_worker.slots import Lane, Slots, Waker
 from longshore_worker.transports.engine import Engine
 from longshore_worker.work import Work
+
+if TYPE_CHECKING:
+    from longshore_worker.background import Background
 
 logger = logging.getLogger("longshore.worker")
 
@@ -79,19 +83,23 @@ class Runtime:
         # With its retries well inside a lease, so that a hanging reply costs no job its lease.
         reply_timeout_s = min(REPLY_TIMEOUT_S, settings.lease / 6)
         self._redis: redis.Redis = connect(url, retries=2, reply_timeout_s=reply_timeout_s)
-        keys = Keys(settings.namespace)
+        self._keys = keys = Keys(settings.namespace)
+        self._gate = EngineGate(self._redis, keys, self.name)
         self._claims = Claims(self._redis, keys, settings, self.name)
         self._doorbell = Doorbell(settings, url)
         self._reaper_bell = Doorbell(settings, url)
         self.heart = Heart()
         self.engine_watch = EngineWatch(engine) if engine else None
         self._ledger = Ledger(self._redis, keys, settings.account, url)
+        self._push_work = self._pushing()
+        self._background: Background | None = None
+        self._background_lock = threading.Lock()
         self.runner = Runner(
             Tools(
                 settings=settings,
                 claims=self._claims,
                 heart=self.heart,
-                work=self._work(),
+                work=self._work,
                 doorbell=self._doorbell,
                 stopping=self.draining,
             )
@@ -106,19 +114,45 @@ class Runtime:
             period_s=settings.reap,
         )
 
-    def _work(self) -> dict[Kind, Work]:
-        """How each kind of job is done here."""
-        found: dict[Kind, Work] = {}
-        if self.engine is not None:
-            engine = self.engine
-            found[Kind.PUSH] = Pushing(
-                claims=self._claims,
-                components=self.catalog,
-                engine=engine,
-                engine_problem=self._engine_problem,
-                engines=lambda: self._ledger.fleet().engines or [engine.name],
-            )
-        return found
+    def _pushing(self) -> Pushing | None:
+        """How pushes are done here; ``None``: not at all."""
+        engine = self.engine
+        if engine is None:
+            return None
+        return Pushing(
+            claims=self._claims,
+            components=self.catalog,
+            engine=engine,
+            engine_problem=self._engine_problem,
+            engines=lambda: self._ledger.fleet().engines or [engine.name],
+            gate=self._gate,
+        )
+
+    def _work(self, kind: Kind) -> Work | None:
+        """How a kind of job is done here; ``None``: not at all."""
+        if kind is Kind.PUSH:
+            return self._push_work
+        if not self.settings.copies:
+            return None
+        with self._background_lock:
+            if self._background is None and not self._closed.is_set():
+                self._background = self._make_background()
+            return self._background.work[kind] if self._background is not None else None
+
+    def _make_background(self) -> Background:
+        # Imported when the first copy comes: a worker that only pushes does without.
+        from longshore_worker.background import Background
+
+        return Background(
+            url=self.settings.redis_url.get_secret_value(),
+            keys=self._keys,
+            name=self.name,
+            claims=self._claims,
+            components=self.catalog.current,
+            ring=self.runner.ring,
+            slots=self.slots,
+            waker=self.waker,
+        )
 
     def _engine_problem(self) -> str | None:
         return self.engine_watch.problem if self.engine_watch is not None else None
@@ -142,6 +176,7 @@ class Runtime:
             copy_slots=self.slots.limits[Lane.COPY],
             running=self.heart.running,
             draining=self.draining.is_set(),
+            anonymous_sources=sorted(components.anonymous_sources),
             version=__version__,
             started_at=self.started_at,
             seen_at=datetime.now(UTC),
@@ -196,6 +231,9 @@ class Runtime:
         if self.engine_watch is not None:
             self.engine_watch.close()
         self.heart.close()
+        if self._background is not None:
+            self._background.close()
+        self._gate.close()
         self._doorbell.close()
         self._reaper_bell.close()
         if self.engine is not None:

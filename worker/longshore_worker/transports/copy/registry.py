@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
+from longshore_config.errors import Denied
 from longshore_worker.fleet.budget import transfers
 from longshore_worker.fleet.budget_port import GovernorPort
 from longshore_worker.oci import blobs, manifests, referrers
@@ -81,7 +82,9 @@ class RegistryRepository:
         upload = await blobs.mount(self._repository, digest, source)
         if upload is not None and not self.mounts_need_manifest:
             other = self._repository.client.repository(source)
-            self.can_mount = await blobs.head(other, digest) is None
+            # A login that may not read there says nothing of the registry.
+            with suppress(Denied):
+                self.can_mount = await blobs.head(other, digest) is None
         return upload
 
     async def write_blob(

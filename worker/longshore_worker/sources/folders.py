@@ -92,7 +92,7 @@ class LayoutFolder:
     def _check(self) -> bool:
         # Opening it asks for the right to list it.
         with told(self.registry), self._folder.directory() as directory:
-            return os.access(directory, os.W_OK | os.X_OK)
+            return os.access(".", os.W_OK | os.X_OK, dir_fd=directory)
 
     def _is_file(self, repository: str) -> bool:
         *above, name = self._folder.parts(repository)

@@ -181,6 +181,8 @@ def test_a_target_without_the_repository_gets_all_of_it_one_row_a_digest(ground:
         assert summary.repositories_to_create == ("new/m/acme/cat",)
         again = await at.plan(rule("acme/cat", to="m/{repository}"))
         assert [row.id for row in again.rows] == [row.id for row in plan.rows]
+        # In a repository that does not exist there is nothing to look for.
+        assert at.at("new").asked["head"] == 0
         assert await at.at("new").tags("m/acme/cat") is None
         assert at.at("old").asked["manifest"] == at.at("old").asked["repositories"] == 0
 
@@ -341,6 +343,12 @@ def test_a_platform_subset_is_compared_by_its_own_digest_and_remembered(ground: 
         left = subset(index, [Platform.parse("linux/arm64")], "")
         await at.write("new", "cat", left, "1", "2")
         mine = rule("cat", platforms=["linux/arm64"])
+
+        # What is no index is not read: there is nothing to take out of it.
+        single = await at.put("old", "dog", "1")
+        (row,) = (await at.plan(rule("dog", platforms=["linux/arm64"]))).rows
+        assert (row.action, row.source.digest) == (Action.COPY, single)
+        assert at.at("old").asked["manifest"] == 0
 
         (row,) = (await at.plan(mine)).rows
         assert (row.action, row.source.digest) == (Action.SKIP, index.digest)

@@ -211,6 +211,29 @@ def test_a_source_that_cannot_list_fails_its_patterns_and_not_its_names() -> Non
         assert made.summary.failures == 1
 
 
+def test_two_repositories_that_become_one_are_found_on_whatever_page_they_stand() -> None:
+    names = ("a/cat", "a/dog", "a/fox", "b/ant", "b/cat")
+    old = FakeSide("old", {name: {"1": digest(name)} for name in names})
+    _, batches, error = plan(old, FakeSide("new", {}), rule("**", to="m/{name}"))
+
+    assert isinstance(error, SpecError)
+    assert len(error.mistakes) == 1
+    assert "at new.example/x/m/cat:1, where the same rule" in error.message
+    assert {batch.repository for batch in batches} == {"a/dog", "a/fox", "b/ant"}
+
+
+def test_repositories_that_a_catalogue_names_without_tags_are_counted_only() -> None:
+    old = FakeSide("old", {"a": {}, "b": {}, "c": {"1": digest("c")}})
+    made, batches, error = plan(old, FakeSide("new", {}), rule("*"))
+
+    assert error is None
+    assert [batch.repository for batch in batches] == ["c"]
+    assert made.warnings == ["2 repositories that a catalogue names have no tags, or are gone"]
+
+    _, batches, _ = plan(old, FakeSide("new", {}), rule("a"))
+    assert [batch.warnings for batch in batches] == [("rules[0]: old/a: no tag of it is taken",)]
+
+
 def test_a_catalogue_that_fails_for_now_ends_the_plan() -> None:
     old = FakeSide("old", {}, errors={"*": RegistryUnavailable("old broke off")})
     _, batches, error = plan(old, FakeSide("new", {}), rule("*"), rule("*", to="x/{name}"))

@@ -57,7 +57,7 @@ class Image:
 
     digest: str
     media_type: str
-    #: Whether the target repository holds it, under whatever tag.
+    #: Whether the target repository holds it; not known where all tags are equal, or left.
     present: bool = False
     #: Standing, tag at the target, tag at the source.
     tags: list[tuple[Standing, str, str]] = field(default_factory=list)
@@ -237,7 +237,6 @@ class Comparison:
                 wanted = _result(self._subsets, head.digest) or head.digest
                 image.present = _result(self._presences, wanted) or False
             image.tags.append((standing, name, tag))
-            image.present = image.present or standing is Standing.EQUAL
         self._found.images = list(images.values())
         self._asked, self._seen = [], []
         self._subsets, self._presences = {}, {}

@@ -355,6 +355,33 @@ def test_referrers_are_found_by_the_list_and_by_their_subject(folder: LayoutFold
     run(work())
 
 
+def test_what_is_no_manifest_in_an_index_does_not_hide_referrers(
+    folder: LayoutFolder, path: Path
+) -> None:
+    async def work() -> None:
+        target = folder.target("cat")
+        subject = await put(target, "1", b"1")
+        referrer = await put(target, "", b"sig", subject=subject.descriptor.as_json())
+        file = path / "cat/index.json"
+        data = json.loads(file.read_text())
+        data["manifests"].insert(0, {**descriptor(b"sig").as_json(), "mediaType": "text/plain"})
+        file.write_text(json.dumps(data))
+        found = await target.referrers(subject.digest)
+        assert [one.digest for one in found.manifests] == [referrer.digest]
+
+    run(work())
+
+
+def test_an_index_that_could_not_be_read_again_is_not_written(
+    folder: LayoutFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(put(folder.target("cat"), "1", b"1"))
+    monkeypatch.setattr("longshore_worker.sources.layout.INDEX_LIMIT", 300)
+    with pytest.raises(PushRejected, match=r"images\.layout/cat is full: its index\.json has 300"):
+        run(put(folder.target("cat"), "2", b"2"))
+    assert run(folder.tags("cat")) == ["1"]
+
+
 def test_a_tag_that_is_no_list_is_not_attached_to(folder: LayoutFolder) -> None:
     async def work() -> None:
         target = folder.target("cat")

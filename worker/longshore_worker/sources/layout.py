@@ -257,8 +257,12 @@ class LayoutTarget(LayoutSource):
                 tag = "" if digests.is_digest(reference) else reference
                 after = before.with_manifest(manifest, tag)
                 limit.check(what)
-                if after is not before:
-                    writing.write_file(directory, directory, "index.json", after.dump())
+                if after is before:
+                    return
+                raw = after.dump()
+                if len(raw) > INDEX_LIMIT:
+                    raise PushRejected(f"{self} is full: its index.json has {INDEX_LIMIT} bytes")
+                writing.write_file(directory, directory, "index.json", raw)
 
     def _require(self, manifest: Manifest, what: str) -> None:
         """Return if all that a manifest names is here, as registries demand it."""

@@ -24,6 +24,7 @@ from longshore_config.errors import (
 from longshore_worker.oci import digests
 from longshore_worker.oci.descriptors import (
     MANIFEST_LIMIT,
+    MANIFEST_TYPES,
     Descriptor,
     Manifest,
     parse_manifest,
@@ -293,6 +294,9 @@ class StoredSource(ABC):
             known = _subjects.get(entry.digest)
         if known is not None:
             return known
+        if entry.media_type not in MANIFEST_TYPES:
+            # An index may list what is no manifest (OCI image-spec, image-index.md).
+            return ""
         try:
             manifest = self._read(entry.digest, entry.media_type)
         except (BlobMissing, ManifestUnsupported):

@@ -26,10 +26,12 @@ from longshore_worker.claims import Answer, Claims
 from longshore_worker.control import Heart
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.flavors.default import DefaultRegistry
+from longshore_worker.fleet.pause_engine import EngineGate
 from longshore_worker.pushing import Pushing
 from longshore_worker.reaper import Reaper
 from longshore_worker.retry import Backoff
 from longshore_worker.runner import Runner, Tools
+from longshore_worker.slots import Lane
 from longshore_worker.transports.engine import Engine
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image
@@ -108,7 +110,7 @@ def test_a_claim_whose_answer_was_lost_is_the_same_claim_when_said_again(bench: 
 
 
 def test_a_submit_whose_answer_was_lost_is_no_duplicate_of_itself(bench: Bench) -> None:
-    args = bench.ledger._submit_args(push())
+    args = bench.ledger._submit_args(push(), JobId.new())
     bench.ledger._submit(args=args)
 
     again = bench.ledger._submit(args=args)
@@ -117,7 +119,7 @@ def test_a_submit_whose_answer_was_lost_is_no_duplicate_of_itself(bench: Bench) 
 
 
 def test_a_submit_said_again_after_its_claim_leaves_nothing_behind(bench: Bench) -> None:
-    args = bench.ledger._submit_args(push())
+    args = bench.ledger._submit_args(push(), JobId.new())
     job = JobId(args[3])
     bench.ledger._submit(args=args)
     claim = bench.claimed(job)
@@ -403,12 +405,13 @@ def runner_of(bench: Bench, engine: Engine, uri: str, bells: Bells) -> tuple[Run
         engine=engine,
         engine_problem=lambda: None,
         engines=lambda: [engine.name],
+        gate=EngineGate(bench.redis, bench.keys, "worker-1"),
     )
     tools = Tools(
         settings=bench.settings,
         claims=bench.claims,
         heart=Heart(),
-        work={Kind.PUSH: pushing},
+        work={Kind.PUSH: pushing}.get,
         doorbell=bells,  # type: ignore[arg-type]
         stopping=threading.Event(),
     )
@@ -510,7 +513,7 @@ def test_a_broker_connection_that_breaks_again_and_again_leaves_no_socket(tmp_pa
             def listening() -> set[str]:
                 return {c["id"] for c in client.client_list() if c["cmd"] == "brpop"}
 
-            eventually(lambda: len(listening()) == 2, what="a worker that listens")
+            eventually(lambda: len(listening()) == len(Lane), what="a worker that listens")
             before = _sockets(worker.pid)
             for _ in range(8):
                 gone = listening()
@@ -528,4 +531,4 @@ def _sockets(pid: int) -> int:
 
 
 def _listens_anew(listening: Callable[[], set[str]], gone: set[str]) -> None:
-    eventually(lambda: len(listening() - gone) == 2, what="a new connection")
+    eventually(lambda: len(listening() - gone) == len(Lane), what="a new connection")

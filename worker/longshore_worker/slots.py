@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from types import MethodType
 from typing import Any, Final
 
+import redis
 from celery import bootsteps
 from celery.worker import state
 from celery.worker.request import Request
@@ -209,13 +211,24 @@ class SlotsStep(bootsteps.StartStopStep):
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's hook
         """Take no more bells of these lanes, and close the channels."""
         consumers, self._consumers = self._consumers, []
-        for consumer in consumers:
-            try:
-                consumer.cancel()
-            finally:
-                # Also of a connection that broke, else its socket stays: each gets a new channel.
-                consumer.channel.close()
+        with ExitStack() as stack:
+            # Also of a connection that broke, and after one that cannot be cancelled, else sockets
+            # stay: each gets a new channel.
+            for consumer in consumers:
+                stack.callback(_close, consumer.channel)
+                stack.callback(consumer.cancel)
 
     def shutdown(self, parent: Any) -> None:
         """The same, at the worker's end."""
         self.stop(parent)
+
+
+def _close(channel: Any) -> None:
+    """Close a channel, also one whose connection broke while it waited for a message.
+
+    kombu reads the answer first and gives up where there is none; it does not read twice.
+    """
+    try:
+        channel.close()
+    except (redis.RedisError, OSError):
+        channel.close()

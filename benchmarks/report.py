@@ -41,6 +41,8 @@ class Surroundings:
             "cores": str(os.cpu_count()),
             "memory": f"{memory / 2**30:.1f} GiB",
             "kernel": platform.release(),
+            # Others' work on the machine: above a few tenths, look at ratios and not at times.
+            "load before": f"{os.getloadavg()[0]:.1f}",
             "data": f"{_output(['stat', '-f', '-c', '%T', str(data)])}, equal for all sides",
         }
         versions = {name: _version(command) for name, command in _VERSIONS.items()}

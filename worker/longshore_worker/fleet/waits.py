@@ -120,7 +120,8 @@ class Waits:
         clock = asyncio.get_running_loop().time
         next_poll = clock()
         while self._waits:
-            waits = list(self._waits)
+            # Who has its answer leaves at its own next step.
+            waits = [wait for wait in self._waits if not wait.seen.done()]
             if clock() < next_poll:
                 waits = [wait for wait in waits if wait.blob in self._woken]
             else:
@@ -145,7 +146,7 @@ class Waits:
                     wait.seen.set_exception(RedisUnreachable(error.message))
             return
         for wait, where, repository in zip(waits, reply[::2], reply[1::2], strict=True):
-            if wait not in self._waits:
+            if wait.seen.cancelled():
                 self._left(wait.copy, wait.place, wait.digest)
-            elif where != Where.WAIT and not wait.seen.done():
+            elif where != Where.WAIT:
                 wait.seen.set_result((None if where == "lost" else Where(where), repository))

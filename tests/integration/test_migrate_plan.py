@@ -328,6 +328,26 @@ def test_sizes_count_each_blob_once_an_image_and_once_a_registry(ground: Run) ->
     ground(work)
 
 
+def test_a_manifest_that_an_index_names_twice_or_deeper_counts_once(ground: Run) -> None:
+    async def work(at: Ground) -> None:
+        image = make_manifest(layers=[blob(b"x" * 700)])
+        await at.write("old", "cat", image)
+        found = [image]
+        # The second index has the first one and the image, each of them twice.
+        for number in range(2):
+            children = [one.descriptor.as_json() for one in (*found, *found)]
+            data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
+            index = parse_manifest(json.dumps(data).encode(), what="made here")
+            await at.write("old", "cat", index, f"depth{number}")
+            found.append(index)
+        plan = await at.plan(rule("cat", tags={"include": ["depth1"]}), sizes=True)
+        (row,) = plan.rows
+        assert row.bytes == sum(len(one.raw) for one in found) + 2 + 700
+        assert at.at("old").asked["manifest"] == 3
+
+    ground(work)
+
+
 def test_a_platform_subset_is_compared_by_its_own_digest_and_remembered(ground: Run) -> None:
     async def work(at: Ground) -> None:
         children = []

@@ -73,7 +73,8 @@ class Sizer:
             size.manifests += 1
             size.own += len(found.raw)
             size.blobs.update((blob.digest, blob.size) for blob in found.blobs)
-            new = [child for child in found.children if child.digest not in seen]
+            # An index may name one twice.
+            new = {c.digest: c for c in found.children if c.digest not in seen}.values()
             seen.update(child.digest for child in new)
             if len(seen) > MOST_MANIFESTS:
                 raise ManifestUnsupported(f"{what} has more than {MOST_MANIFESTS} manifests")

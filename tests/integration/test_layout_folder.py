@@ -9,9 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -20,29 +19,32 @@ from longshore_config.errors import (
     Denied,
     DigestMismatch,
     ImageNotFound,
-    ManifestUnsupported,
-    NotAllowed,
-    NotUnderRegistry,
     PushRejected,
     RegistryUnavailable,
     RegistryUnreachable,
     RepositoryMissing,
 )
 from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import OCI_INDEX, Descriptor, Manifest, parse_manifest
+from longshore_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
 from longshore_worker.oci.referrers import fallback_tag
 from longshore_worker.sources.folder import translate
 from longshore_worker.sources.folders import LayoutFolder
-from longshore_worker.sources.layout import LayoutTarget, NotLinked
+from longshore_worker.sources.layout import NotLinked
 from longshore_worker.sources.writing import Part
 from longshore_worker.transports.copy.port import ContentSource, ContentTarget
-from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest
+from tests.support.layouts import (
+    LAYER,
+    LAYER_DIGEST,
+    Blobs,
+    descriptor,
+    image,
+    put,
+    read,
+    run,
+    store,
+)
+from tests.support.oci import EMPTY_DIGEST, make_manifest
 from tests.support.processes import eventually, program
-
-T = TypeVar("T")
-LAYER = os.urandom(3 * 1024 * 1024 + 17)
-LAYER_DIGEST = digests.digest_of(LAYER)
-OCTETS = "application/octet-stream"
 
 
 @pytest.fixture
@@ -54,78 +56,6 @@ def folder(tmp_path: Path) -> LayoutFolder:
 @pytest.fixture
 def path(folder: LayoutFolder, tmp_path: Path) -> Path:
     return tmp_path / "images"
-
-
-def run(work: Awaitable[T]) -> T:
-    async def main() -> T:
-        return await work
-
-    return asyncio.run(main())
-
-
-class Blobs:
-    """A fake source: it gives these bytes, breaking off after so many where it is told to."""
-
-    def __init__(self, data: bytes, *, breaks: Iterable[int] = (), parts: bool = True) -> None:
-        self.data = data
-        self.breaks = list(breaks)
-        self.parts = parts
-        self.offsets: list[int] = []
-        self.offset, self.size, self.etag = 0, len(data), '"1"'
-
-    def __str__(self) -> str:
-        return "a fake source"
-
-    def blob(self, digest: str, *, offset: int = 0, etag: str | None = None) -> Blobs:
-        self.offsets.append(offset)
-        self.offset = offset if self.parts else 0
-        return self
-
-    async def __aenter__(self) -> Blobs:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        return None
-
-    async def pieces(self) -> Any:
-        end = self.breaks.pop(0) if self.breaks else None
-        data = self.data[self.offset : end]
-        for at in range(0, len(data), 70_000):
-            yield data[at : at + 70_000]
-        if end is not None:
-            raise RegistryUnavailable("the fake source broke off")
-
-
-def descriptor(data: bytes, digest: str = "") -> Descriptor:
-    return Descriptor(OCTETS, digest or digests.digest_of(data), len(data))
-
-
-async def store(target: LayoutTarget, data: bytes, source: Any = None) -> list[int]:
-    """Write a blob; returns what the copy heard of it."""
-    moved: list[int] = []
-    given: Any = source or Blobs(data)
-    await target.write_blob(descriptor(data), given, moved.append)
-    return moved
-
-
-def image(*layers: bytes, **fields: Any) -> Manifest:
-    found = [{"mediaType": OCTETS, "digest": digests.digest_of(x), "size": len(x)} for x in layers]
-    return make_manifest(layers=found, **fields)
-
-
-async def put(target: LayoutTarget, reference: str, *layers: bytes, **fields: Any) -> Manifest:
-    manifest = image(*layers, **fields)
-    for data in {EMPTY, *layers}:
-        if await target.blob_head(digests.digest_of(data)) is None:
-            await store(target, data)
-    await target.put(reference or manifest.digest, manifest)
-    return manifest
-
-
-async def read(source: ContentSource, digest: str, offset: int = 0) -> bytes:
-    async with source.blob(digest, offset=offset) as reader:
-        assert reader.offset == offset
-        return b"".join([piece async for piece in reader.pieces()])
 
 
 def skopeo(*words: str) -> bytes:
@@ -410,7 +340,7 @@ def test_many_writers_of_one_repository_lose_no_tag(folder: LayoutFolder, path: 
     script = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from tests.integration.test_layout_folder import put\n"
+        "from tests.support.layouts import put\n"
         "from longshore_worker.sources.folders import LayoutFolder\n"
         "async def main():\n"
         "    target = LayoutFolder(Path(sys.argv[1]), 'images.layout').target('cat')\n"
@@ -491,83 +421,6 @@ def test_a_folder_that_is_not_mounted_may_come_back(tmp_path: Path) -> None:
         ) as e:
             run(work)
         assert str(tmp_path) not in e.value.message
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["..", "../cat", "a/../../b", "/etc", "a//b", "", "A", "a/.", "a\x00b", ".hidden", "a/b/"],
-)
-def test_no_name_leads_out_of_the_folder(folder: LayoutFolder, name: str) -> None:
-    for open_it in (folder.target, lambda name: run(folder.source(name))):
-        with pytest.raises(NotUnderRegistry, match="is no name of a repository"):
-            open_it(name)
-
-
-@pytest.mark.parametrize("name", ["blobs", "cat/blobs", "cat/blobs/sha256", "index.json"])
-def test_names_of_the_layout_itself_are_no_repositories(folder: LayoutFolder, name: str) -> None:
-    with pytest.raises(NotUnderRegistry, match="which is a layout's own; use another name"):
-        folder.target(name)
-
-
-def _repository(path: Path, outside: Path) -> None:
-    (path / "cat").rename(outside / "cat")
-    (path / "cat").symlink_to(outside / "cat")
-
-
-def _inside(path: Path, outside: Path) -> None:
-    (path / "cat").rename(path / "dog")
-    (path / "cat").symlink_to("dog")
-
-
-def _blobs(path: Path, outside: Path) -> None:
-    (path / "cat/blobs/sha256").rename(outside / "sha256")
-    (path / "cat/blobs/sha256").symlink_to(outside / "sha256")
-
-
-def _blob(path: Path, outside: Path) -> None:
-    for number, file in enumerate((path / "cat/blobs/sha256").iterdir()):
-        file.rename(outside / str(number))
-        file.symlink_to(outside / str(number))
-
-
-def _index(path: Path, outside: Path) -> None:
-    (path / "cat/index.json").rename(outside / "index.json")
-    (path / "cat/index.json").symlink_to(outside / "index.json")
-
-
-def _pipe(path: Path, outside: Path) -> None:
-    (path / "cat/index.json").unlink()
-    os.mkfifo(path / "cat/index.json")
-
-
-@pytest.mark.parametrize("change", [_repository, _inside, _blobs, _blob, _index, _pipe])
-def test_links_and_pipes_are_refused(
-    folder: LayoutFolder, path: Path, tmp_path: Path, change: Callable[[Path, Path], None]
-) -> None:
-    run(put(folder.target("cat"), "1", b"1"))
-    (tmp_path / "outside").mkdir()
-    change(path, tmp_path / "outside")
-    before = {p: p.read_bytes() for p in (tmp_path / "outside").rglob("*") if p.is_file()}
-    with pytest.raises(NotAllowed, match=r"is a symbolic link|is no regular file") as caught:
-        run(folder.target("cat").manifest("1"))
-    assert "\n" not in caught.value.message
-    with pytest.raises(NotAllowed, match=r"is a symbolic link|is no regular file"):
-        run(put(folder.target("cat"), "2", b"2"))
-    assert before == {p: p.read_bytes() for p in (tmp_path / "outside").rglob("*") if p.is_file()}
-
-
-def test_the_folder_itself_may_be_a_link(folder: LayoutFolder, path: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(path)
-    run(put(LayoutFolder(tmp_path / "link", "x.layout").target("cat"), "1", b"1"))
-    assert run(folder.tags("cat")) == ["1"]
-
-
-def test_another_version_of_layouts_is_refused(folder: LayoutFolder, path: Path) -> None:
-    run(put(folder.target("cat"), "1", b"1"))
-    (path / "cat/oci-layout").write_text('{"imageLayoutVersion": "2.0.0"}')
-    os.utime(path / "cat/index.json")
-    with pytest.raises(ManifestUnsupported, match="is an image layout of another version"):
-        run(folder.tags("cat"))
 
 
 def test_all_layouts_and_archives_are_listed(folder: LayoutFolder, path: Path) -> None:

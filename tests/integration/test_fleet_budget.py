@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from longshore_config.errors import RedisUnreachable
-from longshore_worker.fleet import budget
+from longshore_worker.fleet import budget, budget_permits
 from longshore_worker.fleet.budget import Governor, transfers
 from longshore_worker.fleet.budget_draw import BATCH_S, LIFE_S
 from longshore_worker.fleet.limits import Limits
@@ -255,6 +255,63 @@ def test_a_wait_that_is_cancelled_takes_no_permit(redis_url: str) -> None:
             assert counter.by == {governor: 1}
             async with governor.transfer():
                 assert counter.now == 0
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_waits_no_longer_leaves_the_line(redis_url: str) -> None:
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            one, two = (fleet.worker().governor(Limits(transfers=1)) for _ in range(2))
+            line = f"{fleet.keys.permits(REGISTRY, one.login.name)}:line"
+
+            async def waits(count: int) -> bool:
+                return fleet.redis.hlen(line) == count
+
+            async with one.transfer():
+                task = asyncio.create_task(Counter().transfer(two))
+                await soon(lambda: waits(1), what="a worker in line")
+                task.cancel()
+                await soon(lambda: waits(0), what="nobody in line")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["late", "lost"])
+def test_no_transfer_begins_on_a_permit_that_is_just_given_back(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    if lost:
+        monkeypatch.setattr(budget_permits, "CALL_S", 0.1)
+
+    async def main() -> None:
+        async with fleet_at(redis_url) as fleet:
+            workers = [fleet.worker() for _ in range(2)]
+            one, two = (worker.governor(Limits(transfers=1)) for worker in workers)
+            counter = Counter()
+            await counter.transfer(one)
+            # The worker gives its idle permit back, and does not hear that this was done.
+            workers[0].fleet.arriving.clear()
+            key = fleet.keys.permits(REGISTRY, one.login.name)
+
+            async def given_back() -> bool:
+                return not fleet.redis.exists(key)
+
+            await soon(given_back, what="no permit held")
+            async with two.transfer():
+                calls = workers[0].fleet.calls
+                waiting = asyncio.create_task(counter.transfer(one))
+
+                async def called_again() -> bool:
+                    return workers[0].fleet.calls > calls
+
+                if lost:
+                    await soon(called_again, what="another call")
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert counter.by == {one: 1}
+                workers[0].fleet.arriving.set()
+            await asyncio.wait_for(waiting, 30)
 
     asyncio.run(main())
 

@@ -25,15 +25,20 @@ USER = "pusher"
 
 
 class CountingRedis(FleetRedis):
-    """The real connection, which counts the calls."""
+    """The real connection, which counts the calls and can keep replies back."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.calls = 0
+        #: While it is clear, Redis does what it is told, and its replies do not arrive.
+        self.arriving = asyncio.Event()
+        self.arriving.set()
 
     async def ask(self, call: Callable[[], Awaitable[T]], *, patience_s: float = 0) -> T:
         self.calls += 1
-        return await super().ask(call, patience_s=patience_s)
+        reply = await super().ask(call, patience_s=patience_s)
+        await self.arriving.wait()
+        return reply
 
 
 class Worker:

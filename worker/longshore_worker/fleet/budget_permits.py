@@ -68,7 +68,7 @@ class Permits:
     async def permit(self, login: Login, limit: int) -> AsyncIterator[None]:
         """Hold one of ``limit`` permits, from when there is one; first come, first served.
 
-        While Redis is away no more begin than did before.
+        While Redis is away one begins only where another ended.
         """
         pot = self._pots.of(login, limit)
         line = self._lines.setdefault(login, _Line(pot))

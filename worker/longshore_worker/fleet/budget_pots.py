@@ -139,12 +139,18 @@ class Pots:
         """Take the call's reply."""
         for (pot, running), found in zip(self._asked, reply, strict=True):
             pot.told(running, found)
-        self.unanswered()
+        self._asked = []
+        self.asking = False
 
     def unanswered(self) -> None:
-        """The call failed: what was allowed before still is."""
-        self.asking = False
+        """No reply came, if one is still waited for: Redis may have done all or nothing.
+
+        What ran when it was called is covered in both cases, and no more.
+        """
+        for pot, running in self._asked:
+            pot.allowed = min(pot.allowed, running)
         self._asked = []
+        self.asking = False
 
     def abandon(self) -> None:
         """Nothing runs or waits any more: the next call gives all back."""

@@ -101,7 +101,7 @@ class EngineGate:
         """One of the transfers that may run at once, from when there is room.
 
         ``waiting`` is called some times a second meanwhile, and ends the wait by raising.
-        While Redis is away no more begin than did before.
+        While Redis is away one begins only where another ended.
         """
         if limits.transfers is None:
             yield

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from longshore.connection import address, connect, plain, reaching, redis_url
 from longshore.fleetwarnings import copy_warnings, push_warnings
@@ -14,17 +14,21 @@ from longshore.job import Job
 from longshore.ledger import Ledger
 from longshore.pushes import Push, check, push_request
 from longshore_config.component import Fleet
-from longshore_config.job import JobId, JobRecord, State
+from longshore_config.errors import UnknownJob
+from longshore_config.job import JobId, JobRecord, Kind, State
 from longshore_config.keys import Keys
 from longshore_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
     from longshore.doorbell import Bell, Doorbell
     from longshore.migrations import Migration, Migrations
+    from longshore.specfile import PlanLines, SpecText
     from longshore_config.migration.plan import PlanRow
     from longshore_config.migration.record import MigrationRecord
     from longshore_config.migration.spec import Spec
     from longshore_config.request import Request
+
+    AnySpec: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Spec | SpecText
 
 logger = logging.getLogger("longshore")
 
@@ -165,7 +169,7 @@ class Client:
 
     def migrate(
         self,
-        spec: str | PathLike[str] | Mapping[str, Any] | Spec | Iterable[PlanRow],
+        spec: AnySpec | PlanLines | Iterable[PlanRow],
         *,
         name: str | None = None,
     ) -> Migration:
@@ -185,7 +189,7 @@ class Client:
 
         return self._migrations().start(spec, Mode.RUN, self.fleet, name)
 
-    def plan(self, spec: str | PathLike[str] | Mapping[str, Any] | Spec) -> Migration:
+    def plan(self, spec: AnySpec) -> Migration:
         """Have a specification planned only: ``rows()`` of what comes back gives the plan.
 
         Nothing is written to a target. ``spec`` is as in ``migrate``.
@@ -245,6 +249,24 @@ class Client:
         job = Job(self._ledger, self._ring_one, JobId.parse(job_id))
         job.record()
         return job
+
+    def find(self, some_id: str) -> Job | Migration:
+        """The handle on a job or a migration, whichever has this id.
+
+        Raises:
+            UnknownJob: neither has.
+        """
+        job = Job(self._ledger, self._ring_one, JobId.parse(some_id))
+        try:
+            if job.record().kind is not Kind.MIGRATION:
+                return job
+        except UnknownJob as error:
+            # The job of its planning may be forgotten before the migration is.
+            try:
+                return self.migration(some_id)
+            except UnknownJob:
+                raise error from None
+        return self.migration(some_id)
 
     def jobs(
         self,

@@ -63,6 +63,15 @@ class StoredMigration:
         return self.request.mode if self.request else Mode.RUN
 
     @property
+    def planned(self) -> bool:
+        """Whether all rows are known."""
+        given_up = self.planning is not None and self.planning.state in {
+            State.FAILED,
+            State.CANCELLED,
+        }
+        return self.fields.get("complete") == "1" and not given_up
+
+    @property
     def over(self) -> bool:
         """Whether nothing is left to be done."""
         if self.planning is not None and not self.planning.state.final:
@@ -84,14 +93,15 @@ def compose(migration: JobId, stored: StoredMigration) -> MigrationRecord:
         name=name,
         mode=stored.mode,
         state=state,
-        planned=fields.get("complete") == "1" and not fields.get("error"),
+        planned=stored.planned,
         images=images,
         bytes=ByteTotals(**{key: _number(fields, f"bytes_{key}") for key in _BYTES}),
         created_at=_created(stored),
         finished_at=finished if state.final else None,
         submitted_by=migration.account,
         error=_error(stored) if state is not State.SUCCEEDED else None,
-        warnings=json.loads(fields["warnings"]) if fields.get("warnings") else [],
+        warnings=_sentences(fields, "warnings"),
+        failures=_sentences(fields, "failures") if stored.planned else [],
         summary=_summary(fields),
     )
 
@@ -111,7 +121,9 @@ def _number(fields: Mapping[str, str], name: str) -> int:
 def _state(stored: StoredMigration, images: ImageTotals) -> State:
     fields, planning = stored.fields, stored.planning
     if planning is not None and (not fields or stored.mode is Mode.PLAN):
-        return planning.state
+        # A part of a plan that is missing does not end the planning of the others.
+        partly = planning.state is State.SUCCEEDED and bool(fields.get("error"))
+        return State.FAILED if partly else planning.state
     if not stored.over or stored.asked:
         return State.RUNNING
     error = _error(stored)
@@ -131,6 +143,10 @@ def _error(stored: StoredMigration) -> ErrorInfo | None:
     if stored.fields.get("error"):
         return ErrorInfo.model_validate_json(stored.fields["error"])
     return stored.planning.error if stored.planning else None
+
+
+def _sentences(fields: Mapping[str, str], name: str) -> list[str]:
+    return [str(one) for one in json.loads(fields[name])] if fields.get(name) else []
 
 
 def _summary(fields: Mapping[str, str]) -> PlanSummary | None:

@@ -108,11 +108,16 @@ class Migration:
         return record
 
     def events(
-        self, *, timeout: float | None = None, every: float = LEAST_PAUSE_S
+        self,
+        *,
+        timeout: float | None = None,
+        every: float = LEAST_PAUSE_S,
+        unchanged: bool = False,
     ) -> Iterator[MigrationRecord]:
         """The record now and each time that it is another one, until it is final.
 
-        ``every``: the least time between two of them, in seconds.
+        ``every``: the least time between two of them, in seconds. ``unchanged``: also a record
+        that is the same as before, so that whoever shows it sees time pass.
 
         Raises:
             WaitTimeout: ``timeout`` seconds are over; the migration goes on.
@@ -121,7 +126,7 @@ class Migration:
         shown, last = None, "0"
         while True:
             record = self.record()
-            if record != shown:
+            if unchanged or record != shown:
                 shown = record
                 yield record
             if record.state.final:
@@ -151,7 +156,8 @@ class Migration:
         They are taken out of Redis: there is one reader. Whoever leaves off ends the planning.
 
         Raises:
-            JobFailed: planning failed or was cancelled; the rows so far are no whole plan.
+            JobFailed: at the end: planning failed or was cancelled, and the rows so far are no
+                whole plan; or, where the record is ``planned``, a part could not be planned.
         """
         seen: set[str] = set()
         record = self.record()
@@ -209,10 +215,14 @@ class Migration:
 
         Raises:
             NotYours: another account submitted it.
-            UsageError: it was cancelled, or nothing failed.
+            UsageError: it was only to be planned, it was cancelled, or nothing failed.
         """
         record = self.record()
-        if record.state is State.CANCELLED and record.mode is Mode.RUN and record.images.planned:
+        if record.mode is Mode.PLAN:
+            raise UsageError(
+                f"migration {self.id} was only to be planned; plan its specification again"
+            )
+        if record.state is State.CANCELLED and record.images.planned:
             raise UsageError(
                 f"migration {self.id} was cancelled; run its specification or plan again, which "
                 "costs only the comparison of what is there"
@@ -223,6 +233,11 @@ class Migration:
             asked.append((self.id, self._jobs.retry(self.id)))
         failed = [JobId(job.id) for job in self.jobs(state=State.FAILED)]
         asked += self._jobs.retry_many(failed)
+        if not asked and record.failures:
+            raise UsageError(
+                f"no image of migration {self.id} failed; what could not be planned is planned "
+                "anew when its specification is run again"
+            )
         if not asked:
             raise UsageError(
                 f"migration {self.id} is {record.state} and nothing of it failed; nothing to retry"

@@ -51,12 +51,8 @@ class PlanLines:
 
     name: str
     rows: Iterator[PlanRow]
-
-    @property
-    def title(self) -> str:
-        """A migration's name, made from the file's: ``hub-to-ecr`` of ``hub-to-ecr.jsonl``."""
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(self.name).stem)
-        return stem.lstrip("_.-")[:63] or "plan"
+    #: What a run of it is called if nothing else is known.
+    title: str = "plan"
 
 
 def read_file(path: str | PathLike[str]) -> SpecText | PlanLines:
@@ -84,7 +80,12 @@ def read_file(path: str | PathLike[str]) -> SpecText | PlanLines:
     if isinstance(found, SpecText):
         stream.close()
         return found
-    return PlanLines(found.name, _closing(stream, found.rows))
+    return PlanLines(found.name, _closing(stream, found.rows), _title(path))
+
+
+def _title(path: Path) -> str:
+    """A migration's name, made from the file's: ``hub-to-ecr`` of ``hub-to-ecr.jsonl``."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).lstrip("_.-")[:63] or "plan"
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:

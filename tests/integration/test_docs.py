@@ -13,6 +13,7 @@ import redis
 
 from longshore import Client, Push, State
 from longshore_config.settings import Settings
+from tests.support.migrating import SPEC, row
 from tests.support.processes import missing
 from tests.support.redis import RedisServer
 
@@ -89,6 +90,23 @@ def grant_documented_accounts(server: RedisServer, namespace: str = "longshore")
             admin.execute_command("ACL", "SETUSER", *words[1:])
 
 
+def _migrate(client: Client, server: RedisServer) -> None:
+    """All that a producer does with migrations; the test is the worker that plans one."""
+    plan = client.plan(SPEC)
+    with server.client() as worker:
+        worker.rpush(f"longshore:from:ci:plan:{plan.id}", row(plan.id, 1).to_json())
+    rows = plan.rows()
+    taken = [next(rows)]
+    rows.close()
+    assert plan.record().state is State.CANCELLED
+    run = client.migrate(taken)
+    assert run.id.endswith("-ci")
+    assert [one.id for one in client.migrations()] == [run.id, plan.id]
+    assert run.report().images == ()
+    assert run.cancel().state is State.CANCELLED
+    assert run.retry().state is State.QUEUED
+
+
 @pytest.mark.redis
 def test_the_documented_account_can_do_a_producers_work_and_no_more() -> None:
     with RedisServer() as server:
@@ -103,6 +121,9 @@ def test_the_documented_account_can_do_a_producers_work_and_no_more() -> None:
             assert job.cancel().state is State.CANCELLED
             assert job.retry().state is State.QUEUED
             assert client.fleet().workers == []
+            copy = client.copy(f"{image}:1", f"{image}:2", source_registry="a", target_registry="b")
+            assert copy.cancel().state is State.CANCELLED
+            _migrate(client, server)
 
         with redis.Redis.from_url(url) as ci:
             for command in (
@@ -113,6 +134,10 @@ def test_the_documented_account_can_do_a_producers_work_and_no_more() -> None:
                 ["SET", "longshore:celery:push.*", "x"],
                 ["DEL", "longshore:celery:push.*"],
                 ["RPOP", "longshore:celery:push.*"],
+                ["LPOP", "longshore:celery:plan.*"],
+                ["RPUSH", "longshore:from:other:rows:x", "{}"],
+                ["HSET", "longshore:migration:x", "complete", "1"],
+                ["EXPIRE", "longshore:accounts", "1"],
                 ["DEL", "longshore:accounts"],
                 ["FLUSHALL"],
                 ["KEYS", "*"],

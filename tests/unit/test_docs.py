@@ -16,6 +16,9 @@ from ruamel.yaml import YAML
 from longshore.cli import cli
 from longshore_config import errors
 from longshore_config.errors import PushError
+from longshore_config.migration.plan import Action, PlanRow
+from longshore_config.migration.selection import TagSelection
+from longshore_config.migration.spec import Rule, Source, Spec, Target
 from longshore_config.reference import ImageReference, RegistryUri
 from longshore_worker.catalog.file import Document
 from longshore_worker.catalog.model import build, option_names
@@ -119,11 +122,29 @@ def test_yaml_parses_and_a_catalogue_can_be_used(block: Block) -> None:
         # A custom flavor of an example is not installed here; test_custom_flavor_docs has it.
         if isinstance(found, dict) and "registries" in found and "flavors" not in found:
             build(Document.parse(block.page, block.text))
+        if isinstance(found, dict) and "rules" in found:
+            Spec.parse(found)
 
 
 @pytest.mark.parametrize("block", blocks("json"), ids=str)
-def test_json_parses(block: Block) -> None:
-    json.loads(block.text)
+def test_json_parses_and_a_row_of_a_plan_can_be_run(block: Block) -> None:
+    if "action" in json.loads(block.text):
+        PlanRow.parse(block.text)
+
+
+def test_every_key_of_a_specification_is_described() -> None:
+    text = (ROOT / "docs/migrations.md").read_text("utf-8")
+    keys = [f"from.{name}" for name in Source.model_fields]
+    keys += [f"to.{name}" for name in Target.model_fields]
+    keys += [f"tags.{name}" for name in TagSelection.model_fields]
+    inner = {"source", "target", "tags"}
+    keys += [*Spec.model_fields, *(set(Rule.model_fields) - inner)]
+    assert [key for key in keys if f"| `{key}` |" not in text] == []
+
+
+def test_every_action_of_a_plan_is_described() -> None:
+    text = (ROOT / "docs/migrations.md").read_text("utf-8")
+    assert [action for action in Action if f"| `{action}` |" not in text] == []
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
@@ -140,7 +161,9 @@ def command_lines(text: str) -> Iterator[list[str]]:
         inner = re.findall(r"\$\(([^()]*)\)", line)
         for part in [re.sub(r"\$\([^()]*\)", "SUBSTITUTED", line), *inner]:
             for command in re.split(r"&&|\|\||[|;&<>]", part.replace("2>&1", "")):
-                words = shlex.split(command) if command.count("'") % 2 == 0 else command.split()
+                # What YAML quotes may be cut in two above.
+                whole = all(command.count(quote) % 2 == 0 for quote in "'\"")
+                words = shlex.split(command) if whole else command.split()
                 while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                     words.pop(0)
                 if words and words[0] == "longshore":

@@ -21,7 +21,7 @@ class MigrationRecord(BaseModel):
     name: str
     mode: Mode
     #: ``queued`` until a worker plans it, ``running`` while it is planned or images are not
-    #: final, ``failed`` when planning or an image failed.
+    #: final, ``failed`` when planning (or a part of it) or an image failed.
     state: State
     #: Whether all rows are known.
     planned: bool = False
@@ -34,6 +34,8 @@ class MigrationRecord(BaseModel):
     error: ErrorInfo | None = None
     #: Things that a person should know: tags that moved, referrers that were not copied.
     warnings: list[str] = Field(default_factory=list)
+    #: Repositories and images that could not be planned, and why; the others go on.
+    failures: list[str] = Field(default_factory=list)
     #: What the rows come to, once all are known.
     summary: PlanSummary | None = None
 

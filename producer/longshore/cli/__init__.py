@@ -26,11 +26,13 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "push": Entry("longshore.cli.push:push", "Queue pushes of images."),
-    "status": Entry("longshore.cli.jobs:status", "Show one job."),
+    "copy": Entry("longshore.cli.copy:copy", "Queue the copy of an image between registries."),
+    "migrate": Entry("longshore.cli.migrate:migrate", "Copy many images between registries."),
+    "status": Entry("longshore.cli.jobs:status", "Show a job or a migration."),
     "jobs": Entry("longshore.cli.jobs:jobs", "List jobs, newest first."),
-    "watch": Entry("longshore.cli.jobs:watch", "Follow one job to its end."),
-    "cancel": Entry("longshore.cli.jobs:cancel", "Stop a job, or take it off the queue."),
-    "retry": Entry("longshore.cli.jobs:retry", "Queue a failed or cancelled job again."),
+    "watch": Entry("longshore.cli.jobs:watch", "Follow a job or a migration to its end."),
+    "cancel": Entry("longshore.cli.jobs:cancel", "Stop a job or a migration."),
+    "retry": Entry("longshore.cli.jobs:retry", "Queue again what failed."),
     "workers": Entry("longshore.cli.workers:workers", "List live workers; fails when none is."),
     "doctor": Entry("longshore.cli.workers:doctor", "Say what is missing and what mends it."),
     "registry": Entry("longshore.cli.registry:registry", "Show and edit registry components."),

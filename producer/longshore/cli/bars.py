@@ -22,7 +22,8 @@ from longshore.cli.text import clean, columns, size
 from longshore.cli.wording import detail
 from longshore_config.job import JobEvent, JobRecord, State
 
-_COLOURS = {
+#: The colour of each state.
+COLOURS = {
     State.QUEUED: "dim",
     State.RUNNING: "cyan",
     State.RETRYING: "yellow",
@@ -149,7 +150,7 @@ class _Status(ProgressColumn):
         words = task.fields["words"]
         first = words if state is State.RUNNING and words else str(state)
         rest = f" {words}" if words and first != words else ""
-        return Text(clean(first + rest), style=_COLOURS[state])
+        return Text(clean(first + rest), style=COLOURS[state])
 
 
 class _Amount(ProgressColumn):

@@ -9,25 +9,30 @@ from longshore.cli.output import complain, say, say_fields, say_json, say_table
 from longshore.cli.text import age
 from longshore.cli.wording import detail, fields
 from longshore.client import Client
+from longshore.job import Job
 from longshore_config.job import JobRecord, State
 
-_id_argument = click.argument("job_id", metavar="ID")
+_id_argument = click.argument("some_id", metavar="ID")
 
 
 @click.command
 @_id_argument
 @json_option
-def status(job_id: str, as_json: bool) -> None:
-    """Show one job.
+def status(some_id: str, as_json: bool) -> None:
+    """Show a job or a migration.
 
-    The exit status says nothing of the job's own end; `longshore watch ID` does.
+    The exit status says nothing of its own end; `longshore watch ID` does.
     """
     with Client() as client:
-        record = client.job(job_id).record()
+        record = client.find(some_id).record()
     if as_json:
         say_json(record.to_json())
-    else:
+    elif isinstance(record, JobRecord):
         say_fields(fields(record))
+    else:
+        from longshore.cli import migratewords
+
+        say_fields(migratewords.fields(record))
 
 
 @click.command
@@ -82,54 +87,62 @@ def _row(record: JobRecord) -> list[str]:
 @timeout_option
 @json_option
 @click.pass_context
-def watch(ctx: click.Context, job_id: str, timeout: int | None, as_json: bool) -> None:
-    """Follow one job to its end.
+def watch(ctx: click.Context, some_id: str, timeout: int | None, as_json: bool) -> None:
+    """Follow a job or a migration to its end.
 
     The exit status is that of `push --wait`: 0 succeeded, 1 failed or cancelled. With --json
-    the job's object is printed each time it changes.
+    the object is printed each time it changes.
     """
     from longshore.cli.wait import JsonDisplay, Results, wait_for
 
     results = Results(as_json=as_json)
     with Client() as client:
-        job = client.job(job_id)
-        display = JsonDisplay(job, results) if as_json else None
+        found = client.find(some_id)
+        if not isinstance(found, Job):
+            from longshore.cli.migratewait import wait_for_migration
+
+            ctx.exit(wait_for_migration(found, timeout=timeout, as_json=as_json, changes=True))
+        display = JsonDisplay(found, results) if as_json else None
         if as_json:
-            results.object(job.record())
-        ctx.exit(wait_for([job], results, timeout=timeout, display=display))
+            results.object(found.record())
+        ctx.exit(wait_for([found], results, timeout=timeout, display=display))
 
 
 @click.command
 @_id_argument
 @json_option
-def cancel(job_id: str, as_json: bool) -> None:
-    """Stop a job, or take it off the queue.
+def cancel(some_id: str, as_json: bool) -> None:
+    """Stop a job or a migration.
 
-    A job that runs is stopped by its worker within moments. Only the Redis account that
-    submitted a job can cancel it.
+    What waits is taken off the queue, and what runs is stopped by its worker within moments. Only
+    the Redis account that submitted it can cancel it.
     """
     with Client() as client:
-        record = client.job(job_id).cancel()
+        record = client.find(some_id).cancel()
+    title = record.image if isinstance(record, JobRecord) else record.name
     if as_json:
         say_json(record.to_json())
     elif record.state is State.CANCELLED:
-        say(f"{record.id} cancelled {record.image}")
+        say(f"{record.id} cancelled {title}")
     else:
-        say(f"{record.id} {record.state} {record.image}: asked to stop")
+        say(f"{record.id} {record.state} {title}: asked to stop")
 
 
 @click.command
 @_id_argument
 @json_option
-def retry(job_id: str, as_json: bool) -> None:
-    """Queue a failed or cancelled job again.
+def retry(some_id: str, as_json: bool) -> None:
+    """Queue again what failed.
 
-    It keeps its id and its history, and its attempts are counted anew. Only the Redis account
-    that submitted a job can retry it.
+    A failed or cancelled job keeps its id and its history, and its attempts are counted anew. Of
+    a migration, the images that failed are tried again, and no others. Only the Redis account
+    that submitted it can retry it.
     """
     with Client() as client:
-        record = client.job(job_id).retry()
+        record = client.find(some_id).retry()
     if as_json:
         say_json(record.to_json())
-    else:
+    elif isinstance(record, JobRecord):
         say(f"{record.id} {record.state} {record.image} → {record.registry}")
+    else:
+        say(f"{record.id} {record.state} {record.name}: {record.images.unfinished} images again")

@@ -48,7 +48,7 @@ def took(record: JobRecord) -> str:
 
 def introduction(record: JobRecord) -> str:
     """The first line of a wait: the job's id, for `watch` and `cancel`."""
-    same = ", an equal push that was still queued" if record.deduplicated else ""
+    same = f", an equal {record.kind} that was still queued" if record.deduplicated else ""
     if record.state is State.QUEUED:
         return f"queued as {record.id}{same}"
     return f"is job {record.id}{same}"
@@ -83,7 +83,7 @@ def failure(record: JobRecord) -> str:
     head = f"{record.image} {record.state}{code}{why}"
     hint = "may succeed as it is" if error and error.retryable else "when that is mended"
     if record.state is State.CANCELLED:
-        hint = "to push it after all"
+        hint = f"to {record.kind} it after all"
     return f"{head}\n{hint}: longshore retry {record.id}"
 
 
@@ -98,20 +98,24 @@ def fields(record: JobRecord) -> list[tuple[str, str]]:
         ("digest", record.digest or ""),
         ("registry", record.registry + (f" ({record.flavor})" if record.flavor else "")),
         ("source", record.source or ""),
+        ("read from", record.source_registry or ""),
+        ("tags", " ".join(record.tags) if len(record.tags) > 1 else ""),
+        ("migration", record.migration or ""),
         ("engine", record.engine or ""),
         ("worker", record.worker or ""),
         ("attempts", str(record.attempts)),
         ("queue", "bulk" if record.bulk else ""),
         ("labels", " ".join(f"{key}={text}" for key, text in record.labels.items())),
-        ("submitted", f"{_moment(record.created_at)} by {record.submitted_by}"),
-        ("started", _moment(record.started_at)),
-        ("finished", _moment(record.finished_at)),
+        ("submitted", f"{moment(record.created_at)} by {record.submitted_by}"),
+        ("started", moment(record.started_at)),
+        ("finished", moment(record.finished_at)),
         *(("warning", warning) for warning in record.warnings),
     ]
     return [(name, text) for name, text in rows if text]
 
 
-def _moment(moment: datetime | None) -> str:
-    if moment is None:
+def moment(at: datetime | None) -> str:
+    """``5m ago (2026-11-24 12:00:00)``; empty for none."""
+    if at is None:
         return ""
-    return f"{age(moment)} ago ({moment.astimezone():%Y-%m-%d %H:%M:%S})"
+    return f"{age(at)} ago ({at.astimezone():%Y-%m-%d %H:%M:%S})"

@@ -18,7 +18,7 @@ from longshore_config.errors import RedisUnreachable, RegistryPaused
 from longshore_config.keys import Keys
 from longshore_worker.fleet.budget_login import Login
 from longshore_worker.fleet.redis import FleetRedis
-from longshore_worker.oci.headers import LONGEST_WAIT_S
+from longshore_worker.retry import ASKED_MOST_S
 
 #: How old what is known may be when a registry is asked. Unit: s.
 LOOK_S: Final = 0.5
@@ -96,7 +96,7 @@ def set_arguments(
 
 def bounded(wait_s: float) -> float:
     """A wait that a registry asked for, within reason. Unit: s."""
-    return min(max(wait_s, LEAST_S), LONGEST_WAIT_S)
+    return min(max(wait_s, LEAST_S), ASKED_MOST_S)
 
 
 def one_line(reason: str) -> str:

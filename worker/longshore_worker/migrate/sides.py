@@ -112,7 +112,10 @@ class LayoutSide:
 
     async def head(self, repository: str, reference: str) -> ManifestHead | None:
         """What a tag or digest is; ``None``: there is none."""
-        return await (await self.layouts.source(repository)).head(reference)
+        try:
+            return await (await self.layouts.source(repository)).head(reference)
+        except RepositoryMissing:
+            return None
 
     async def manifest(self, repository: str, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from longshore_worker.oci import blobs, digests, manifests
-from longshore_worker.oci.client import Repository
+from longshore_worker.oci.client import Repository, Request
 from longshore_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
 from longshore_worker.oci.endpoint import Endpoint
 from longshore_worker.oci.pool import ClientPool
@@ -159,3 +159,10 @@ async def put_image(
         await put_blob(target, data)
     await manifests.put(target, tag or manifest.digest, manifest)
     return manifest
+
+
+async def delete_manifest(target: Repository, digest: str) -> None:
+    """Delete a manifest; its blobs stay."""
+    url = await target.url(f"manifests/{digest}")
+    request = Request("DELETE", url, target.scopes, expected=frozenset({202}))
+    await target.client.ask(request, limit=1_000)

@@ -1,0 +1,221 @@
+"""Signatures, SBOMs and attestations go along with their image, between two real registries.
+
+distribution 2.8 has no referrers API: both sides keep lists under the fallback tag.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from longshore_config.migration.platforms import Platform
+from longshore_config.migration.spec import OnConflict
+from longshore_worker.oci import manifests, referrers
+from longshore_worker.oci.client import Repository
+from longshore_worker.oci.descriptors import Manifest
+from longshore_worker.oci.pool import ClientPool
+from longshore_worker.oci.referrers import fallback_tag
+from longshore_worker.transports.copy.alone import AloneLeads
+from longshore_worker.transports.copy.image import copy_image
+from longshore_worker.transports.copy.port import Copied, CopyTask
+from longshore_worker.transports.copy.registry import RegistryRepository
+from tests.support.copies import (
+    WatchedControl,
+    delete_manifest,
+    entry,
+    image,
+    index,
+    noise,
+    put_image,
+    repository,
+    with_pool,
+)
+from tests.support.registry import Registry
+
+pytestmark = pytest.mark.registry
+
+
+@pytest.fixture(scope="module")
+def registries() -> Iterator[tuple[Registry, Registry]]:
+    """The source and the target."""
+    with Registry() as source, Registry() as target:
+        yield source, target
+
+
+class Sides:
+    """One repository at both registries."""
+
+    def __init__(self, pool: ClientPool, registries: tuple[Registry, Registry], name: str) -> None:
+        self.source, self.target = (
+            repository(pool, registry.address, name) for registry in registries
+        )
+        self.leads = AloneLeads()
+        self.control = WatchedControl()
+        self._copies = 0
+
+    async def copy(self, *tags: str, **task: Any) -> Copied:
+        """Copy ``v1`` with what refers to it."""
+        self.control = WatchedControl()
+        self._copies += 1
+        return await copy_image(
+            CopyTask("v1", tags or ("v1",), referrers=True, **task),
+            RegistryRepository(self.source),
+            RegistryRepository(self.target),
+            self.leads,
+            self.control,
+            f"copy{self._copies}",
+        )
+
+
+Run = Callable[[Callable[[Sides], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def run(registries: tuple[Registry, Registry], request: pytest.FixtureRequest) -> Run:
+    """Run a test's own coroutine with both sides."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+
+    def start(work: Callable[[Sides], Awaitable[None]]) -> None:
+        with_pool(lambda pool: work(Sides(pool, registries, f"t/{name}")))
+
+    return start
+
+
+async def refer(source: Repository, subject: Manifest, kind: str) -> Manifest:
+    """Put an artifact of this kind that refers to another manifest, as a client does."""
+    content = kind.encode() + subject.digest.encode()
+    made = image(
+        content,
+        kind="application/vnd.oci.empty.v1+json",
+        artifactType=kind,
+        subject=subject.descriptor.as_json(),
+    )
+    await put_image(source, made, content, b"{}")
+    await referrers.attach(source, made)
+    return made
+
+
+async def sign(source: Repository, subject: Manifest, suffix: str = "sig") -> str:
+    """Put a manifest where cosign puts it; its tag."""
+    content = noise(500, subject.digest + suffix)
+    tag = f"{fallback_tag(subject.digest)}.{suffix}"
+    await put_image(source, image(content), content, b"{}", tag=tag)
+    return tag
+
+
+async def two_platforms(source: Repository) -> dict[str, Manifest]:
+    """An index of two images, at the source."""
+    found = {}
+    for platform in ("linux/amd64", "linux/arm64"):
+        layer = noise(3_000, f"{source}{platform}")
+        found[platform] = await put_image(source, image(layer), layer, b"{}")
+    entries = (entry(one, platform) for platform, one in found.items())
+    found["index"] = await put_image(source, index(*entries), tag="v1")
+    return found
+
+
+def test_what_refers_to_an_index_and_its_images_goes_along(run: Run) -> None:
+    async def work(side: Sides) -> None:
+        made = await two_platforms(side.source)
+        sbom = await refer(side.source, made["linux/amd64"], "application/spdx+json")
+        of_sbom = await refer(side.source, sbom, "application/vnd.example.signature")
+        of_index = await refer(side.source, made["index"], "application/vnd.example.signature")
+        tags = [await sign(side.source, made["index"]), await sign(side.source, sbom, "att")]
+        copied = await side.copy()
+        assert copied == Copied(made["index"].digest, tagged=("v1",))
+        for subject, referrer in (
+            (made["linux/amd64"], sbom),
+            (sbom, of_sbom),
+            (made["index"], of_index),
+        ):
+            there = await referrers.referrers(side.target, subject.digest)
+            assert [one.digest for one in there.manifests] == [referrer.digest]
+            assert (await manifests.get(side.target, referrer.digest)).raw == referrer.raw
+        for tag in tags:
+            ours, theirs = [await manifests.get(at, tag) for at in (side.source, side.target)]
+            assert ours.raw == theirs.raw
+        assert not side.control.warnings
+        again = await side.copy()
+        assert again == Copied(made["index"].digest, skipped=True)
+
+    run(work)
+
+
+def test_a_signature_that_came_later_is_all_that_is_copied(run: Run) -> None:
+    async def work(side: Sides) -> None:
+        made = await two_platforms(side.source)
+        await side.copy()
+        late = await refer(side.source, made["index"], "application/vnd.example.signature")
+        copied = await side.copy()
+        assert copied == Copied(made["index"].digest)
+        # The empty config is there already.
+        assert side.control.bytes["moved"] == late.layers[0].size
+        there = await referrers.referrers(side.target, made["index"].digest)
+        assert [one.digest for one in there.manifests] == [late.digest]
+
+    run(work)
+
+
+def test_a_list_that_was_not_finished_is_finished(run: Run) -> None:
+    async def work(side: Sides) -> None:
+        made = await two_platforms(side.source)
+        sbom = await refer(side.source, made["index"], "application/spdx+json")
+        # A copy that ended between the manifest and the list.
+        await put_image(
+            side.target, sbom, f"application/spdx+json{made['index'].digest}".encode(), b"{}"
+        )
+        await side.copy()
+        there = await referrers.referrers(side.target, made["index"].digest)
+        assert [one.digest for one in there.manifests] == [sbom.digest]
+
+    run(work)
+
+
+def test_what_refers_to_a_platform_that_is_left_out_is_named(run: Run) -> None:
+    async def work(side: Sides) -> None:
+        made = await two_platforms(side.source)
+        kept = await refer(side.source, made["linux/amd64"], "application/spdx+json")
+        lost = await refer(side.source, made["linux/arm64"], "application/spdx+json")
+        of_index = await refer(side.source, made["index"], "application/spdx+json")
+        await side.copy(platforms=(Platform.parse("linux/amd64"),))
+        assert await manifests.head(side.target, kept.digest) is not None
+        told = "\n".join(side.control.warnings)
+        for one in (lost, of_index):
+            assert await manifests.head(side.target, one.digest) is None
+            assert one.digest in told
+        assert kept.digest not in told
+
+    run(work)
+
+
+def test_a_listed_referrer_that_is_gone_is_named(run: Run) -> None:
+    async def work(side: Sides) -> None:
+        made = await two_platforms(side.source)
+        gone = await refer(side.source, made["index"], "application/spdx+json")
+        await delete_manifest(side.source, gone.digest)
+        copied = await side.copy()
+        assert copied.tagged == ("v1",)
+        assert any(gone.digest in one for one in side.control.warnings)
+
+    run(work)
+
+
+@pytest.mark.parametrize("policy", [OnConflict.OVERWRITE, OnConflict.SKIP])
+def test_another_signature_at_the_target_follows_the_policy(run: Run, policy: OnConflict) -> None:
+    async def work(side: Sides) -> None:
+        made = await two_platforms(side.source)
+        tag = await sign(side.source, made["index"])
+        old = await put_image(side.target, image(b"theirs"), b"theirs", b"{}", tag=tag)
+        new = await manifests.get(side.source, tag)
+        await side.copy(on_conflict=policy)
+        now = await manifests.get(side.target, tag)
+        if policy is OnConflict.SKIP:
+            assert now.digest == old.digest
+            assert any(tag in one for one in side.control.warnings)
+        else:
+            assert now.digest == new.digest
+
+    run(work)

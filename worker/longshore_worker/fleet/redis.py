@@ -72,7 +72,7 @@ class FleetRedis:
         with reaching(self._url):
             while True:
                 try:
-                    return await call()
+                    return await _cancellable(call())
                 except redis.exceptions.AuthenticationError:
                     raise
                 except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError):
@@ -100,3 +100,14 @@ class FleetRedis:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+async def _cancellable(call: Awaitable[T]) -> T:
+    """Await a call, and end cancelled if the library swallowed that (redis-py 8.1 may)."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        return await call
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError

@@ -8,13 +8,13 @@ from longshore_config.errors import Denied
 from longshore_worker.fleet.budget import transfers
 from longshore_worker.fleet.budget_port import GovernorPort
 from longshore_worker.oci import blobs, manifests, referrers
-from longshore_worker.oci.blobs import BlobHead, BlobStream, Upload
+from longshore_worker.oci.blobs import BlobHead, Upload
 from longshore_worker.oci.client import Repository
 from longshore_worker.oci.descriptors import Descriptor, Manifest
 from longshore_worker.oci.manifests import ManifestHead, Written
 from longshore_worker.oci.referrers import Referrers
 from longshore_worker.transports.copy.blob import BlobCopy
-from longshore_worker.transports.copy.port import ContentSource, Moved
+from longshore_worker.transports.copy.port import BlobReader, ContentSource, Moved
 
 
 class RegistryRepository:
@@ -61,7 +61,7 @@ class RegistryRepository:
 
     def blob(
         self, digest: str, *, offset: int = 0, etag: str | None = None
-    ) -> AbstractAsyncContextManager[BlobStream]:
+    ) -> AbstractAsyncContextManager[BlobReader]:
         """See ``ContentSource``."""
         return blobs.read(self._repository, digest, offset=offset, etag=etag)
 

@@ -1,0 +1,410 @@
+"""One blob on its way: breaks on either side, lies of the source, parts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from longshore_config.errors import (
+    BlobMissing,
+    DigestMismatch,
+    RegistryUnavailable,
+    RegistryUnreachable,
+)
+from longshore_worker.oci import blobs, digests
+from longshore_worker.oci.client import Repository
+from longshore_worker.oci.descriptors import Descriptor
+from longshore_worker.oci.pool import ClientPool
+from longshore_worker.transports.copy import blob as blob_module
+from longshore_worker.transports.copy import resume as resume_module
+from longshore_worker.transports.copy.port import BlobReader
+from longshore_worker.transports.copy.registry import RegistryRepository
+from tests.support.copies import noise, put_blob, repository, with_pool
+from tests.support.hostile import HostileServer, Reply
+from tests.support.proxy import TcpProxy
+from tests.support.registry import Registry
+
+pytestmark = pytest.mark.registry
+
+MIB = 1024**2
+NAME = "acme/app"
+DATA = noise(1000, "a blob")
+DIGEST = digests.digest_of(DATA)
+BLOB_AT = f"/v2/{NAME}/blobs/{DIGEST}"
+UPLOADS = f"/v2/{NAME}/blobs/uploads/"
+
+
+@pytest.fixture(scope="module")
+def registries() -> Iterator[tuple[Registry, Registry]]:
+    """The source and the target."""
+    with Registry() as source, Registry() as target:
+        yield source, target
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks are gone over at once."""
+    monkeypatch.setattr(resume_module, "PAUSE_LEAST_S", 0.01)
+
+
+class Moved:
+    """Counts bytes; calls ``then`` once, when there are ``at`` of them."""
+
+    def __init__(self, at: int = 0, then: Callable[[], None] | None = None) -> None:
+        self.total = 0
+        self.back = 0
+        self._at = at
+        self._then = then
+
+    def __call__(self, size: int, /) -> None:
+        self.total += size
+        self.back += min(size, 0)
+        if self._then is not None and self.total >= self._at:
+            then, self._then = self._then, None
+            then()
+
+
+def description(data: bytes, *, size: int | None = None) -> Descriptor:
+    """The descriptor of a blob, or one that is wrong about its size."""
+    digest = digests.digest_of(data)
+    return Descriptor("application/octet-stream", digest, len(data) if size is None else size)
+
+
+def name_of(request: pytest.FixtureRequest) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+
+
+def test_a_source_that_breaks_goes_on_where_it_was(
+    registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+) -> None:
+    source, target = registries
+    data, name = noise(24 * MIB, request.node.name), name_of(request)
+
+    async def work(pool: ClientPool) -> None:
+        await put_blob(repository(pool, source.address, name), data)
+        with TcpProxy(source.port) as proxy:
+            moved = Moved(8 * MIB, proxy.cut)
+            there = repository(pool, target.address, name)
+            await RegistryRepository(there).write_blob(
+                description(data),
+                RegistryRepository(repository(pool, proxy.address, name)),
+                moved,
+            )
+            assert (moved.total, moved.back) == (len(data), 0)
+            assert proxy.bytes_down < len(data) * 1.9
+            assert await blobs.head(there, digests.digest_of(data)) is not None
+
+    with_pool(work)
+    assert re.search(rf"GET /v2/{name}/blobs/[^ ]* HTTP/1.1\" 206 ", source.log_text())
+    puts = re.findall(rf"\"PUT /v2/{name}/blobs/uploads/[^ ]* HTTP/1.1\" 201", target.log_text())
+    assert len(puts) == 1
+
+
+def test_a_target_that_forgets_a_broken_upload_gets_the_blob_again(
+    registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+) -> None:
+    source, target = registries
+    data, name = noise(24 * MIB, request.node.name), name_of(request)
+
+    async def work(pool: ClientPool) -> None:
+        await put_blob(repository(pool, source.address, name), data)
+        with TcpProxy(target.port) as proxy:
+            moved = Moved(8 * MIB, proxy.cut)
+            await RegistryRepository(repository(pool, proxy.address, name)).write_blob(
+                description(data),
+                RegistryRepository(repository(pool, source.address, name)),
+                moved,
+            )
+            assert moved.total == len(data)
+            assert moved.back <= -8 * MIB
+        there = repository(pool, target.address, name)
+        assert await blobs.head(there, digests.digest_of(data)) is not None
+
+    with_pool(work)
+
+
+def test_a_target_that_stays_away_ends_the_copy_and_takes_back_what_was_told(
+    registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+) -> None:
+    source, target = registries
+    data, name = noise(8 * MIB, request.node.name), name_of(request)
+
+    async def work(pool: ClientPool) -> None:
+        await put_blob(repository(pool, source.address, name), data)
+        with TcpProxy(target.port) as proxy:
+            moved = Moved(2 * MIB, proxy.close)
+            with pytest.raises((RegistryUnreachable, RegistryUnavailable)):
+                await RegistryRepository(repository(pool, proxy.address, name)).write_blob(
+                    description(data),
+                    RegistryRepository(repository(pool, source.address, name)),
+                    moved,
+                )
+            assert moved.total == 0
+
+    with_pool(work)
+
+
+def test_a_large_blob_travels_in_parts_where_the_registry_takes_them(
+    registries: tuple[Registry, Registry],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, target = registries
+    data, name = noise(5 * MIB + 1, request.node.name), name_of(request)
+    monkeypatch.setattr(blob_module, "WHOLE_MOST", 4 * MIB)
+    monkeypatch.setattr(blob_module, "PART", 2 * MIB)
+
+    async def work(pool: ClientPool) -> None:
+        await put_blob(repository(pool, source.address, name), data)
+        there = repository(pool, target.address, name)
+        moved = Moved()
+        await RegistryRepository(there, chunked=True).write_blob(
+            description(data), RegistryRepository(repository(pool, source.address, name)), moved
+        )
+        assert moved.total == len(data)
+        assert await blobs.head(there, digests.digest_of(data)) is not None
+
+    with_pool(work)
+    patches = re.findall(
+        rf"\"PATCH /v2/{name}/blobs/uploads/[^ ]* HTTP/1.1\" 202", target.log_text()
+    )
+    assert len(patches) == 3
+
+
+def between(
+    source: HostileServer | None,
+    target: HostileServer | None,
+    work: Callable[[RegistryRepository, RegistryRepository], Awaitable[None]],
+    registries: tuple[Registry, Registry],
+    *,
+    chunked: bool = True,
+) -> Repository:
+    """Run ``work`` with scripted servers in the place of registries."""
+    there: list[Repository] = []
+
+    async def main(pool: ClientPool) -> None:
+        ends = [
+            repository(pool, (scripted or real).address, NAME)
+            for scripted, real in zip((source, target), registries, strict=True)
+        ]
+        there.append(ends[1])
+        if source is None:
+            await put_blob(ends[0], DATA)
+        await work(RegistryRepository(ends[0]), RegistryRepository(ends[1], chunked=chunked))
+
+    with_pool(main)
+    return there[0]
+
+
+def test_a_target_that_still_knows_the_upload_gets_only_the_rest(
+    registries: tuple[Registry, Registry],
+) -> None:
+    moved = Moved()
+
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        await target.write_blob(description(DATA), source, moved)
+
+    with HostileServer() as server:
+        at = f"{UPLOADS}one"
+        server.expect("POST", UPLOADS, Reply(202, headers={"Location": at}))
+        server.expect("PUT", f"{at}?digest={DIGEST}", Reply(hang_up=True), body=DATA)
+        server.expect("HEAD", BLOB_AT, Reply(404))
+        server.expect("GET", at, Reply(204, headers={"Location": f"{at}/2", "Range": "0-399"}))
+        server.expect(
+            "PATCH",
+            f"{at}/2",
+            Reply(202, headers={"Location": f"{at}/3", "Range": "0-999"}),
+            headers={"Content-Range": "400-999", "Content-Length": "600"},
+            body=DATA[400:],
+        )
+        server.expect("PUT", f"{at}/3?digest={DIGEST}", Reply(201), body=b"")
+        between(None, server, work, registries)
+    assert (moved.total, moved.back) == (1000, 0)
+
+
+def test_a_target_that_forbids_parts_is_not_asked_where_it_stands(
+    registries: tuple[Registry, Registry],
+) -> None:
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        await target.write_blob(description(DATA), source, Moved())
+
+    with HostileServer() as server:
+        for number, reply in enumerate((Reply(hang_up=True), Reply(201))):
+            at = f"{UPLOADS}{number}"
+            server.expect("POST", UPLOADS, Reply(202, headers={"Location": at}))
+            server.expect("PUT", f"{at}?digest={DIGEST}", reply, body=DATA)
+        server.expect("HEAD", BLOB_AT, Reply(404))
+        between(None, server, work, registries, chunked=False)
+
+
+def test_a_blob_whose_last_answer_was_lost_is_not_sent_again(
+    registries: tuple[Registry, Registry],
+) -> None:
+    moved = Moved()
+
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        await target.write_blob(description(DATA), source, moved)
+
+    with HostileServer() as server:
+        at = f"{UPLOADS}one"
+        server.expect("POST", UPLOADS, Reply(202, headers={"Location": at}))
+        server.expect("PUT", f"{at}?digest={DIGEST}", Reply(hang_up=True), body=DATA)
+        server.expect("HEAD", BLOB_AT, Reply(200))
+        between(None, server, work, registries)
+    assert moved.total == 1000
+
+
+def test_a_refused_mount_of_a_blob_that_is_there_teaches_that_mounts_are_refused(
+    registries: tuple[Registry, Registry],
+) -> None:
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        assert await target.mount(DIGEST, "acme/base") is not None
+        assert not target.can_mount
+
+    with HostileServer() as server:
+        mount = f"{UPLOADS}?mount={DIGEST}&from=acme%2Fbase"
+        server.expect("POST", mount, Reply(202, headers={"Location": f"{UPLOADS}one"}))
+        server.expect("HEAD", f"/v2/acme/base/blobs/{DIGEST}", Reply(200))
+        between(None, server, work, registries)
+
+
+def refused(
+    registries: tuple[Registry, Registry], reply: Reply, blob: Descriptor, match: str
+) -> None:
+    """A source that answers so makes no blob."""
+
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        moved = Moved()
+        with pytest.raises(DigestMismatch, match=match):
+            await target.write_blob(blob, source, moved)
+        assert moved.total == 0
+        assert await target.blob_head(blob.digest) is None
+
+    with HostileServer() as server:
+        server.expect("GET", f"/v2/{NAME}/blobs/{blob.digest}", reply)
+        between(server, None, work, registries)
+
+
+def test_other_bytes_of_the_same_length_make_no_blob(
+    registries: tuple[Registry, Registry],
+) -> None:
+    wrong = hashlib.sha256(b"x" * 1000).hexdigest()
+    refused(registries, Reply(body=b"x" * 1000), description(DATA), f"is sha256:{wrong}")
+
+
+@pytest.mark.parametrize("size", [999, 1001])
+def test_another_length_than_the_descriptors_is_refused_at_once(
+    registries: tuple[Registry, Registry], size: int
+) -> None:
+    blob = description(DATA, size=size)
+    refused(registries, Reply(body=DATA), blob, f"has 1000 bytes, not {size}")
+
+
+def test_a_body_without_end_is_left_at_the_descriptors_size(
+    registries: tuple[Registry, Registry],
+) -> None:
+    refused(registries, Reply(body=DATA, endless=True), description(DATA), "more than 1000 bytes")
+
+
+class Unmeasured(RegistryRepository):
+    """A fake source: it gives these bytes and says no length, as chunked encoding does."""
+
+    data = b""
+
+    @asynccontextmanager
+    async def blob(
+        self, digest: str, *, offset: int = 0, etag: str | None = None
+    ) -> AsyncIterator[BlobReader]:
+        yield Given(self.data)
+
+
+@dataclass(frozen=True)
+class Given:
+    """These bytes."""
+
+    data: bytes
+    offset: int = 0
+    size: int | None = None
+    etag: str | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.data), 100):
+            yield self.data[start : start + 100]
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [(DATA[:-1], "ended after 999 bytes, not 1000"), (DATA + b"!", "more than 1000 bytes")],
+)
+def test_a_body_without_a_length_is_counted(
+    registries: tuple[Registry, Registry], data: bytes, match: str
+) -> None:
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        fake = Unmeasured(source._repository)
+        fake.data = data
+        with pytest.raises(DigestMismatch, match=match):
+            await target.write_blob(description(DATA), fake, Moved())
+        assert await target.blob_head(DIGEST) is None
+
+    between(None, None, work, registries)
+
+
+def test_no_bytes_are_a_blob_only_under_their_own_digest(
+    registries: tuple[Registry, Registry],
+) -> None:
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        await target.write_blob(description(b""), source, Moved())
+        assert await target.blob_head(digests.digest_of(b"")) is not None
+        with pytest.raises(DigestMismatch):
+            await target.write_blob(description(b"other", size=0), source, Moved())
+
+    between(None, None, work, registries)
+
+
+def test_a_blob_that_the_source_lacks_is_named(registries: tuple[Registry, Registry]) -> None:
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        with pytest.raises(BlobMissing):
+            await target.write_blob(description(b"never put"), source, Moved())
+
+    between(None, None, work, registries)
+
+
+def test_a_source_without_parts_begins_again_and_nothing_is_sent_twice(
+    registries: tuple[Registry, Registry],
+) -> None:
+    moved = Moved()
+
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        await target.write_blob(description(DATA), source, moved)
+        assert await target.blob_head(DIGEST) is not None
+
+    with HostileServer() as server:
+        broken = Reply(body=DATA[:300], length=1000, headers={"ETag": '"one"'})
+        server.expect("GET", BLOB_AT, broken, headers={"Range": None})
+        asked = {"Range": "bytes=300-", "If-Range": '"one"'}
+        server.expect("GET", BLOB_AT, Reply(body=DATA), headers=asked)
+        between(server, None, work, registries)
+    assert (moved.total, moved.back) == (1000, 0)
+
+
+def test_a_source_that_always_breaks_ends_the_copy(
+    registries: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume_module, "BREAKS_MOST", 2)
+    data = b"always breaks" * 100
+    blob = description(data)
+
+    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+        with pytest.raises(RegistryUnavailable):
+            await target.write_blob(blob, source, Moved())
+        assert await target.blob_head(blob.digest) is None
+
+    with HostileServer() as server:
+        reply = Reply(body=b"", length=len(data))
+        server.expect("GET", f"/v2/{NAME}/blobs/{blob.digest}", reply, times=3)
+        between(server, None, work, registries)

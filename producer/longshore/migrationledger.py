@@ -146,7 +146,9 @@ def _error(stored: StoredMigration) -> ErrorInfo | None:
 
 
 def _sentences(fields: Mapping[str, str], name: str) -> list[str]:
-    return [str(one) for one in json.loads(fields[name])] if fields.get(name) else []
+    found = json.loads(fields[name]) if fields.get(name) else []
+    # JSON can write half a character, which nothing could print or write again.
+    return [str(one).encode(errors="replace").decode() for one in found]
 
 
 def _summary(fields: Mapping[str, str]) -> PlanSummary | None:

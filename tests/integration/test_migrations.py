@@ -102,6 +102,15 @@ def test_a_migration_ends_as_its_images_do(bench: Bench, client: Client) -> None
     assert record.summary.copy_rows == 1
 
 
+def test_half_a_character_in_a_warning_stops_no_reader(bench: Bench, client: Client) -> None:
+    migration, planning = begin(bench, client)
+    planning.end(warnings='["\\ud800 moved"]')
+
+    record = migration.record()
+    assert record.warnings == ["? moved"]
+    assert record.to_json()
+
+
 def test_a_wait_sees_the_end_and_says_what_failed(bench: Bench, client: Client) -> None:
     migration, planning = begin(bench, client)
     (job,) = planning.images(1)

@@ -22,7 +22,7 @@ from longshore_config.migration.mistakes import SpecError
 from longshore_config.migration.plan import PlanRow
 from longshore_config.migration.request import MigrationRequest, Mode
 from longshore_config.migration.spec import Spec
-from longshore_config.migration.summary import PlanSummary, PlanTally
+from longshore_config.migration.summary import Collisions, PlanSummary, PlanTally
 from longshore_worker.catalog.model import Components
 from longshore_worker.claims import Claim, Claims, Due
 from longshore_worker.control import Control
@@ -127,6 +127,7 @@ class _Migration:
         self._control = control
         self._warnings: list[str] = []
         self._failures: list[str] = []
+        self._collisions = Collisions()
         self._sides = CatalogueSides(registries, planning.grounds.way)
 
     def open_components(self) -> None:
@@ -203,6 +204,9 @@ class _Migration:
         for number, line in enumerate(lines, before + 1):
             row = PlanRow.parse(line, what=f"row {number}")
             check_row(row, self._sides, what=f"row {number}")
+            place = f"{self._sides.unified(row.target.registry)}/{row.target.repository}"
+            if collisions := self._collisions.add(row, place):
+                raise SpecError([one.mistake for one in collisions], what=f"row {number}")
             found.append(row)
         return found
 

@@ -30,6 +30,8 @@ class RegistrySide:
     opened: OpenedRegistry
     way: Way
     writing: bool
+    #: Asked for once for each tag.
+    _repositories: dict[str, Repository] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -84,9 +86,13 @@ class RegistrySide:
         return self.opened.client(self.way)
 
     def _repository(self, name: str) -> Repository:
-        # Parsed, since names on Docker Hub have a long form.
-        whole = ImageReference.parse(f"{self.opened.uri}/{name}")
-        return self._client.repository(whole.repository, writing=self.writing)
+        found = self._repositories.get(name)
+        if found is None:
+            # Parsed, since names on Docker Hub have a long form.
+            whole = ImageReference.parse(f"{self.opened.uri}/{name}")
+            found = self._client.repository(whole.repository, writing=self.writing)
+            self._repositories[name] = found
+        return found
 
 
 @dataclass(slots=True)

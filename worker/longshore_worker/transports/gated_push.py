@@ -32,6 +32,8 @@ class GatedPush:
         username = credentials.username if credentials is not None else None
         self.gate.check(image.registry, username)
         with self.gate.transfer(image.registry, username, self.limits, waiting=self._waiting):
+            # The wait for room may have been long.
+            self.gate.check(image.registry, username)
             try:
                 return self.transport.push(image, credentials=credentials, access=access)
             except RateLimited as error:

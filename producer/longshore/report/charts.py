@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from html import escape as _escape
 from typing import Final
 
-from longshore.cli.text import clean, duration, shorten
+from longshore.cli.text import clean, columns
 
 #: Width of every chart in its own units; a page scales it. Unit: px at scale 1.
-WIDTH: Final = 640
-_HEIGHT: Final = 240
+WIDTH: Final = 480
+_HEIGHT: Final = 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 28
 _ROW: Final = 40
 #: Characters of a bar's label that fit above it.
-_LABEL: Final = 84
+_LABEL: Final = 60
 
 
 def escape(text: str) -> str:
@@ -59,7 +59,7 @@ def over_time(seconds: Sequence[float], lines: Sequence[Line], title: str) -> st
     for quarter in range(5):
         x = _LEFT + across * quarter / 4
         anchor = ("start", "mid", "mid", "mid", "end")[quarter]
-        words = escape(_moment(longest * quarter / 4))
+        words = escape(span(longest * quarter / 4))
         body.append(f'<text class="tick {anchor}" x="{x:.1f}" y="{_HEIGHT - 8}">{words}</text>')
     for line in lines:
         points = [
@@ -75,8 +75,21 @@ def over_time(seconds: Sequence[float], lines: Sequence[Line], title: str) -> st
     return _svg(_HEIGHT, title, body)
 
 
-def _moment(seconds: float) -> str:
-    return f"{seconds:.1f}s" if 0 < seconds < 10 else duration(seconds)
+def span(seconds: float) -> str:
+    """A length of time in two units where one says too little: ``1.5s``, ``2m 40s``, ``3h 5m``."""
+    whole_seconds = round(seconds)
+    if 0 < seconds < 10:
+        return f"{seconds:.1f}s"
+    if whole_seconds < 60:
+        return f"{whole_seconds}s"
+    big, small = ("m", "s") if whole_seconds < 3600 else ("h", "m")
+    count, rest = divmod(whole_seconds if big == "m" else whole_seconds // 60, 60)
+    return f"{count}{big} {rest}{small}" if rest else f"{count}{big}"
+
+
+def _end(text: str, width: int) -> str:
+    """The end of an image's name, which tells more than its start."""
+    return text if columns(text) <= width else f"…{text[-(width - 1) :]}"
 
 
 def _y12(y: float) -> str:
@@ -116,7 +129,7 @@ def bars(rows: Sequence[Part], title: str) -> str:
     for index, row in enumerate(rows):
         y = index * _ROW
         width = max(2.0, WIDTH * row.value / most)
-        label = escape(shorten(clean(row.label), _LABEL - len(row.words)))
+        label = escape(_end(clean(row.label), _LABEL - len(row.words)))
         body.append(
             f"<g><title>{escape(row.label)}: {escape(row.words)}</title>"
             f'<text class="label" x="0" y="{y + 14}">{label}</text>'

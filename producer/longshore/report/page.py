@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from longshore.cli.text import duration, size
-from longshore.report.charts import Line, Part, bars, escape, over_time, whole
+from longshore.cli.text import shorten, size
+from longshore.report.charts import Line, Part, bars, escape, over_time, span, whole
 from longshore.report.style import STYLE
 from longshore_config.job import State
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MOST_ROWS: Final = 2_000
 #: Causes that have a bar.
 MOST_CAUSES: Final = 12
+#: Characters of a message that stands as an example.
+_EXAMPLE: Final = 160
 
 _HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY: Final = (
@@ -92,7 +94,7 @@ def _tiles(report: Report) -> str:
         (f"{images.skipped:,}", "were there already"),
         (size(sizes.moved), "moved" + (f", {rate}" if rate else "")),
         (size(report.saved), "saved by mounts and by what was there"),
-        (duration(report.seconds), "from submit to end" if report.record.finished_at else "so far"),
+        (span(report.seconds), "from submit to end" if report.record.finished_at else "so far"),
     ]
     inner = "".join(
         f'<div class="tile"><b>{escape(number)}</b><span>{escape(words)}</span></div>'
@@ -141,9 +143,15 @@ def _bytes(report: Report) -> str:
         Part("present", "there already", sizes.present, size(sizes.present)),
         Part("left", "not there", sizes.left, size(sizes.left)),
     ]
+    total = sum(part.value for part in parts)
+    rows = "".join(
+        f'<tr><td><i class="{part.kind}"></i>{escape(part.label)}</td>'
+        f'<td class="number"><b>{escape(part.words)}</b></td>'
+        f'<td class="number">{100 * part.value / total if total else 0:.1f} %</td></tr>'
+        for part in parts
+    )
     chart = whole(parts, "Where the bytes went")
-    legend = _legend([(part.kind, part.label, part.words) for part in parts])
-    return _card("Where the bytes went", chart + legend)
+    return _card("Where the bytes went", f'{chart}<table class="key">{rows}</table>')
 
 
 def _slowest(report: Report) -> str:
@@ -156,8 +164,7 @@ def _slowest(report: Report) -> str:
 
 
 def _took(image: Image) -> str:
-    seconds = image.seconds or 0.0
-    return f"{seconds:.1f}s" if seconds < 10 else duration(seconds)
+    return span(image.seconds or 0.0)
 
 
 def _causes(report: Report) -> str:
@@ -165,7 +172,12 @@ def _causes(report: Report) -> str:
     if not causes:
         return _card("Failures by cause", '<p class="soft">No image failed.</p>')
     rows = [Part("bad", c.code, c.images, f"{c.images:,}") for c in causes[:MOST_CAUSES]]
-    return _card("Failures by cause", bars(rows, "Failures by cause"))
+    examples = "".join(
+        f"<li><b>{escape(cause.code)}</b> {escape(shorten(cause.example, _EXAMPLE))}</li>"
+        for cause in causes[:MOST_CAUSES]
+    )
+    chart = bars(rows, "Failures by cause")
+    return _card("Failures by cause", f'{chart}<ul class="soft plain">{examples}</ul>')
 
 
 def _warnings(report: Report) -> str:

@@ -37,7 +37,7 @@ code, .mono { font: 13px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospac
 .note { border-color: var(--bad); }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit; font-size: 13px; fill: var(--ink); }
-svg .tick { fill: var(--soft); font-size: 12px; } svg .value { fill: var(--soft); }
+svg .tick { fill: var(--soft); font-size: 11px; } svg .value { fill: var(--soft); }
 svg .mid { text-anchor: middle; } svg .end { text-anchor: end; }
 svg .grid { stroke: var(--rule); } svg .track { fill: var(--track); }
 svg .inside { fill: var(--on); font-weight: 600; } svg .inside.left { fill: var(--ink); }
@@ -52,8 +52,12 @@ svg .line.mounted { stroke: var(--mounted); stroke-dasharray: 6 4; }
 ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 6px 20px; padding: 0;
   margin: 16px 0 0; color: var(--soft); font-size: 13px; }
 .legend b { color: var(--ink); font-weight: 600; }
-.legend i { display: inline-block; width: 10px; height: 10px; border-radius: 3px;
-  margin-right: 7px; }
+.legend i, .key i { display: inline-block; width: 10px; height: 10px; border-radius: 3px;
+  margin-right: 8px; }
+table.key { margin-top: 12px; } table.key td:last-child { padding-right: 0; color: var(--soft); }
+ul.plain { list-style: none; margin: 8px 0 0; padding: 0; font-size: 13px;
+  overflow-wrap: anywhere; }
+ul.plain li { margin-top: 6px; } ul.plain b { color: var(--ink); font-weight: 600; }
 i.moved { background: var(--moved); } i.mounted { background: var(--mounted); }
 i.present { background: var(--present); } i.left { background: var(--left); }
 .scroll { overflow-x: auto; }

@@ -153,7 +153,7 @@ def test_every_bad_row_has_its_line_and_no_row_follows_one() -> None:
     found = read(text)
     assert isinstance(found, PlanLines)
 
-    taken = []
+    taken: list[object] = []
     with pytest.raises(SpecError) as caught:
         taken.extend(found.rows)
     assert len(taken) <= 1

@@ -193,6 +193,9 @@ class Runtime:
         self.heart.start()
         self.presence.start()
         self.reaper.start()
+        if self.engine is None:
+            # It is there for copies alone: the first one need not wait for their libraries.
+            self._work(Kind.COPY)
 
     def drain(self) -> None:
         """Give running jobs their grace, then hand them back. Called in a thread of its own."""

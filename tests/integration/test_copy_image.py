@@ -385,6 +385,22 @@ def test_a_wrong_hint_costs_one_more_look(run: Run, registries: tuple[Registry, 
     run(work)
 
 
+def test_a_wrong_hint_of_a_child_costs_one_more_look(
+    run: Run, registries: tuple[Registry, Registry]
+) -> None:
+    async def work(side: Sides) -> None:
+        whole = await multi_arch(side)
+        place = Place(registries[1].address, side.name)
+        wrong = [whole[name].layers[0].digest for name in ("linux/amd64", "linux/arm64")]
+        await side.leads.arrived(place, "liar", wrong)
+        await side.copy("v1", "v1")
+        await side.has_same("v1", *(one.digest for one in whole.values()))
+        said = side.control.bytes
+        assert (said["moved"], said["present"]) == (said["planned"], 0)
+
+    run(work)
+
+
 def test_what_another_repository_holds_is_mounted(run: Run) -> None:
     async def work(side: Sides) -> None:
         whole = await multi_arch(side)

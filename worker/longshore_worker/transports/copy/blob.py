@@ -9,6 +9,7 @@ sent in parts, so that a break costs one of them.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -90,7 +91,7 @@ class BlobCopy:
         """Send all that the target does not have, and finish the upload."""
         digest, size = self._blob.digest, self._blob.size
         if self._upload is None:
-            self._upload = await blobs.start(self._target, algorithm=digests.algorithm_of(digest))
+            self._upload = await self._start()
         upload = self._upload
         if size == 0:
             self._bytes.check()
@@ -100,6 +101,17 @@ class BlobCopy:
         else:
             await self._send_parts(upload)
         self._report_at(size)
+
+    async def _start(self) -> Upload:
+        """Open an upload, and the source meanwhile."""
+        opening = asyncio.create_task(self._bytes.prepare())
+        try:
+            algorithm = digests.algorithm_of(self._blob.digest)
+            upload = await blobs.start(self._target, algorithm=algorithm)
+            await opening
+        finally:
+            opening.cancel()
+        return upload
 
     async def _send_parts(self, upload: Upload) -> None:
         part = max(PART, upload.least_chunk)

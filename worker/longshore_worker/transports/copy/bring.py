@@ -18,6 +18,7 @@ from longshore_config.errors import (
 from longshore_worker.fleet.port import Found, Leads, Place, Where
 from longshore_worker.oci.descriptors import Descriptor, Manifest
 from longshore_worker.transports.copy.port import ContentSource, ContentTarget, CopyControl
+from longshore_worker.transports.copy.together import together
 
 #: Blobs of one image that are uploaded at once.
 UPLOADS_AT_ONCE: Final = 4
@@ -121,14 +122,9 @@ class Bringing:
 
         Returns whether anything was brought.
         """
-        lacking = []
-        for digest, here in zip(
-            self._believed,
-            await asyncio.gather(*map(self._is_there, self._believed)),
-            strict=True,
-        ):
-            if not here:
-                lacking.append(digest)
+        believed = list(self._believed)
+        there = await together(map(self._is_there, believed))
+        lacking = [digest for digest, here in zip(believed, there, strict=True) if not here]
         for digest in lacking:
             blob = self._taken[digest]
             told = self._control.mounted if self._believed.pop(digest) else self._control.present

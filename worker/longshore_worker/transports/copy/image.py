@@ -27,6 +27,7 @@ from longshore_worker.transports.copy.port import (
     CopyTask,
 )
 from longshore_worker.transports.copy.referring import Referrer, Referring
+from longshore_worker.transports.copy.together import both, together
 from longshore_worker.transports.copy.tree import Tree, TreeReader, blobs_of
 
 #: How long the write of a tag may take, and how much of the lease that is left, so that no tag is
@@ -70,12 +71,7 @@ async def copy_image(
         DigestMismatch: the source is corrupt; nothing was tagged.
         PushError: a side refused or failed.
     """
-    copy = _ImageCopy(task, source, target, leads, control, holder)
-    try:
-        return await copy.run()
-    except BaseExceptionGroup as group:
-        # The first of several that failed side by side tells why; the others were cancelled.
-        raise _first(group) from None
+    return await _ImageCopy(task, source, target, leads, control, holder).run()
 
 
 class _ImageCopy:
@@ -109,12 +105,7 @@ class _ImageCopy:
 
     async def run(self) -> Copied:
         """See ``copy_image``."""
-        looking = asyncio.create_task(self._tag_heads())
-        try:
-            digest, root = await self._resolved()
-            here, heads = await self._found(digest, looking)
-        finally:
-            looking.cancel()
+        digest, root, here, heads = await self._look()
         wanted, kept = self._sorted_tags(digest, heads)
         if not wanted and (not self._task.referrers if here else kept):
             return Copied(digest, skipped=True, kept=kept)
@@ -134,6 +125,21 @@ class _ImageCopy:
             raise
         return Copied(digest, skipped=not self._wrote, tagged=wanted, kept=kept)
 
+    async def _look(
+        self,
+    ) -> tuple[str, Manifest | None, bool, dict[str, ManifestHead | None]]:
+        """Digest of what the target is to have; the manifest, where it had to be read; whether
+        the target has it; what the target's tags are.
+        """
+        reference = self._task.reference
+        if digests.is_digest(reference) and not self._task.platforms:
+            # All that is needed, in one way there and back.
+            head, heads = await both(self._target.head(reference), self._tag_heads())
+            return reference, None, head is not None, heads
+        (digest, root), heads = await both(self._resolved(), self._tag_heads())
+        here = any(head is not None and head.digest == digest for head in heads.values())
+        return digest, root, here or await self._target.head(digest) is not None, heads
+
     async def _resolved(self) -> tuple[str, Manifest | None]:
         """Digest of what the target is to have, and the manifest where it had to be read."""
         reference = self._task.reference
@@ -143,32 +149,15 @@ class _ImageCopy:
             self._left_out = left_out(index, kept)
             self._index = index
             return kept.digest, kept
-        if digests.is_digest(reference):
-            return reference, None
         head = await self._source.head(reference)
         if head is None:
             raise ImageNotFound(f"there is no {self._what}")
         return head.digest, None
 
-    async def _found(
-        self, digest: str, looking: asyncio.Task[dict[str, ManifestHead | None]]
-    ) -> tuple[bool, dict[str, ManifestHead | None]]:
-        """Whether the target has the image, and what its tags are."""
-        if digests.is_digest(self._task.reference):
-            # Side by side: one way there and back.
-            head, heads = await asyncio.gather(self._target.head(digest), looking)
-            return head is not None, heads
-        heads = await looking
-        if any(head is not None and head.digest == digest for head in heads.values()):
-            return True, heads
-        return await self._target.head(digest) is not None, heads
-
     async def _tag_heads(self) -> dict[str, ManifestHead | None]:
         """What the target's tags are now."""
         tags = self._task.tags
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._tag_head(tag)) for tag in tags]
-        return {tag: task.result() for tag, task in zip(tags, tasks, strict=True)}
+        return dict(zip(tags, await together(map(self._tag_head, tags)), strict=True))
 
     async def _tag_head(self, tag: str) -> ManifestHead | None:
         async with self._requests:
@@ -243,15 +232,11 @@ class _ImageCopy:
         if tags:
             # Several writers of a manifest that is not there yet are more than one needs.
             await self._put_tag(image.root, tags[0])
-            async with asyncio.TaskGroup() as group:
-                for tag in tags[1:]:
-                    group.create_task(self._put_tag(image.root, tag))
+            await together(self._put_tag(image.root, tag) for tag in tags[1:])
 
     async def _write_rounds(self, tree: Tree) -> None:
-        for together in tree.rounds:
-            async with asyncio.TaskGroup() as group:
-                for one in together:
-                    group.create_task(self._put(one))
+        for manifests in tree.rounds:
+            await together(map(self._put, manifests))
 
     async def _put(self, manifest: Manifest) -> None:
         """Write a manifest under its digest."""
@@ -291,9 +276,3 @@ class _ImageCopy:
 
 def _named(source: ContentSource, reference: str) -> str:
     return f"{source}{'@' if digests.is_digest(reference) else ':'}{reference}"
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One of the errors, that which is not only a consequence where there is one."""
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found

@@ -156,10 +156,13 @@ class CopyControl(Protocol):
         """So many bytes arrived by being sent; negative when a blob starts again. Unit: bytes."""
 
     def mounted(self, size: int) -> None:
-        """A blob came from another repository of the target registry. Unit: bytes."""
+        """A blob came from another repository of the target registry; negative when it did not.
+
+        Unit: bytes.
+        """
 
     def present(self, size: int) -> None:
-        """A blob was there already. Unit: bytes."""
+        """A blob was there already; negative when that proved wrong. Unit: bytes."""
 
     def blob_done(self) -> None:
         """One blob more is at the target."""

@@ -12,6 +12,7 @@ from longshore_config.migration.spec import OnConflict
 from longshore_worker.oci.descriptors import Manifest
 from longshore_worker.oci.manifests import ManifestHead
 from longshore_worker.transports.copy.port import ContentSource, ContentTarget, CopyControl
+from longshore_worker.transports.copy.together import both, together
 from longshore_worker.transports.copy.tree import Tree, TreeReader
 
 #: Referrers of referrers.
@@ -67,12 +68,12 @@ class Referring:
         for _ in range(DEPTH_MOST):
             names = [
                 name
-                for names in await asyncio.gather(*map(self._names, subjects))
+                for names in await together(map(self._names, subjects))
                 for name in names
                 if name not in seen
             ]
             seen.update(names)
-            read = await asyncio.gather(*(self._read(*name) for name in dict.fromkeys(names)))
+            read = await together(self._read(*name) for name in dict.fromkeys(names))
             latest = [one for one in read if one is not None]
             found += latest
             digests = (one.digest for referrer in latest for one in referrer.tree.manifests)
@@ -99,7 +100,7 @@ class Referring:
     async def _names(self, digest: str) -> list[tuple[str, str | None]]:
         """Digests of what refers to a manifest, with their tags."""
         async with self._looks:
-            listed, tags = await asyncio.gather(
+            listed, tags = await both(
                 self._source.referrers(digest), self._source.cosign_tags(digest)
             )
         by_digest: list[tuple[str, str | None]] = [(one.digest, None) for one in listed.manifests]

@@ -66,6 +66,8 @@ class Resuming:
         self._breaks = 0
         self._open: AsyncExitStack | None = None
         self._pieces: AsyncIterator[bytes] | None = None
+        #: Why it could not be opened ahead.
+        self._early: PushError | None = None
         #: Bytes hashed so far. Unit: bytes.
         self._at = 0
         #: Bytes that were hashed and are still to be given, and where they begin.
@@ -74,6 +76,14 @@ class Resuming:
         self.offset = 0
         #: Whether the source failed for good.
         self.failed = False
+
+    async def prepare(self) -> None:
+        """Open the source; an error is one of the first byte's."""
+        try:
+            if self._pieces is None and self._blob.size > 0:
+                await self._opened()
+        except PushError as error:
+            self._early = error
 
     async def pieces(self, length: int) -> AsyncIterator[bytes]:
         """The next ``length`` bytes, which are there.
@@ -148,6 +158,9 @@ class Resuming:
 
     async def _read(self) -> bytes:
         """One piece, from a source that is opened where it is not."""
+        early, self._early = self._early, None
+        if early is not None:
+            raise early
         pieces = self._pieces or await self._opened()
         async for piece in pieces:
             if piece:

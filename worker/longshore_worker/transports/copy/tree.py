@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from longshore_config.errors import ManifestUnsupported
 from longshore_worker.oci.descriptors import Descriptor, Manifest
+from longshore_worker.transports.copy.together import together
 
 #: Manifests of one copy, its referrers included.
 MANIFESTS_MOST: Final = 2_000
@@ -31,7 +33,7 @@ class Tree:
     @property
     def manifests(self) -> tuple[Manifest, ...]:
         """All of them, the root last."""
-        return (*(one for together in self.rounds for one in together), self.root)
+        return (*itertools.chain.from_iterable(self.rounds), self.root)
 
 
 def blobs_of(trees: Iterable[Tree]) -> dict[str, Descriptor]:
@@ -64,9 +66,7 @@ class TreeReader:
             if not wanted:
                 return Tree(root, _rounds(root, found))
             self._bounded(self._count + len(wanted))
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._read(read, digest)) for digest in wanted]
-            latest = [task.result() for task in tasks]
+            latest = await together(self._read(read, digest) for digest in wanted)
             self._count_in(latest)
             found.update((one.digest, one) for one in latest)
         raise ManifestUnsupported(

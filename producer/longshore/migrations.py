@@ -38,9 +38,12 @@ ROWS_KEPT_S: Final = 24 * 3600
 ROWS_AT_ONCE: Final = 500
 #: The shortest and the longest pause between two looks at a migration. It grows with the wait:
 #: a short migration is seen to end at once, a long one costs little. Unit: s.
-LEAST_PAUSE_S: Final = 0.01
+LEAST_PAUSE_S: Final = 0.005
 MOST_PAUSE_S: Final = 0.5
-_PAUSE_SHARE: Final = 0.05
+_PAUSE_SHARE: Final = 0.02
+#: Redis looks ten times a second whether a blocking read is over, so shorter pauses are slept.
+#: Unit: s.
+_SHORT_PAUSE_S: Final = 0.1
 
 Ring = Callable[[Sequence[tuple[JobId, "Request"]]], tuple[str, ...]]
 
@@ -142,9 +145,12 @@ class Migration:
             last = self._pause(last, pause, every)
 
     def _pause(self, last: str, pause: float, every: float) -> str:
-        """Wait, but no longer than to the next change of the planning itself."""
+        """Wait, but not much longer than to the next change of the planning itself."""
+        if pause < _SHORT_PAUSE_S:
+            time.sleep(pause)
+            return last
         began = time.monotonic()
-        fresh = self._jobs.events(self.id, last, max(1, int(pause * 1000)))
+        fresh = self._jobs.events(self.id, last, int(pause * 1000))
         left = every - (time.monotonic() - began)
         if fresh and left > 0:
             time.sleep(left)

@@ -7,9 +7,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from longshore import Client
+from longshore import Client, State
 from longshore_config.settings import Settings
 from tests.integration.test_docs import grant_documented_accounts
+from tests.support.corpus import KIB, shared_layers
+from tests.support.corpus_fill import fill
 from tests.support.images import make_image
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
@@ -42,3 +44,39 @@ def test_a_narrow_producer_and_a_narrow_worker_bring_an_image_to_its_registry(
 
     assert record.digest == plain_registry.digest("ml/accounts", str(bulk).lower())
     assert record.submitted_by == "ci"
+
+
+def test_a_narrow_producer_has_images_migrated_and_reports_them(
+    tmp_path: Path, docker_url: str
+) -> None:
+    corpus = shared_layers(2, 2, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="accounts")
+    with RedisServer() as server, Registry() as source, Registry() as target:
+        fill(source.base, corpus)
+        site = Site(tmp_path, server.url_of("worker", "pw"), docker_url)
+        grant_documented_accounts(server, site.namespace)
+        site.write_catalog(
+            {
+                "old": {"flavor": "default", "uri": source.address},
+                "new": {"flavor": "default", "uri": target.address},
+            }
+        )
+        names = sorted({image.repository for image in corpus.images})
+        rule = {"from": {"registry": "old", "repositories": names}, "to": {"registry": "new"}}
+        spec = {"version": 1, "name": "narrow", "rules": [rule]}
+        try:
+            site.start_worker("--no-engine")
+            ci = site.environment | {"LONGSHORE_REDIS_URL": server.url_of("ci", "pw")}
+            with Client(settings=Settings.from_environment(ci)) as client:
+                rows = list(client.plan(spec).rows())
+                migration = client.migrate(rows)
+                record = migration.wait(60)
+                report = migration.report()
+        finally:
+            site.close()
+
+        assert [target.digest(i.repository, i.tag) for i in corpus.images] == [
+            image.digest for image in corpus.images
+        ]
+    assert (record.name, record.submitted_by, record.images.succeeded) == ("narrow", "ci", 4)
+    assert {image.state for image in report.images} == {State.SUCCEEDED}
+    assert all(image.job.endswith("-ci") for image in report.images)

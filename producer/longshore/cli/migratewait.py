@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Final, Protocol
@@ -24,8 +24,9 @@ from longshore_config.errors import JobFailed, LongshoreError, RedisUnreachable,
 from longshore_config.job import State
 from longshore_config.migration.record import MigrationRecord
 
-#: The least time between two looks while somebody looks on. Unit: s.
-EVERY_S: Final = 0.25
+#: The least time between two looks, and between two objects that are printed. Unit: s.
+EVERY_S: Final = 0.05
+PRINT_EVERY_S: Final = 0.25
 #: The time over which a rate is a mean. Unit: s.
 RATE_OVER_S: Final = 30.0
 
@@ -170,7 +171,7 @@ def wait_for_migration(
     )
     try:
         with shown as display:
-            record = _follow(migration, display, timeout)
+            record = _follow(migration, display, timeout, PRINT_EVERY_S if changes else EVERY_S)
     except KeyboardInterrupt:
         _say_how_to_go_on(migration, "interrupted")
         return INTERRUPTED
@@ -192,22 +193,20 @@ def wait_for_migration(
     return JobFailed.exit_status
 
 
-def _follow(migration: Migration, display: Display, timeout: float | None) -> MigrationRecord:
+def _follow(
+    migration: Migration, display: Display, timeout: float | None, every: float
+) -> MigrationRecord:
     """Show every change; the final record comes back. A restart of Redis is waited for."""
     end = None if timeout is None else time.monotonic() + timeout
     record: MigrationRecord | None = None
     while True:
         left = None if end is None else max(0.0, end - time.monotonic())
         try:
-            for record in _looks(migration, left):
+            for record in migration.events(timeout=left, every=every, unchanged=True):
                 display.show(record)
             return record or migration.record()
         except RedisUnreachable as error:
             _await_redis(migration, display, end, error)
-
-
-def _looks(migration: Migration, left: float | None) -> Iterator[MigrationRecord]:
-    return migration.events(timeout=left, every=EVERY_S, unchanged=True)
 
 
 def _await_redis(

@@ -34,9 +34,12 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def groups() -> list[LazyGroup]:
-    registry = cli.get_command(click.Context(cli, info_name="longshore"), "registry")
-    assert isinstance(registry, LazyGroup)
-    return [cli, registry]
+    found = [cli]
+    for name in ("migrate", "registry"):
+        group = cli.get_command(click.Context(cli, info_name="longshore"), name)
+        assert isinstance(group, LazyGroup)
+        found.append(group)
+    return found
 
 
 def raising(error: BaseException) -> click.Command:
@@ -66,10 +69,12 @@ def test_listing_the_commands_imports_no_library_but_click(arguments: list[str])
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
-def test_a_push_that_only_enqueues_loads_neither_rich_nor_the_waiting() -> None:
+@pytest.mark.parametrize("command", ["push", "copy", "migrate"])
+def test_what_only_enqueues_loads_neither_rich_nor_yaml_nor_the_waiting(command: str) -> None:
+    waiting = ("rich", "ruamel", "longshore.cli.wait", "longshore.cli.migratewait")
     done = python(
-        "import sys; import longshore.cli.push\n"
-        "print([m for m in sys.modules if m.startswith(('rich', 'longshore.cli.wait'))])"
+        f"import sys; import longshore.cli.{command}\n"
+        f"print([m for m in sys.modules if m.startswith({waiting!r})])"
     )
     assert done.stdout == "[]\n", done
 
@@ -119,6 +124,11 @@ def test_a_mistyped_command_is_answered_with_the_nearest(
         (["jobs", "--limit", "0"], "invalid value for '--limit'"),
         (["push", "a", "b", "--source", "c"], "--source is tagged as one IMAGE"),
         (["push", "a", "--timeout", "5"], "--timeout ends a wait; add --wait"),
+        (["migrate", "run", "absent.yaml"], "absent.yaml: no such file or directory"),
+        (["migrate", "run", "-", "--timeout", "5"], "--timeout ends a wait; add --wait"),
+        (["migrate", "plan", "absent.yaml"], "absent.yaml: no such file or directory"),
+        (["migrate", "report", "x", "--format", "pdf"], "'pdf' is not one of 'text', 'json',"),
+        (["migrate", "rn"], "did you mean 'run'?"),
         (["push", "a", "-q", "--json"], "choose one"),
         (["push", "a", "--label", "x"], "'x' is not a label; write KEY=VALUE"),
         (["push", "a", "--label", "x=1", "--label", "x=2"], "'x' is given twice"),

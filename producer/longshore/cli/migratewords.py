@@ -26,11 +26,13 @@ def format_of(name: str | None) -> str:
 def table_row(record: MigrationRecord) -> list[str]:
     """A migration's line in a list."""
     images, sizes = record.images, record.bytes
+    start = [record.id, str(record.state), age(record.created_at)]
+    if record.mode is Mode.PLAN:
+        rows = _rows(record.summary.rows) if record.summary else ""
+        return [*start, f"{record.name} (plan)", rows, "", "", ""]
     return [
-        record.id,
-        str(record.state),
-        age(record.created_at),
-        record.name + (" (plan)" if record.mode is Mode.PLAN else ""),
+        *start,
+        record.name,
         f"{images.finished} of {images.planned}{'' if record.planned else '+'}",
         str(images.failed),
         size(sizes.moved),

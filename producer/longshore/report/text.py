@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from longshore.cli.text import clean, duration, size, table
+from longshore.cli.text import clean, size, table
+from longshore.report.charts import span
 
 if TYPE_CHECKING:
     from longshore.report.model import Report
@@ -32,7 +33,7 @@ def _head(report: Report) -> list[str]:
     rows = [
         ("migration", f"{record.name} ({record.id})"),
         ("state", record.state + ("" if record.state.final else " (so far)")),
-        ("took" if record.finished_at else "so far", duration(report.seconds)),
+        ("took" if record.finished_at else "so far", span(report.seconds)),
         ("images", f"{images.planned} planned" + (f": {', '.join(parts)}" if parts else "")),
         ("moved", f"{size(sizes.moved)}{_rate(report)}"),
         ("saved", f"{size(report.saved)} ({ways})"),
@@ -60,7 +61,7 @@ def _slowest(report: Report) -> list[str]:
     if not report.slowest:
         return []
     rows = [
-        [duration(image.seconds or 0.0), size(image.bytes_planned), image.target]
+        [span(image.seconds or 0.0), size(image.bytes_planned), image.target]
         for image in report.slowest
     ]
     return ["", *table(["SLOWEST", "SIZE", "IMAGE"], rows, width=None)]

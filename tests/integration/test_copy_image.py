@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from longshore_config.errors import (
     ManifestUnsupported,
     PushCancelled,
 )
+from longshore_config.keys import Keys
 from longshore_config.migration.platforms import Platform
 from longshore_config.migration.spec import OnConflict
-from longshore_worker.fleet.port import Place, Where
+from longshore_worker.fleet.leads import RedisLeads
+from longshore_worker.fleet.port import Leads, Place, Where
+from longshore_worker.fleet.redis import FleetRedis
 from longshore_worker.oci import blobs, manifests
 from longshore_worker.oci.client import Repository
 from longshore_worker.oci.descriptors import DOCKER_MANIFEST, Manifest
@@ -80,6 +83,7 @@ class Sides:
         *tags: str,
         to: str = "",
         control: WatchedControl | None = None,
+        leads: Leads | None = None,
         **task: Any,
     ) -> Copied:
         """Copy with a control of its own."""
@@ -89,7 +93,7 @@ class Sides:
             CopyTask(reference, tags, **task),
             RegistryRepository(self.source()),
             RegistryRepository(self.target(to)),
-            self.leads,
+            leads or self.leads,
             control,
             f"copy{self._copies}",
         )
@@ -446,32 +450,47 @@ def test_blobs_that_are_there_are_found_without_hints(run: Run) -> None:
     run(work)
 
 
+async def share(side: Sides, leads: Sequence[Leads]) -> None:
+    """12 copies into four repositories at once, in turns over these leads."""
+    shared = [noise(100_000, f"{side.name}{n}") for n in range(5)]
+    unique = sum(map(len, shared))
+    for number in range(12):
+        own = noise(1_000, f"{side.name}/own{number}")
+        config = f"{side.name}{number}".encode()
+        unique += len(own) + len(config)
+        layers = [*shared, own]
+        wanted = image(*layers, config=config)
+        await put_image(side.source(), wanted, *layers, config, tag=f"v{number}")
+    controls = [WatchedControl() for _ in range(12)]
+    async with asyncio.TaskGroup() as group:
+        for number, control in enumerate(controls):
+            to, tag = f"{side.name}/{number % 4}", f"v{number}"
+            mine = leads[number % len(leads)]
+            group.create_task(side.copy(tag, tag, to=to, control=control, leads=mine))
+    assert sum(control.bytes["moved"] for control in controls) == unique
+    for control in controls:
+        said = control.bytes
+        assert said["moved"] + said["mounted"] + said["present"] == said["planned"]
+    for number in range(12):
+        target = side.target(f"{side.name}/{number % 4}")
+        for blob in (await manifests.get(target, f"v{number}")).blobs:
+            assert await blobs.head(target, blob.digest) is not None
+
+
 def test_shared_layers_are_sent_once_by_copies_side_by_side(run: Run) -> None:
+    run(lambda side: share(side, [side.leads]))
+
+
+def test_shared_layers_are_sent_once_by_workers_side_by_side(run: Run, redis_url: str) -> None:
     async def work(side: Sides) -> None:
-        shared = [noise(100_000, f"{side.name}{n}") for n in range(5)]
-        unique = sum(map(len, shared))
-        for number in range(12):
-            own = noise(1_000, f"{side.name}/own{number}")
-            config = f"{side.name}{number}".encode()
-            unique += len(own) + len(config)
-            layers = [*shared, own]
-            await put_image(
-                side.source(), image(*layers, config=config), *layers, config, tag=f"v{number}"
-            )
-        controls = [WatchedControl() for _ in range(12)]
-        async with asyncio.TaskGroup() as group:
-            for number, control in enumerate(controls):
-                to, tag = f"{side.name}/{number % 4}", f"v{number}"
-                group.create_task(side.copy(tag, tag, to=to, control=control))
-        assert sum(control.bytes["moved"] for control in controls) == unique
-        for control in controls:
-            said = control.bytes
-            assert said["moved"] + said["mounted"] + said["present"] == said["planned"]
-        for number in range(12):
-            there = await manifests.get(side.target(f"{side.name}/{number % 4}"), f"v{number}")
-            for blob in there.blobs:
-                head = await blobs.head(side.target(f"{side.name}/{number % 4}"), blob.digest)
-                assert head is not None
+        keys = Keys(side.name.replace("/", "-"))
+        async with (
+            FleetRedis(redis_url) as one,
+            FleetRedis(redis_url) as other,
+            RedisLeads(one, keys, lease_s=30) as ours,
+            RedisLeads(other, keys, lease_s=30) as theirs,
+        ):
+            await share(side, [ours, theirs])
 
     run(work)
 

@@ -21,6 +21,7 @@ from tests.support.commandline import COMMAND, Shell, Stage, on_terminal, publis
 from tests.support.ledger import Bench
 from tests.support.migrating import SPEC_YAML, Planning, copied, failed, row
 from tests.support.processes import eventually
+from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.redis
 
@@ -383,6 +384,22 @@ def test_a_wait_ends_in_time_with_status_4(stage: Stage, spec: Path) -> None:
 
     assert running.ends() == 4
     assert "still waiting after 1s" in running.err
+
+
+def test_a_wait_outlives_a_restart_of_redis(tmp_path: Path, spec: Path) -> None:
+    with RedisServer() as server, staging(server.url, tmp_path) as stage:
+        running = stage.start("migrate", "run", str(spec), "--wait")
+        planning = Planning(stage.bench, migration(stage.bench))
+        (job,) = planning.images(1)
+        planning.end()
+        running.says("running")
+        server.kill9()
+        running.says("still trying")
+        server.start()
+        copied(stage.bench, job, moved=100)
+
+        assert running.ends() == 0
+        assert "hub-to-prod succeeded in" in running.out
 
 
 def test_watching_as_json_prints_the_object_whenever_it_is_another(

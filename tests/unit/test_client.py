@@ -22,6 +22,15 @@ from tests.support.processes import free_port
         (lambda c: c.push("gcr.io/a", labels=["run"]), "labels must be a mapping"),
         (lambda c: c.push_many(["gcr.io/a"]), "takes longshore.Push objects, not str"),
         (lambda c: c.push_many([Push("gcr.io/a"), Push("a b")]), "bad path segment"),
+        (lambda c: c.copy("gcr.io/UPPER:1", "gcr.io/b"), "write 'upper'"),
+        (lambda c: c.copy("gcr.io/a", 5), "target must be text"),
+        (lambda c: c.copy("gcr.io/a", "gcr.io/b", labels=["run"]), "labels must be a mapping"),
+        (lambda c: c.copy("gcr.io/a:1", "gcr.io/a"), "are one image; name another target"),
+        (lambda c: c.migrate({"version": 2}), "version: 2 cannot be used; write 1"),
+        (lambda c: c.migrate("version: 1\nnam: x"), "text:2: nam: is not known here; did you mean"),
+        (lambda c: c.migrate(5), "int is no specification; give a path"),
+        (lambda c: c.migrate(b"version: 1"), "bytes is no specification"),
+        (lambda c: c.plan([]), "this is a plan already"),
     ],
 )
 def test_bad_input_is_named_although_redis_is_away(ask: Callable[[Any], object], says: str) -> None:

@@ -418,6 +418,25 @@ def test_what_another_repository_holds_is_mounted(run: Run) -> None:
     run(work)
 
 
+def test_within_one_registry_nothing_is_sent(run: Run) -> None:
+    async def work(side: Sides) -> None:
+        whole = await multi_arch(side)
+        control, to = WatchedControl(), side.source(f"{side.name}/copy")
+        copied = await copy_image(
+            CopyTask("v1", ("v1",)),
+            RegistryRepository(side.source()),
+            RegistryRepository(to),
+            side.leads,
+            control,
+            "copy",
+        )
+        assert copied == Copied(whole["index"].digest, tagged=("v1",))
+        assert (control.bytes["moved"], control.bytes["mounted"]) == (0, control.bytes["planned"])
+        assert (await manifests.get(to, "v1")).raw == whole["index"].raw
+
+    run(work)
+
+
 def test_a_refused_mount_becomes_an_upload(run: Run, registries: tuple[Registry, Registry]) -> None:
     async def work(side: Sides) -> None:
         layer, config = noise(5_000, side.name), side.name.encode()

@@ -25,6 +25,7 @@ from longshore_worker.transports.copy.port import (
     Copied,
     CopyControl,
     CopyTask,
+    Placed,
 )
 from longshore_worker.transports.copy.referring import Referrer, Referring
 from longshore_worker.transports.copy.together import both, together
@@ -38,6 +39,8 @@ LEASE_SHARE: Final = 0.8
 LEASE_LEAST_S: Final = 1.0
 #: Between two looks whether the lease was renewed. Unit: s.
 LEASE_LOOK_S: Final = 0.1
+#: Tells ``Leads`` what a source holds; it leads nothing.
+SOURCE_HOLDER: Final = "source"
 #: Tags that are looked at at once.
 REQUESTS_AT_ONCE: Final = 16
 #: Manifests and tags that are written at once.
@@ -209,7 +212,16 @@ class _ImageCopy:
         if blobs:
             self._control.planned(sum(blob.size for blob in blobs.values()), len(blobs))
             self._control.checkpoint()
+            await self._tell_source(blobs)
             await self._bringing.bring(blobs)
+
+    async def _tell_source(self, blobs: Iterable[str]) -> None:
+        """Within one registry the source is where blobs can be mounted from."""
+        source = self._source
+        if isinstance(source, Placed) and source.registry == self._target.registry:
+            place = Place(source.registry, source.repository)
+            if place != self._place and self._target.can_mount:
+                await self._leads.arrived(place, SOURCE_HOLDER, blobs)
 
     async def _write(
         self, image: Tree, referrers: list[Referrer], tags: tuple[str, ...], *, here: bool

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from longshore_config.migration.platforms import Platform
 from longshore_config.migration.spec import OnConflict
@@ -68,6 +68,19 @@ class ContentSource(Protocol):
 
     async def cosign_tags(self, digest: str) -> dict[str, ManifestHead]:
         """The tags that cosign put beside a manifest."""
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A source that says where it is: one in the target's registry can be mounted from."""
+
+    @property
+    def registry(self) -> str:
+        """See ``ContentTarget``."""
+
+    @property
+    def repository(self) -> str:
+        """See ``ContentTarget``."""
 
 
 class Moved(Protocol):

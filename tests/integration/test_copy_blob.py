@@ -422,3 +422,52 @@ def test_a_source_that_always_breaks_ends_the_copy(
         reply = Reply(body=b"", length=len(data))
         server.expect("GET", f"/v2/{NAME}/blobs/{blob.digest}", reply, times=3)
         between(server, None, work, registries)
+
+
+class Counted(RegistryRepository):
+    """A fake source of a large blob; it counts what is taken of it."""
+
+    taken = 0
+
+    @asynccontextmanager
+    async def blob(
+        self, digest: str, *, offset: int = 0, etag: str | None = None
+    ) -> AsyncIterator[BlobReader]:
+        yield Large(self)
+
+
+@dataclass(frozen=True)
+class Large:
+    """Bytes without end."""
+
+    counted: Counted
+    offset: int = 0
+    size: int | None = None
+    etag: str | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        piece = noise(256 * 1024)
+        while True:
+            self.counted.taken += len(piece)
+            yield piece
+
+
+def test_a_target_that_stops_taking_pauses_the_source(
+    registries: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blob_module, "UPLOAD_BREAKS_MOST", 0)
+    # How long a target may take nothing; then the copy ends and what was taken is counted.
+    monkeypatch.setattr(blobs, "CLOSING_S", 0.5)
+    size = 1024 * MIB
+
+    async def work(pool: ClientPool) -> None:
+        source = Counted(repository(pool, registries[0].address, NAME))
+        with TcpProxy(registries[1].port) as proxy:
+            target = RegistryRepository(repository(pool, proxy.address, NAME))
+            moved = Moved(2 * MIB, proxy.hang)
+            with pytest.raises(RegistryUnavailable):
+                await target.write_blob(description(b"large", size=size), source, moved)
+        # What fits into the buffers of sockets on the way.
+        assert 2 * MIB < source.taken < 64 * MIB
+
+    with_pool(work)

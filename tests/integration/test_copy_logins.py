@@ -1,0 +1,65 @@
+"""Copies where registries want tokens: mounts need rights to two repositories at once."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from longshore_worker.oci import manifests
+from longshore_worker.oci.client import Repository
+from longshore_worker.oci.endpoint import Endpoint
+from longshore_worker.oci.pool import ClientPool
+from longshore_worker.transports.copy.alone import AloneLeads
+from longshore_worker.transports.copy.image import copy_image
+from longshore_worker.transports.copy.port import CopyTask
+from longshore_worker.transports.copy.registry import RegistryRepository
+from longshore_worker.transports.port import Credentials
+from tests.support.copies import (
+    WatchedControl,
+    image,
+    noise,
+    put_image,
+    repository,
+    with_pool,
+)
+from tests.support.fixtures import PASSWORD, USER
+from tests.support.registry import Registry
+
+pytestmark = pytest.mark.registry
+
+LOGIN = Credentials(USER, SecretStr(PASSWORD))
+
+
+def test_a_registry_with_tokens_takes_uploads_and_mounts(
+    plain_registry: Registry, token_registry: Registry
+) -> None:
+    async def work(pool: ClientPool) -> None:
+        source = repository(pool, plain_registry.address, "logins/app")
+        layers = [noise(200_000, f"login{n}") for n in range(3)]
+        wanted = image(*layers, config=b'{"of": "logins"}')
+        await put_image(source, wanted, *layers, b'{"of": "logins"}', tag="v1")
+        endpoint = Endpoint(token_registry.address, endpoint=token_registry.base)
+        client = pool.client(endpoint, LOGIN)
+
+        def target(name: str) -> Repository:
+            return client.repository(name, writing=True)
+
+        leads, total = AloneLeads(), sum(blob.size for blob in wanted.blobs)
+        for name, expected in (
+            ("logins/one", {"moved": total, "mounted": 0}),
+            ("logins/two", {"moved": 0, "mounted": total}),
+        ):
+            control = WatchedControl()
+            copied = await copy_image(
+                CopyTask("v1", ("v1",)),
+                RegistryRepository(source),
+                RegistryRepository(target(name)),
+                leads,
+                control,
+                name,
+            )
+            assert copied.digest == wanted.digest
+            assert (await manifests.get(target(name), "v1")).raw == wanted.raw
+            assert expected.items() <= control.bytes.items()
+
+    with_pool(work)

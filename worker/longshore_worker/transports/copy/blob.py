@@ -1,7 +1,8 @@
 """One blob from a source to a repository of a registry, through this process's memory.
 
 A blob travels in one ``PUT`` that has its length and digest (distribution-spec 1.1, "Monolithic
-upload", POST then PUT): two requests, which containerd and regclient send to every registry, too.
+upload", POST then PUT): two requests. containerd knows no other way, and regclient tries it first
+as the one that most registries take.
 Its last bytes are held back until its hash is known to be right, so that a wrong blob is never
 finished, whether or not the registry looks. Where the registry takes parts, a large blob is
 sent in parts, so that a break costs one of them.

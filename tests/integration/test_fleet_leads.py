@@ -292,9 +292,9 @@ def test_who_waited_for_a_mount_finds_the_blob_there(fleet: Callable[..., None])
         seen = []
 
         async def mount(one: RedisLeads) -> None:
-            async with one.mounting(PLACE, A) as mounting:
-                seen.append(mounting.here)
-                mounting.mounted = not mounting.here
+            async with one.mounting(PLACE, [A]) as mounting:
+                seen.append(mounting.here == {A})
+                mounting.mounted |= mounting.mine
 
         await asyncio.gather(*map(mount, leads))
         assert sorted(seen) == [False, *[True] * (len(leads) - 1)]
@@ -302,11 +302,47 @@ def test_who_waited_for_a_mount_finds_the_blob_there(fleet: Callable[..., None])
     fleet(work)
 
 
+def test_mounts_of_one_image_are_asked_for_at_once_and_shared_out(
+    fleet: Callable[..., None],
+) -> None:
+    async def work(leads: list[RedisLeads]) -> None:
+        async with leads[0].mounting(PLACE, [A]) as first:
+            async with leads[1].mounting(PLACE, [A, B]) as second:
+                assert (set(second.here), set(second.mine)) == (set(), {B})
+                second.mounted |= second.mine
+            async with leads[0].mounting(PLACE, [A, B]) as third:
+                assert (set(third.here), set(third.mine)) == ({B}, set())
+            first.mounted |= first.mine
+        async with leads[1].mounting(PLACE, [A, B]) as last:
+            assert (set(last.here), set(last.mine)) == ({A, B}, set())
+
+    fleet(work)
+
+
+def test_copies_of_one_process_hand_on_what_was_mounted(fleet: Callable[..., None]) -> None:
+    async def work(leads: list[RedisLeads]) -> None:
+        mounts: list[str] = []
+
+        async def mount() -> None:
+            left = {A, B}
+            while left:
+                async with leads[0].mounting(PLACE, left) as turn:
+                    mounts.extend(turn.mine)
+                    await asyncio.sleep(0)
+                    turn.mounted |= turn.mine
+                left -= turn.here | turn.mine
+
+        await asyncio.gather(*(mount() for _ in range(8)))
+        assert sorted(mounts) == [A, B]
+
+    fleet(work)
+
+
 def test_a_mount_that_was_refused_is_no_hint(fleet: Callable[..., None]) -> None:
     async def work(leads: list[RedisLeads]) -> None:
         for one in leads:
-            async with one.mounting(PLACE, A) as mounting:
-                assert not mounting.here
+            async with one.mounting(PLACE, [A]) as mounting:
+                assert (set(mounting.here), set(mounting.mine)) == (set(), {A})
 
     fleet(work)
 
@@ -322,7 +358,7 @@ def test_every_key_is_of_the_table_and_expires(
         await leads[1].take(PLACE, "two", [A])
         await leads[0].arrived(PLACE, "zero", [B])
         await leads[0].cannot_mount("old.example.com")
-        async with leads[0].mounting(PLACE, A):
+        async with leads[0].mounting(PLACE, [A]):
             leader = client.get(keys.lead(PLACE.registry, A))
             (waiter,) = client.zrange(keys.line(PLACE.registry, A), 0, -1)
             expected = {

@@ -326,7 +326,7 @@ def test_a_redis_that_stays_away_ends_calls_with_an_error_that_passes(keys: Keys
                 lambda: leads[0].arrived(PLACE, "one", [A]),
                 lambda: leads[0].forget(PLACE, A),
                 lambda: leads[0].can_mount(PLACE.registry),
-                lambda: leads[0].mounting(PLACE, A).__aenter__(),
+                lambda: leads[0].mounting(PLACE, [A]).__aenter__(),
             ]
             for call in calls:
                 with pytest.raises(RedisUnreachable) as caught:

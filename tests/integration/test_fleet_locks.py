@@ -42,7 +42,7 @@ def test_one_at_a_time_in_the_whole_fleet_mounts_a_blob_into_a_repository(
 
             async def mount(number: int) -> None:
                 nonlocal inside, most, times
-                async with leads[number % 3].mounting(PLACE, A):
+                async with leads[number % 3].mounting(PLACE, [A]):
                     inside += 1
                     most = max(most, inside)
                     times += 1
@@ -64,8 +64,8 @@ def test_locks_of_other_blobs_and_kinds_do_not_wait_for_each_other(
         async with (
             asyncio.timeout(30),
             workers(redis_url, keys, 2) as (one, two),
-            one.mounting(PLACE, A),
-            two.mounting(PLACE, B),
+            one.mounting(PLACE, [A]),
+            two.mounting(PLACE, [B]),
             two.attaching(PLACE, A),
         ):
             pass

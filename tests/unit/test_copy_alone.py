@@ -122,7 +122,7 @@ def test_mounts_of_one_blob_into_one_repository_run_one_after_another() -> None:
 
         async def mount(place: Place, digest: str) -> None:
             name = f"{place.repository}{digest}"
-            async with leads.mounting(place, digest):
+            async with leads.mounting(place, [digest]):
                 inside[name] += 1
                 assert inside[name] == 1
                 await asyncio.sleep(0)
@@ -131,8 +131,8 @@ def test_mounts_of_one_blob_into_one_repository_run_one_after_another() -> None:
         places = [(HERE, "a"), (HERE, "b"), (THERE, "a")] * 5
         await asyncio.gather(*(mount(place, digest) for place, digest in places))
         async with (
-            leads.mounting(HERE, "a"),
-            leads.mounting(THERE, "a"),
+            leads.mounting(HERE, ["a"]),
+            leads.mounting(THERE, ["a"]),
             leads.attaching(HERE, "a"),
         ):
             pass

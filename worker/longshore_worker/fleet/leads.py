@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -35,6 +35,7 @@ from typing import Any, Final, Self, TypeVar
 from longshore_config.errors import RedisUnreachable
 from longshore_config.keys import Keys
 from longshore_worker.fleet.locks import Locks
+from longshore_worker.fleet.mounts import Mounts
 from longshore_worker.fleet.port import Found, Leads, Mounting, Place, Where
 from longshore_worker.fleet.redis import FleetRedis
 from longshore_worker.fleet.waits import Blob, Waits
@@ -107,6 +108,9 @@ class RedisLeads(Leads):
             fleet, self._scripts["look"], self._prefix, patience_s=lease_s, left=self._left
         )
         self._locks = Locks(fleet, keys, patience_s=lease_s)
+        self._mounts = Mounts(
+            fleet, keys, patience_s=lease_s, hint_s=HINT_S, repositories=REPOSITORIES_MOST
+        )
         self._refuses: dict[str, tuple[float, bool]] = {}
         self._renewer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -202,9 +206,11 @@ class RedisLeads(Leads):
         key = self._keys.blob(place.registry, digest)
         await self._patiently(lambda: self._fleet.client.zrem(key, place.repository))
 
-    def mounting(self, place: Place, digest: str) -> AbstractAsyncContextManager[Mounting]:
-        """See ``Leads``. Raises ``Stalled`` when others hold the lock for too long."""
-        return self._locks.mounting(place, digest, hint_s=HINT_S, repositories=REPOSITORIES_MOST)
+    def mounting(
+        self, place: Place, digests: Collection[str]
+    ) -> AbstractAsyncContextManager[Mounting]:
+        """See ``Leads``. Raises ``Stalled`` when others hold all of them for too long."""
+        return self._mounts.turn(place, digests)
 
     def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:
         """See ``Leads``. Raises ``Stalled`` when others hold the lock for too long."""

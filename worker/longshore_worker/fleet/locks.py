@@ -1,4 +1,4 @@
-"""Locks in Redis that are held for one request, such as a mount."""
+"""Locks in Redis that are held for one request, such as the writing of a list."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
 
-from redis.commands.core import AsyncScript
-
 from longshore_config.errors import RedisUnreachable, Stalled
 from longshore_config.keys import Keys
-from longshore_worker.fleet.port import Mounting, Place
 from longshore_worker.fleet.redis import FleetRedis
 
 #: A lock whose holder died is free after this; no request takes as long. Unit: s.
@@ -36,8 +33,6 @@ class Locks:
         self._patience_s = patience_s
         self._take = fleet.script("lock_take")
         self._end = fleet.script("lock_end")
-        self._mount_take = fleet.script("mount_take")
-        self._mount_end = fleet.script("mount_end")
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
@@ -62,36 +57,7 @@ class Locks:
                 yield
             finally:
                 # Also if it was not taken: only the answer may have been lost.
-                await self._release(self._end, key, token)
-
-    @asynccontextmanager
-    async def mounting(
-        self, place: Place, digest: str, *, hint_s: float, repositories: int
-    ) -> AsyncIterator[Mounting]:
-        """Hold the lock of a mount, or learn that the repository is said to hold the blob.
-
-        A mount that came about is a hint before the lock is free. ``hint_s``: how long it is
-        kept; ``repositories``: how many of a blob are.
-
-        Raises:
-            Stalled: others held it for too long.
-            RedisUnreachable: Redis does not answer.
-        """
-        what = f"mount:{place.registry}/{place.repository}:{digest}"
-        key, token = self._keys.lock(what), secrets.token_hex(8)
-        hints = self._keys.blob(place.registry, digest)
-        mounting = Mounting()
-        async with self._turn(what, WAIT_AT_MOST_S) as end:
-            try:
-                async with self._bounded(what, end, WAIT_AT_MOST_S):
-                    held_ms = int(HELD_AT_MOST_S * 1000)
-                    args: list[str | int] = [key, token, held_ms, hints, place.repository]
-                    mounting.here = await self._taken(args) == "here"
-                yield mounting
-            finally:
-                if not mounting.here:
-                    kept = (hints, place.repository, int(hint_s * 1000), repositories)
-                    await self._release(self._mount_end, key, token, *kept, int(mounting.mounted))
+                await self._release(key, token)
 
     @asynccontextmanager
     async def _turn(self, what: str, wait_s: float) -> AsyncIterator[float]:
@@ -113,15 +79,6 @@ class Locks:
         except TimeoutError:
             raise Stalled(f"others held the lock of {what} for {wait_s:.0f} s") from None
 
-    async def _taken(self, args: list[str | int]) -> str:
-        pause = PAUSE_LEAST_S
-        while True:
-            found = await self._fleet.run(self._mount_take, args, patience_s=self._patience_s)
-            if found != "theirs":
-                return str(found)
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - only spreads tries
-            pause = min(pause * 2, PAUSE_MOST_S)
-
     async def _acquire(self, key: str, token: str, held_s: float) -> None:
         pause = PAUSE_LEAST_S
         args: list[str | int] = [key, token, int(held_s * 1000)]
@@ -129,7 +86,7 @@ class Locks:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - only spreads tries
             pause = min(pause * 2, PAUSE_MOST_S)
 
-    async def _release(self, script: AsyncScript, *args: str | int) -> None:
+    async def _release(self, key: str, token: str) -> None:
         # Where Redis does not answer, the lock ends by itself.
         with contextlib.suppress(RedisUnreachable):
-            await self._fleet.run(script, list(args))
+            await self._fleet.run(self._end, [key, token])

@@ -6,9 +6,9 @@ dies with it; the others wait, holding nothing, and then mount.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -47,12 +47,14 @@ class Place:
 
 @dataclass(slots=True)
 class Mounting:
-    """The right to mount one blob into one repository."""
+    """The right to mount some blobs into one repository."""
 
-    #: The repository is said to hold it by now.
-    here: bool = False
-    #: To be set once it is mounted; it is a hint from the end of the block on.
-    mounted: bool = False
+    #: Blobs that the repository is said to hold by now.
+    here: frozenset[str]
+    #: Blobs that are the caller's to mount.
+    mine: frozenset[str]
+    #: To be filled with those that came about; they are hints from the end of the block on.
+    mounted: set[str] = field(default_factory=set)
 
 
 class Leads(Protocol):
@@ -80,11 +82,15 @@ class Leads(Protocol):
     async def forget(self, place: Place, digest: str) -> None:
         """The registry says that the place does not hold the blob: drop the hint."""
 
-    def mounting(self, place: Place, digest: str) -> AbstractAsyncContextManager[Mounting]:
-        """Alone in the fleet with mounts of this blob into this repository; for one request.
+    def mounting(
+        self, place: Place, digests: Collection[str]
+    ) -> AbstractAsyncContextManager[Mounting]:
+        """Alone in the fleet with mounts of some of these blobs into this repository.
 
-        Where the blob came there meanwhile, nothing is to be done: a registry may rewrite the
-        link to a blob that is mounted again, while another reads it (distribution 2.8).
+        For one request each. Begins when at least one is here or the caller's; the others are
+        being mounted by somebody else, and may be asked for again. Where a blob came there
+        meanwhile, nothing is to be done: a registry may rewrite the link to a blob that is
+        mounted again, while another reads it (distribution 2.8).
         """
 
     def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:

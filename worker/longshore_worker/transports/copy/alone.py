@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
@@ -89,16 +89,24 @@ class AloneLeads(Leads):
         self._hints.get((place.registry, digest), {}).pop(place.repository, None)
 
     @asynccontextmanager
-    async def mounting(self, place: Place, digest: str) -> AsyncIterator[Mounting]:
-        """See ``Leads``."""
-        key = (place.registry, digest)
-        async with self._held("mount", place.registry, place.repository, digest):
-            mounting = Mounting(here=place.repository in self._hints.get(key, {}))
+    async def mounting(self, place: Place, digests: Collection[str]) -> AsyncIterator[Mounting]:
+        """See ``Leads``; all of the blobs are waited for, in one order everywhere."""
+        async with AsyncExitStack() as stack:
+            for digest in sorted(digests):
+                await stack.enter_async_context(
+                    self._held("mount", place.registry, place.repository, digest)
+                )
+            here = frozenset(
+                digest
+                for digest in digests
+                if place.repository in self._hints.get((place.registry, digest), {})
+            )
+            mounting = Mounting(here, frozenset(digests) - here)
             try:
                 yield mounting
             finally:
-                if mounting.mounted:
-                    self._hints.setdefault(key, {})[place.repository] = None
+                for digest in mounting.mounted:
+                    self._hints.setdefault((place.registry, digest), {})[place.repository] = None
 
     def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:
         """See ``Leads``."""

@@ -41,6 +41,10 @@ class _Blob:
     mounts: int = 0
 
 
+#: Blobs to go on with, and what is known of each.
+_Further = list[tuple[_Blob, Found]]
+
+
 class Bringing:
     """Brings the blobs of one copy, and ends its leads."""
 
@@ -60,8 +64,8 @@ class Bringing:
         self._place = Place(target.registry, target.repository)
         self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
-        self._working: dict[asyncio.Task[Found | None], _Blob] = {}
-        self._waiting: dict[asyncio.Task[Found | None], _Blob] = {}
+        self._working: set[asyncio.Task[_Further]] = set()
+        self._waiting: set[asyncio.Task[_Further]] = set()
         #: All that was taken, by digest.
         self._taken: dict[str, Descriptor] = {}
         #: Blobs that are said to be there; ``True``: by a mount.
@@ -83,15 +87,13 @@ class Bringing:
         self._taken.update(blobs)
         try:
             found = await self._leads.take(self._place, self._holder, blobs)
-            for digest, blob in blobs.items():
-                self._begin(_Blob(blob), found[digest])
+            self._begin([(_Blob(blob), found[digest]) for digest, blob in blobs.items()])
             while self._working or self._waiting:
                 for task in await self._done():
-                    tasks = self._working if task in self._working else self._waiting
                     further = task.result()
-                    going = tasks.pop(task)
-                    if further is not None:
-                        self._begin(going, further)
+                    self._working.discard(task)
+                    self._waiting.discard(task)
+                    self._begin(further)
         except BaseException:
             await self.give_up()
             raise
@@ -133,15 +135,24 @@ class Bringing:
         await self.bring({digest: self._taken[digest] for digest in lacking})
         return bool(lacking)
 
-    def _begin(self, blob: _Blob, found: Found) -> None:
-        """Go on with a blob of which this is known."""
-        if found.where is Where.WAIT:
-            wait = self._leads.wait(self._place, self._holder, blob.what.digest)
-            self._waiting[asyncio.ensure_future(wait)] = blob
-        else:
-            self._working[asyncio.create_task(self._work(blob, found))] = blob
+    def _begin(self, blobs: _Further) -> None:
+        """Go on with blobs of which this is known."""
+        elsewhere = []
+        for blob, found in blobs:
+            if found.where is Where.WAIT:
+                self._waiting.add(asyncio.create_task(self._awaited(blob)))
+            elif found.where is Where.ELSEWHERE and blob.mounts < MOUNTS_MOST:
+                elsewhere.append((blob, found))
+            else:
+                self._working.add(asyncio.create_task(self._work(blob, found)))
+        if elsewhere:
+            self._working.add(asyncio.create_task(self._mounted(elsewhere)))
 
-    async def _done(self) -> set[asyncio.Task[Found | None]]:
+    async def _awaited(self, blob: _Blob) -> _Further:
+        """What is known of a blob when it need not be waited for any more."""
+        return [(blob, await self._leads.wait(self._place, self._holder, blob.what.digest))]
+
+    async def _done(self) -> set[asyncio.Task[_Further]]:
         """Some that are done; a slot is held only where something is worked on."""
         if self._working:
             tasks = {*self._working, *self._waiting}
@@ -150,23 +161,19 @@ class Bringing:
         async with self._control.parked():
             return (await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED))[0]
 
-    async def _work(self, blob: _Blob, found: Found) -> Found | None:
-        """Bring one blob; what is known of it now, or ``None`` where it is there."""
-        digest, size = blob.what.digest, blob.what.size
+    async def _work(self, blob: _Blob, found: Found) -> _Further:
+        """Bring one blob that need not be mounted."""
         if found.where is Where.HERE:
-            self._believed[digest] = False
-            self._control.present(size)
-        elif found.where is Where.ELSEWHERE and blob.mounts < MOUNTS_MOST:
-            if not await self._mounted(blob, found.repository):
-                return Found(Where.WAIT)
-            self._believed[digest] = True
-            self._later.add(digest)
-            self._control.mounted(size)
+            self._believed[blob.what.digest] = False
+            self._control.present(blob.what.size)
         else:
             await self._led(blob)
+        self._ended()
+        return []
+
+    def _ended(self) -> None:
         self._control.blob_done()
         self._control.alive()
-        return None
 
     async def _led(self, blob: _Blob) -> None:
         """Bring a blob that this copy leads."""
@@ -184,27 +191,42 @@ class Bringing:
         else:
             await self._leads.arrived(self._place, self._holder, [digest])
 
-    async def _mounted(self, blob: _Blob, repository: str) -> bool:
-        """Mount a blob; where that is refused, the hint is dropped, or all hints are."""
+    async def _mounted(self, blobs: _Further) -> _Further:
+        """Mount blobs from where they are said to be; those that were refused go on otherwise."""
+        left = {blob.what.digest: (blob, found.repository) for blob, found in blobs}
+        refused: list[_Blob] = []
+        while left:
+            async with self._leads.mounting(self._place, left.keys()) as turn:
+                mine = [left[digest] for digest in turn.mine]
+                came = await together(self._mount(*one) for one in mine)
+                for (blob, _), done in zip(mine, came, strict=True):
+                    if not done:
+                        refused.append(blob)
+                    elif self._target.mounts_need_manifest:
+                        # A hint now would send others here too early.
+                        self._later.add(blob.what.digest)
+                    else:
+                        turn.mounted.add(blob.what.digest)
+            for digest in turn.here | turn.mine:
+                blob, _ = left.pop(digest)
+                if blob not in refused:
+                    self._believed[digest] = True
+                    self._control.mounted(blob.what.size)
+                    self._ended()
+        return [(blob, Found(Where.WAIT)) for blob in refused]
+
+    async def _mount(self, blob: _Blob, repository: str) -> bool:
+        """Mount one blob; where that is refused, the hint is dropped, or all hints are."""
         blob.mounts += 1
-        digest = blob.what.digest
         try:
-            async with (
-                self._requests,
-                self._leads.mounting(self._place, digest) as mounting,
-            ):
-                if mounting.here:
-                    return True
-                blob.opened = await self._target.mount(digest, repository)
-                # Where a manifest is needed, the hint would send others here too early.
-                mounted = blob.opened is None
-                mounting.mounted = mounted and not self._target.mounts_need_manifest
-            if mounted:
+            async with self._requests:
+                blob.opened = await self._target.mount(blob.what.digest, repository)
+            if blob.opened is None:
                 return True
         except _NO_MOUNT:
             blob.opened = None
         if self._target.can_mount:
-            await self._leads.forget(Place(self._place.registry, repository), digest)
+            await self._leads.forget(Place(self._place.registry, repository), blob.what.digest)
         else:
             await self._leads.cannot_mount(self._place.registry)
         return False

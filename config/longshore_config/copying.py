@@ -63,6 +63,9 @@ class CopyRequest(BaseModel):
     on_conflict: OnConflict = OnConflict.OVERWRITE
     #: The migration that it belongs to.
     migration: MigrationId | None = None
+    #: The target repository was not there when this was planned just now: the first attempt need
+    #: not look for what it might hold.
+    creates: Flag = False
     #: As planned; 0: not known. Unit: bytes.
     size: Annotated[int, Field(ge=0, le=MOST_BYTES)] = 0
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MOST_LABELS)] = Field(

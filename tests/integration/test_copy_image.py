@@ -469,6 +469,21 @@ def test_blobs_that_are_there_are_found_without_hints(run: Run) -> None:
     run(work)
 
 
+def test_into_a_new_repository_nothing_is_looked_for_and_the_fleet_is_asked(run: Run) -> None:
+    async def work(side: Sides) -> None:
+        made = await multi_arch(side)
+        copied = await side.copy(made["index"].digest, "v1", fresh=True)
+        assert copied == Copied(made["index"].digest, tagged=("v1",))
+        await side.has_same("v1", *(one.digest for one in made.values()))
+        # What was brought there meanwhile is known from the fleet, not from the registry.
+        again = await side.copy(made["index"].digest, "v2", fresh=True)
+        said = side.control.bytes
+        assert (said["moved"], said["present"]) == (0, said["planned"])
+        assert again.tagged == ("v2",)
+
+    run(work)
+
+
 async def share(side: Sides, leads: Sequence[Leads]) -> None:
     """12 copies into four repositories at once, in turns over these leads."""
     shared = [noise(100_000, f"{side.name}{n}") for n in range(5)]

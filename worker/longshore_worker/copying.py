@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from longshore_config.copying import CopyRequest
 from longshore_config.errors import HandedBack, NotUnderRegistry
 from longshore_config.job import Step
+from longshore_config.migration.spec import OnConflict
 from longshore_config.reference import ImageReference
 from longshore_worker.catalog.model import Components
 from longshore_worker.claims import Claim
@@ -115,6 +116,10 @@ class Copying:
             tags=request.tags,
             platforms=request.platforms,
             referrers=request.referrers,
+            # A second attempt finds what the first one left.
+            fresh=request.creates
+            and claim.fence == "1"
+            and request.on_conflict is OnConflict.OVERWRITE,
             on_conflict=request.on_conflict,
         )
         async with grounds.slots.slot():

@@ -79,11 +79,15 @@ class Jobs:
         ring: Callable[[Sequence[Due]], None],
         claim: Claim,
         registries: Registries,
+        *,
+        fresh: bool,
     ) -> None:
+        """``fresh``: the rows were planned just now."""
         self._claims = claims
         self._ring = ring
         self._claim = claim
         self._registries = registries
+        self._fresh = fresh
 
     async def give(self, rows: Sequence[PlanRow]) -> None:
         """Write rows, and ring for those that find room on the queue."""
@@ -92,7 +96,7 @@ class Jobs:
     def _give(self, rows: Sequence[PlanRow]) -> None:
         for start in range(0, len(rows), CHUNK):
             found = [
-                row_of(row, self._claim.job, self._registries)
+                row_of(row, self._claim.job, self._registries, fresh=self._fresh)
                 for row in rows[start : start + CHUNK]
             ]
             held, due = self._claims.add_rows(self._claim, found)

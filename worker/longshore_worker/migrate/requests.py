@@ -15,8 +15,10 @@ from longshore_worker.registries import Registries
 CONFLICT = "tag_conflict"
 
 
-def row_of(row: PlanRow, migration: JobId, registries: Registries) -> Row:
+def row_of(row: PlanRow, migration: JobId, registries: Registries, *, fresh: bool) -> Row:
     """The row as a job of the ledger, or as images that need none.
+
+    ``fresh``: it was planned just now, and not for a file that people keep.
 
     Raises:
         LongshoreError: a component is not known any more.
@@ -37,6 +39,7 @@ def row_of(row: PlanRow, migration: JobId, registries: Registries) -> Row:
         referrers=row.referrers,
         on_conflict=row.on_conflict,
         migration=migration,
+        creates=row.creates and fresh,
         size=row.bytes,
         expires_s=MIGRATION_EXPIRES_S,
     )

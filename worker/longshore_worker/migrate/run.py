@@ -150,7 +150,13 @@ class _Migration:
         if self._request.mode is Mode.PLAN:
             outlet = Reader(grounds.fleet, grounds.keys, self._claim.job)
         else:
-            outlet = Jobs(self._planning.claims, self._planning.ring, self._claim, self._registries)
+            outlet = Jobs(
+                self._planning.claims,
+                self._planning.ring,
+                self._claim,
+                self._registries,
+                fresh=self._request.spec is not None,
+            )
         if self._request.spec is None:
             summary = await self._run_rows(outlet, grounds)
         else:

@@ -55,7 +55,11 @@ class Bringing:
         leads: Leads,
         control: CopyControl,
         holder: str,
+        *,
+        fresh: bool = False,
     ) -> None:
+        """``fresh``: the target's repository holds nothing that the fleet does not know of."""
+        self._fresh = fresh
         self._source = source
         self._target = target
         self._leads = leads
@@ -178,7 +182,7 @@ class Bringing:
     async def _led(self, blob: _Blob) -> None:
         """Bring a blob that this copy leads."""
         digest = blob.what.digest
-        if await self._is_there(digest):
+        if not self._fresh and await self._is_there(digest):
             self._control.present(blob.what.size)
         else:
             async with self._room(blob.what.size):

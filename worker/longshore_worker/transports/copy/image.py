@@ -95,7 +95,7 @@ class _ImageCopy:
         self._leads = leads
         self._control = control
         self._place = Place(target.registry, target.repository)
-        self._bringing = Bringing(source, target, leads, control, holder)
+        self._bringing = Bringing(source, target, leads, control, holder, fresh=task.fresh)
         self._what = _named(source, task.reference)
         self._reader = TreeReader(self._what)
         self._referring = Referring(source, target, self._reader, control, task.on_conflict)
@@ -135,7 +135,11 @@ class _ImageCopy:
         the target has it; what the target's tags are.
         """
         reference = self._task.reference
-        if digests.is_digest(reference) and not self._task.platforms:
+        whole = digests.is_digest(reference) and not self._task.platforms
+        if self._task.fresh:
+            digest, root = (reference, None) if whole else await self._resolved()
+            return digest, root, False, dict.fromkeys(self._task.tags)
+        if whole:
             # All that is needed, in one way there and back.
             head, heads = await both(self._target.head(reference), self._tag_heads())
             return reference, None, head is not None, heads

@@ -208,6 +208,9 @@ class CopyTask:
     platforms: tuple[Platform, ...] = ()
     #: Whether signatures, SBOMs and attestations go along.
     referrers: bool = False
+    #: The target's repository is new and its tags are to be overwritten: nothing is looked for
+    #: there but what the fleet knows of.
+    fresh: bool = False
     #: Where a tag at the target is another image.
     on_conflict: OnConflict = OnConflict.OVERWRITE
 

@@ -210,6 +210,8 @@ class Heart:
 
     def __init__(self) -> None:
         self._controls: set[Control] = set()
+        #: Those whose renewal Redis refused; each is told of once.
+        self._refused: set[Control] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
@@ -243,6 +245,7 @@ class Heart:
         finally:
             with self._lock:
                 self._controls.discard(control)
+                self._refused.discard(control)
 
     def hand_back(self, why: str) -> None:
         """Stop every running job so that it goes back to the queue."""
@@ -264,6 +267,12 @@ class Heart:
             for control in self._snapshot():
                 try:
                     control.beat()
+                except redis.ResponseError as error:
+                    # Redis answers, and refuses this one; the others must keep their leases.
+                    if control not in self._refused:
+                        self._refused.add(control)
+                        job = {"job": control.claim.job}
+                        logger.warning("Redis refuses the renewal: %s", plain(error), extra=job)
                 except redis.RedisError as error:
                     self._complain(error)
                     break

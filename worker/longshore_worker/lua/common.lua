@@ -146,7 +146,8 @@ end
 
 local function leave_target(id)
   local reference = get(id, 'image')
-  if reference then redis.call('ZREM', base_of(id) .. 'target:' .. reference, id) end
+  -- The account may have put anything there; that ends no script that others need.
+  if reference then redis.pcall('ZREM', base_of(id) .. 'target:' .. reference, id) end
 end
 
 local function error_text(code, message, retryable)
@@ -238,6 +239,14 @@ local function wants_cancel(id)
     or redis.call('EXISTS', base_of(migration) .. 'cancel:' .. migration) == 1)
 end
 
+-- No image is larger (1 PiB): what a manifest of anybody's says must not overflow the totals.
+local function bounded(bytes) return math.max(-2 ^ 50, math.min(2 ^ 50, bytes)) end
+
+local function add_bytes(key, name, bytes)
+  -- Redis refuses what it cannot count, and that must end nothing else.
+  if bytes ~= 0 then redis.pcall('HINCRBY', key, 'bytes_' .. name, text(bytes)) end
+end
+
 -- Bytes of a migration follow what its jobs tell of themselves. What an earlier attempt sent
 -- stays sent, and is not counted again as having been there.
 local function tell_bytes(id, text_of_progress)
@@ -247,17 +256,15 @@ local function tell_bytes(id, text_of_progress)
   local before = redis.call('HMGET', job_key(id), 'told_moved', 'told_mounted', 'told_present',
     'told_total', 'moved_before')
   for i = 1, 5 do before[i] = tonumber(before[i] or '0') end
-  local mounted, present = progress.bytes_mounted or 0, progress.bytes_present or 0
-  local moved = progress.bytes_done - mounted - present
-  present = math.max(0, present - before[5])
-  local total = math.max(before[4], progress.bytes_total)
+  local mounted, present = bounded(progress.bytes_mounted or 0), progress.bytes_present or 0
+  local moved = bounded(progress.bytes_done - mounted - present)
+  present = bounded(math.max(0, present - before[5]))
+  local total = math.max(before[4], bounded(progress.bytes_total))
   local changes = {
     moved = moved - before[1], mounted = mounted - before[2], present = present - before[3],
     planned = total - before[4],
   }
-  for name, change in pairs(changes) do
-    if change ~= 0 then redis.call('HINCRBY', key, 'bytes_' .. name, text(change)) end
-  end
+  for name, change in pairs(changes) do add_bytes(key, name, change) end
   redis.call('HSET', job_key(id), 'told_moved', text(moved), 'told_mounted', text(mounted),
     'told_present', text(present), 'told_total', text(total))
 end
@@ -267,8 +274,8 @@ local function forget_bytes(id)
   local migration, key = migration_of(id)
   if not migration then return end
   local told = redis.call('HMGET', job_key(id), 'told_moved', 'told_mounted', 'told_present')
-  if told[2] then redis.call('HINCRBY', key, 'bytes_mounted', 0 - told[2]) end
-  if told[3] then redis.call('HINCRBY', key, 'bytes_present', 0 - told[3]) end
+  if told[2] then add_bytes(key, 'mounted', 0 - told[2]) end
+  if told[3] then add_bytes(key, 'present', 0 - told[3]) end
   if told[1] then redis.call('HINCRBY', job_key(id), 'moved_before', told[1]) end
   redis.call('HDEL', job_key(id), 'told_moved', 'told_mounted', 'told_present')
 end
@@ -288,7 +295,7 @@ local function release(migration)
     local record = redis.call('HMGET', job_key(id), 'state', 'queue', 'image')
     if record[1] == 'queued' then
       local order = text(time[1] * 1000000 + time[2] + #found)
-      redis.call('ZADD', base_of(id) .. 'target:' .. record[3], order, id)
+      redis.pcall('ZADD', base_of(id) .. 'target:' .. record[3], order, id)
       redis.call('SADD', ns .. ':accounts', account_of(id))
       redis.call('SADD', ns .. ':queues', record[2])
       redis.call('HSET', job_key(id), 'since', text(now))

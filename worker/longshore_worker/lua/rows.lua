@@ -16,8 +16,8 @@ for _, row in ipairs(cjson.decode(ARGV[5])) do
       redis.call('SET', base_of(id) .. 'request:' .. id, row.request)
       redis.call('HSET', job_key(id), 'created', text(now), 'queue', row.queue,
         'image', row.image, 'registry', row.registry, 'migration', migration,
-        'failures', 0, 'attempts', 0, 'fence', 0, 'told_total', text(row.size))
-      if row.size > 0 then redis.call('HINCRBY', key, 'bytes_planned', text(row.size)) end
+        'failures', 0, 'attempts', 0, 'fence', 0, 'told_total', text(bounded(row.size)))
+      add_bytes(key, 'planned', bounded(row.size))
       move(id, 'queued')
       if row.error then
         finish(id, 'failed', row.error)

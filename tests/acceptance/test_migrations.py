@@ -140,6 +140,30 @@ def test_a_redis_that_restarts_in_the_middle_is_outlived(tmp_path: Path, docker_
             sides.way.close()
 
 
+def test_a_redis_that_restarts_while_planning_is_outlived(tmp_path: Path, docker_url: str) -> None:
+    corpus = shared_layers(3, 2, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="away")
+    with RedisServer() as redis_server, Registry() as source, Registry() as target:
+        site = Site(tmp_path, redis_server.url, docker_url)
+        sides = Sides(site, source, target)
+        try:
+            fill(source.base, corpus)
+            site.start_worker("--no-engine", LONGSHORE_LEASE="30")
+            sides.way.hang()
+            migration = sides.migrate()
+            eventually(lambda: site.client.job(migration.id).record().step == "planning")
+            redis_server.kill9()
+            sides.way.resume()
+            redis_server.start()
+
+            record = migration.wait(timeout=120)
+
+            assert sides.missing(corpus) == []
+            assert record.images.planned == len(corpus.images)
+        finally:
+            site.close()
+            sides.way.close()
+
+
 def test_an_image_with_a_corrupt_blob_fails_alone(sides: Sides) -> None:
     corpus = shared_layers(2, 3, shared=1, shared_size=8 * KIB, own_size=8 * KIB, seed="corrupt")
     fill(sides.source.base, corpus)

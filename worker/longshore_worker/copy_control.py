@@ -25,10 +25,14 @@ class CopySlots:
         self._waker = waker
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold a slot while the block runs."""
-        async with self._free:
+    async def slot(self, control: Control) -> AsyncIterator[None]:
+        """Hold a slot while the block runs; the wait for one is no stall of the job's."""
+        with control.patient():
+            await self._free.acquire()
+        try:
             yield
+        finally:
+            self._free.release()
 
     def leave(self) -> None:
         """Give the slot back; another copy may take it."""
@@ -118,7 +122,8 @@ class CopyProgress:
         finally:
             self._parked -= 1
             if self._parked == 0:
-                await self._slots.enter()
+                with self._control.patient():
+                    await self._slots.enter()
                 self._control.mark(Step.COPYING)
 
     def tell(self) -> None:

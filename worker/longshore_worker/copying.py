@@ -89,10 +89,10 @@ class Copying:
         _prepare(request, accepted.target)
         control.checkpoint()
         control.mark(Step.COPYING)
-        future = self.loop.submit(self._copy(claim, request, source, target, control))
+        running = self.loop.start(self._copy(claim, request, source, target, control))
         try:
-            with control.closing(future.cancel):
-                copied = future.result()
+            with control.closing(running.cancel):
+                copied = running.result()
         except concurrent.futures.CancelledError:
             control.checkpoint()
             raise HandedBack("the worker's event loop stopped") from None
@@ -122,7 +122,7 @@ class Copying:
             and request.on_conflict is OnConflict.OVERWRITE,
             on_conflict=request.on_conflict,
         )
-        async with grounds.slots.slot():
+        async with grounds.slots.slot(control):
             try:
                 return await copy_image(
                     task,

@@ -11,10 +11,12 @@ import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 T = TypeVar("T")
 
+#: How long a cancelled coroutine may take to clean up. Unit: s.
+CLEAN_UP_S: Final = 5.0
 #: How long ``close`` waits for cancelled work to end. Unit: s.
 CLOSE_TIMEOUT_S: Final = 10.0
 
@@ -40,6 +42,11 @@ class BackgroundLoop:
             work.close()
             raise
         return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Running[T]:
+        """Start a coroutine whose end is waited for even when it is cancelled."""
+        ended = threading.Event()
+        return Running(self.submit(_told(work, ended)), ended)
 
     def run(self, work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
         """Run a coroutine and return its result; it is cancelled if this thread stops waiting.
@@ -90,6 +97,38 @@ class BackgroundLoop:
             elif self._thread is threading.current_thread():
                 raise RuntimeError("the background loop cannot wait for itself; await instead")
             return self._loop
+
+
+class Running(Generic[T]):
+    """A coroutine that runs in the background loop, for the thread that waits for it."""
+
+    def __init__(self, future: concurrent.futures.Future[T], ended: threading.Event) -> None:
+        self._future = future
+        self._ended = ended
+
+    def cancel(self) -> None:
+        """Cancel it; ``result`` returns when it has cleaned up. From any thread."""
+        self._future.cancel()
+
+    def result(self) -> T:
+        """Its result.
+
+        Raises:
+            concurrent.futures.CancelledError: it was cancelled, and is over.
+        """
+        try:
+            return self._future.result()
+        except concurrent.futures.CancelledError:
+            # The future is cancelled at once, the coroutine may still close what it opened.
+            self._ended.wait(CLEAN_UP_S)
+            raise
+
+
+async def _told(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await work
+    finally:
+        ended.set()
 
 
 def _factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
+import redis
+
+from longshore.connection import plain
 from longshore_config.errors import LeaseLost, PlanFailed
 from longshore_config.job import JobId
 from longshore_config.keys import Keys
@@ -15,14 +21,37 @@ from longshore_worker.fleet.redis import FleetRedis
 from longshore_worker.migrate.requests import row_of
 from longshore_worker.registries import Registries
 
+logger = logging.getLogger("longshore.worker")
+
+T = TypeVar("T")
+
 #: Rows that wait for their reader at most.
 MOST_UNREAD: Final = 1_000
 #: Rows that nobody reads are kept so long; then the reader has left. Unit: s.
 UNREAD_S: Final = 600
 #: Between two looks whether the reader has read. Unit: s.
 LOOK_S: Final = 0.05
+#: How long Redis may be away while rows are handed over. Unit: s.
+PATIENCE_S: Final = 60.0
+#: Between two tries while it is. Unit: s.
+PAUSE_S: Final = 0.2
 #: Jobs that one script writes.
 CHUNK: Final = 100
+
+
+def patiently(call: Callable[[], T], checkpoint: Callable[[], None]) -> T:
+    """Make a call; while Redis is away, again and again for as long as the job may go on.
+
+    Raises:
+        PushError: why it may not.
+    """
+    while True:
+        try:
+            return call()
+        except redis.RedisError as error:
+            logger.debug("planning waits for Redis: %s", plain(error))
+        checkpoint()
+        time.sleep(PAUSE_S)
 
 
 class Outlet(Protocol):
@@ -41,7 +70,7 @@ class Reader:
     """A producer that takes rows out of a bounded list; implements ``Outlet``."""
 
     def __init__(self, fleet: FleetRedis, keys: Keys, migration: JobId) -> None:
-        self._redis = fleet.client
+        self._fleet = fleet
         self._key = keys.plan(migration)
 
     async def give(self, rows: Sequence[PlanRow]) -> None:
@@ -50,15 +79,19 @@ class Reader:
         while lines:
             room = await self._room()
             part, lines = lines[:room], lines[room:]
-            await self._redis.rpush(self._key, *part)
-            await self._redis.expire(self._key, UNREAD_S)
+            # What is written twice, the reader takes once.
+            await self._ask(partial(self._fleet.client.rpush, self._key, *part))
+            await self._ask(partial(self._fleet.client.expire, self._key, UNREAD_S))
+
+    async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        return await self._fleet.ask(call, patience_s=PATIENCE_S)
 
     async def _room(self) -> int:
         """How many rows fit, at least one."""
         loop = asyncio.get_running_loop()
         unread, end = MOST_UNREAD, loop.time() + UNREAD_S
         while True:
-            length = int(await self._redis.llen(self._key))
+            length = int(await self._ask(partial(self._fleet.client.llen, self._key)))
             if length < MOST_UNREAD:
                 return MOST_UNREAD - length
             if length < unread:
@@ -79,10 +112,12 @@ class Jobs:
         ring: Callable[[Sequence[Due]], None],
         claim: Claim,
         registries: Registries,
+        checkpoint: Callable[[], None],
         *,
         fresh: bool,
     ) -> None:
-        """``fresh``: the rows were planned just now."""
+        """``checkpoint`` raises when planning must end; ``fresh``: it planned the rows just now."""
+        self._checkpoint = checkpoint
         self._claims = claims
         self._ring = ring
         self._claim = claim
@@ -99,7 +134,9 @@ class Jobs:
                 row_of(row, self._claim.job, self._registries, fresh=self._fresh)
                 for row in rows[start : start + CHUNK]
             ]
-            held, due = self._claims.add_rows(self._claim, found)
+            held, due = patiently(
+                partial(self._claims.add_rows, self._claim, found), self._checkpoint
+            )
             if not held:
                 raise LeaseLost("another worker plans it")
             self._ring(due)

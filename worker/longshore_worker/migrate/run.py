@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from longshore_config.errors import (
@@ -29,11 +30,12 @@ from longshore_worker.control import Control
 from longshore_worker.fleet.redis import FleetRedis
 from longshore_worker.loop import BackgroundLoop
 from longshore_worker.migrate.check import check_row
-from longshore_worker.migrate.outlet import Jobs, Outlet, Reader
+from longshore_worker.migrate.outlet import PATIENCE_S, Jobs, Outlet, Reader, patiently
 from longshore_worker.migrate.plan import Planner
 from longshore_worker.migrate.rows import Batch
 from longshore_worker.migrate.sides import CatalogueSides, RememberedSubsets
 from longshore_worker.registries import Registries, Way
+from longshore_worker.transports.copy.together import together
 from longshore_worker.work import Accepted, Outcome
 
 #: Rows of a plan that are read from Redis at once.
@@ -96,10 +98,10 @@ class Planning:
         control.mark(Step.PLANNING)
         work = _Migration(self, claim, request, Registries(accepted.components), control)
         work.open_components()
-        future = self.loop.submit(work.run())
+        running = self.loop.start(work.run())
         try:
-            with control.patient(), control.closing(future.cancel):
-                summary = future.result()
+            with control.patient(), control.closing(running.cancel):
+                summary = running.result()
         except concurrent.futures.CancelledError:
             control.checkpoint()
             raise HandedBack("the worker's event loop stopped") from None
@@ -155,6 +157,7 @@ class _Migration:
                 self._planning.ring,
                 self._claim,
                 self._registries,
+                self._control.checkpoint,
                 fresh=self._request.spec is not None,
             )
         if self._request.spec is None:
@@ -192,7 +195,10 @@ class _Migration:
         key = grounds.keys.rows(self._claim.job)
         read = 0
         while read < self._request.rows:
-            lines = await grounds.fleet.client.lrange(key, read, read + PAGE - 1)
+            lines = await grounds.fleet.ask(
+                partial(grounds.fleet.client.lrange, key, read, read + PAGE - 1),
+                patience_s=PATIENCE_S,
+            )
             if not lines:
                 raise PlanFailed(
                     "rows of the plan are gone from Redis, which keeps them for a day; run it again"
@@ -237,10 +243,11 @@ class _Migration:
                     f"{row.source.digest} is copied, as planned"
                 )
 
-        async with asyncio.TaskGroup() as group:
-            for row in rows:
-                for tag in dict.fromkeys(row.tags.values()) if row.source.digest else ():
-                    group.create_task(look(row, tag))
+        await together(
+            look(row, tag)
+            for row in rows
+            for tag in (dict.fromkeys(row.tags.values()) if row.source.digest else ())
+        )
 
     async def _give(self, outlet: Outlet, rows: Sequence[PlanRow]) -> None:
         self._control.checkpoint()
@@ -259,7 +266,11 @@ class _Migration:
             )
             fields["error"] = error.model_dump_json()
             fields["failures"] = _bounded(self._failures)
-        held = await asyncio.to_thread(self._planning.claims.all_planned, self._claim, fields)
+        held = await asyncio.to_thread(
+            patiently,
+            partial(self._planning.claims.all_planned, self._claim, fields),
+            self._control.checkpoint,
+        )
         if not held:
             raise LeaseLost("another worker plans it")
 

@@ -322,3 +322,28 @@ def test_sigterm_while_redis_hangs_ends_the_worker_all_the_same(
             assert site.client.job(job.id).wait(60).attempts == 2
         finally:
             site.close()
+
+
+def test_a_push_waits_while_the_fleet_leaves_its_registry_alone(
+    site: Site, docker_client: docker.DockerClient, plain_registry: Registry
+) -> None:
+    site.write_catalog({"lab": {"flavor": "default", "uri": plain_registry.address}})
+    name = f"{plain_registry.address}/ml/paused:1"
+    make_image(docker_client, name)
+    # What another worker writes when the registry answers 429.
+    redis, key = site.client._redis, site.keys.pause(plain_registry.address, "-")
+    until = int(redis.time()[0]) + 3600
+    redis.set(key, f"{until * 1000} it answered 429", ex=3600)
+    site.start_worker()
+
+    job = site.client.push(name, registry="lab")
+
+    record = reaches(job, State.RETRYING)
+    assert record.error is not None
+    assert record.error.code == "registry_paused"
+    assert record.next_attempt_at is not None
+    # Lifted by hand, and rung for: the job goes on, and no attempt was spent.
+    redis.delete(key)
+    redis.hset(site.keys.job(job.id), "next_at", "1")
+    redis.zadd(site.keys.waiting(f"push.{record.engine}"), {job.id: 1})
+    assert job.wait(60).attempts == 1

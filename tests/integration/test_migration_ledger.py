@@ -256,3 +256,65 @@ def test_rows_of_a_planner_that_lost_its_claim_are_refused(
     assert (held, due) == (False, [])
     assert not bench.claims.all_planned(migration.claim, {})
     assert migration.images() == {}
+
+
+def test_a_migration_that_was_cancelled_while_it_was_planned_can_be_planned_again(
+    bench: Bench, migration: Migration
+) -> None:
+    bench.ledger.cancel(migration.id)
+    bench.claims.cancelled(migration.claim)
+    bench.ledger.retry(migration.id)
+    migration.claim = bench.claimed(migration.id)
+    (job,) = migration.add(migration.row(1))
+    bench.claimed(job)
+    assert migration.images() == {"running": 1}
+
+
+def test_a_failed_job_of_a_cancelled_migration_can_be_retried(
+    bench: Bench, migration: Migration
+) -> None:
+    (failed, waiting) = migration.add(migration.row(1), migration.row(2))
+    migration.all_planned()
+    bench.claims.fail(bench.claimed(failed), BROKEN)
+    bench.ledger.cancel(migration.id)
+    assert bench.claim(migration.id).answer is Answer.FINAL
+    assert bench.claim(waiting).answer is Answer.CANCELLED
+    bench.ledger.retry(failed)
+    succeed(bench, bench.claimed(failed))
+    assert migration.images() == {"succeeded": 1, "cancelled": 1}
+
+
+def test_what_belongs_to_a_migration_is_kept_as_long_as_it_runs(
+    bench: Bench, migration: Migration
+) -> None:
+    (done, waiting) = migration.add(migration.row(1), migration.row(2))
+    migration.all_planned()
+    succeed(bench, bench.claimed(done))
+
+    def let_retention_end() -> int:
+        for job in bench.redis.zrange(bench.keys.retention, 0, -1):
+            bench.redis.zadd(bench.keys.retention, {job: 1})
+        return bench.claims.sweep().forgotten
+
+    assert let_retention_end() == 0
+    assert bench.record(done).state is State.SUCCEEDED
+    bench.ledger.cancel(migration.id)
+    bench.claim(migration.id)
+    assert bench.claim(waiting).answer is Answer.CANCELLED
+    assert let_retention_end() == 0
+    bench.redis.hset(bench.keys.migration(migration.id), "finished", 1)
+    assert let_retention_end() == 3
+
+
+def test_a_job_that_outlives_its_migration_leaves_nothing_of_it(
+    bench: Bench, migration: Migration
+) -> None:
+    (job,) = migration.add(migration.row(1, size=5))
+    migration.all_planned()
+    bench.claims.fail(bench.claimed(job), BROKEN)
+    bench.redis.delete(bench.keys.migration(migration.id))
+    bench.ledger.retry(job)
+    claim = bench.claimed(job)
+    bench.claims.report(claim, progress=Progress(bytes_done=5, bytes_total=5))
+    succeed(bench, claim, bytes_done=5, bytes_total=5)
+    assert not bench.redis.exists(bench.keys.migration(migration.id))

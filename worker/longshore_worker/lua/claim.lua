@@ -41,6 +41,11 @@ if asked and not fresh then
   -- Asked to try again by hand: the same job and its history, a new count. It need not be final
   -- here: one that waited was cancelled and retried before a worker heard of either.
   redis.call('DEL', base .. 'retry:' .. id)
+  local _, whole = migration_of(id)
+  if whole and redis.call('HEXISTS', whole, 'finished') == 1 then
+    -- What was asked for after its migration was cancelled is not cancelled by that.
+    redis.call('HDEL', whole, 'cancel')
+  end
   redis.call('ZREM', ns .. ':retention', id)
   redis.call('HSET', job_key(id), 'failures', 0, 'attempts', 0, 'queue', want.queue,
     'image', reference, 'registry', want.registry)
@@ -114,7 +119,8 @@ if want.migration_name then
   local created = get(id, 'created')
   redis.call('HSET', own, 'name', want.migration_name, 'mode', want.migration_mode)
   redis.call('HSETNX', own, 'created', created)
-  redis.call('HDEL', own, 'complete', 'error')
+  -- A wish to cancel it that still stood would have ended this claim.
+  redis.call('HDEL', own, 'complete', 'error', 'cancel')
   redis.call('ZADD', ns .. ':migrations', created, id)
   settle(id)
 end

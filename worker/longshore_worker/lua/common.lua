@@ -38,11 +38,13 @@ local function event(id, kind, extra)
   redis.call('XADD', ns .. ':events:' .. id, 'MAXLEN', '~', 200, '*', unpack(entry))
 end
 
--- The migration that a job belongs to: its id and key, or nil.
+-- The migration that a job belongs to: its id and key, or nil; also once nothing is kept of it.
 local function migration_of(id)
   local migration = get(id, 'migration')
   if not migration or migration == '' then return nil end
-  return migration, ns .. ':migration:' .. migration
+  local key = ns .. ':migration:' .. migration
+  if redis.call('EXISTS', key) == 0 then return nil end
+  return migration, key
 end
 
 -- How many of a migration's jobs are in these states.

@@ -73,14 +73,27 @@ end
 -- An account whose keys are not what they should be harms itself alone.
 for _, account in ipairs(accounts) do pcall(expire, account) end
 
+-- Until when what is final is kept all the same, or nil.
+local function kept_until(id, state)
+  -- Asked for again: kept while it waits for a worker.
+  if redis.call('EXISTS', base_of(id) .. 'retry:' .. id) == 1 then return now + 3600000 end
+  -- The time of what belongs to a migration begins with the end of the whole.
+  local _, key = migration_of(id)
+  key = key or ns .. ':migration:' .. id
+  if redis.call('EXISTS', key) == 0 then return nil end
+  local finished = redis.call('HGET', key, 'finished')
+  if not finished then return now + 3600000 end
+  local ends = finished + (conf.keep[state] or 0)
+  return ends > now and ends or nil
+end
+
 for _, id in ipairs(redis.call(
     'ZRANGEBYSCORE', ns .. ':retention', '-inf', text(now), 'LIMIT', 0, most)) do
-  local base = base_of(id)
-  if redis.call('EXISTS', base .. 'retry:' .. id) == 1 then
-    -- Asked for again: kept while it waits for a worker.
-    redis.call('ZADD', ns .. ':retention', text(now + 3600000), id)
+  local base, state = base_of(id), get(id, 'state')
+  local ends = kept_until(id, state)
+  if ends then
+    redis.call('ZADD', ns .. ':retention', text(ends), id)
   else
-    local state = get(id, 'state')
     if state then redis.call('ZREM', ns .. ':state:' .. state, id) end
     redis.call('DEL', job_key(id), ns .. ':events:' .. id, base .. 'request:' .. id,
       base .. 'cancel:' .. id)

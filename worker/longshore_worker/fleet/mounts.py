@@ -19,8 +19,11 @@ from longshore_config.keys import Keys
 from longshore_worker.fleet.port import Mounting, Place
 from longshore_worker.fleet.redis import FleetRedis
 
-#: A lock whose holder died is free after this; no mount takes as long. Unit: s.
-HELD_AT_MOST_S: Final = 60.0
+#: A lock whose holder died is free after this. A mount that takes longer may run beside another;
+#: what that can spoil is noticed when the manifest is written. Unit: s.
+HELD_AT_MOST_S: Final = 15.0
+#: How long Redis may be away before a lock is left to end by itself. Unit: s.
+RELEASE_PATIENCE_S: Final = 3.0
 #: How long others are waited for: some requests, or one that died. Unit: s.
 WAIT_AT_MOST_S: Final = 90.0
 #: Between two tries, at first and at last; half of it by chance. Unit: s.
@@ -135,7 +138,7 @@ class Mounts:
             args.append(int(digest in mounted))
         # Where Redis does not answer, the locks end by themselves.
         with contextlib.suppress(RedisUnreachable):
-            await self._fleet.run(self._end, args)
+            await self._fleet.run(self._end, args, patience_s=RELEASE_PATIENCE_S)
 
     def _tell(
         self, place: Place, ended: dict[str, asyncio.Future[bool]], there: Collection[str]

@@ -28,6 +28,7 @@ from longshore_worker.transports.copy.port import (
     Placed,
 )
 from longshore_worker.transports.copy.referring import Referrer, Referring
+from longshore_worker.transports.copy.resume import pause
 from longshore_worker.transports.copy.together import both, together
 from longshore_worker.transports.copy.tree import Tree, TreeReader, blobs_of
 
@@ -119,9 +120,10 @@ class _ImageCopy:
             try:
                 await self._write(image, referrers, wanted, here=here)
             except BlobMissing:
-                # A hint may have been wrong.
+                # A hint may have been wrong. Or the registry has all, and somebody's mount was
+                # just rewriting a link there (distribution 2.8).
                 if not await self._bringing.again():
-                    raise
+                    await pause(1)
                 await self._write(image, referrers, wanted, here=here)
         except BaseException:
             await self._bringing.give_up()

@@ -129,6 +129,7 @@ class RegistryClient:
         renew: Callable[[], Credentials | None] | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._hosts = endpoint.hosts
         #: The fleet's budget at this registry with this login; ``None``: nothing is counted.
         self.governor: GovernorPort | None = None
         #: The newest pull limit that an answer told; ``None``: none did.
@@ -337,7 +338,7 @@ class RegistryClient:
     ) -> aiohttp.ClientResponse:
         """One exchange, with the HTTP library's own errors."""
         if own is None:
-            own = request.url.host in self.endpoint.hosts
+            own = request.url.host in self._hosts
         way = await self._pool.way(request.url, self.endpoint, own=own)
         headers = dict(request.headers)
         if authorization is not None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Clients kept; those unused for longest are dropped first, their connections stay shared.
 CLIENTS_KEPT: Final = 256
+#: Ways to origins that are remembered; a registry's storage may have many.
+WAYS_KEPT: Final = 1_024
 #: How long an idle connection is kept. Unit: s.
 KEEP_ALIVE_S: Final = 60.0
 #: How long an answer of the resolver counts. Unit: s.
@@ -65,6 +67,7 @@ class ClientPool:
         #: Base URLs that answered, by endpoint: shared by the clients of all its logins.
         self.bases: dict[Endpoint, URL] = {}
         self._tls_lock = asyncio.Lock()
+        self._ways: dict[tuple[object, ...], Way] = {}
 
     def client(
         self,
@@ -101,6 +104,16 @@ class ClientPool:
             ForbiddenAddress: the URL names such an address.
             RegistryUntrusted: the component's ``ca`` cannot be read.
         """
+        place = (url.scheme, url.host, url.port, endpoint, own)
+        found = self._ways.get(place)
+        if found is None:
+            found = await self._way(url, endpoint, own=own)
+            if len(self._ways) >= WAYS_KEPT:
+                self._ways.clear()
+            self._ways[place] = found
+        return found
+
+    async def _way(self, url: URL, endpoint: Endpoint, *, own: bool) -> Way:
         host = url.host or ""
         allowed = Reach.ANYWHERE if own else _reach_of(endpoint)
         check(host, allowed)
@@ -116,6 +129,7 @@ class ClientPool:
     async def close(self) -> None:
         """Close all connections."""
         self._clients.clear()
+        self._ways.clear()
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()

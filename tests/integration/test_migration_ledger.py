@@ -292,8 +292,8 @@ def test_what_belongs_to_a_migration_is_kept_as_long_as_it_runs(
     succeed(bench, bench.claimed(done))
 
     def let_retention_end() -> int:
-        for job in bench.redis.zrange(bench.keys.retention, 0, -1):
-            bench.redis.zadd(bench.keys.retention, {job: 1})
+        members: Any = bench.redis.zrange(bench.keys.retention, 0, -1)
+        bench.redis.zadd(bench.keys.retention, dict.fromkeys(members, 1))
         return bench.claims.sweep().forgotten
 
     assert let_retention_end() == 0

@@ -25,42 +25,52 @@ class CopySlots:
         self._waker = waker
 
     @asynccontextmanager
-    async def slot(self, control: Control) -> AsyncIterator[None]:
+    async def slot(self, control: Control) -> AsyncIterator[CopySlot]:
         """Hold a slot while the block runs; the wait for one is no stall of the job's."""
         with control.patient():
             await self._free.acquire()
+        slot = CopySlot(self._free, self._parking, self._waker)
         try:
-            yield
+            yield slot
         finally:
-            self._free.release()
+            if slot.held:
+                self._free.release()
+
+
+class CopySlot:
+    """The slot of one copy, which it may leave for a while."""
+
+    def __init__(self, free: asyncio.Semaphore, parking: Parking, waker: Waker) -> None:
+        self._free = free
+        self._parking = parking
+        self._waker = waker
+        self.held = True
 
     def leave(self) -> None:
         """Give the slot back; another copy may take it."""
+        self.held = False
         self._free.release()
         self._parking.parked += 1
         # The worker's main thread may take another copy now.
         self._waker.wake()
 
     async def enter(self) -> None:
-        """Take a slot again.
+        """Take a slot again."""
+        self.end()
+        await self._free.acquire()
+        self.held = True
 
-        Also by a copy that is cancelled meanwhile: the block that holds the slot gives it back.
-        """
+    def end(self) -> None:
+        """Wait no more, without a slot."""
         self._parking.parked -= 1
-        getting = asyncio.ensure_future(self._free.acquire())
-        try:
-            await asyncio.shield(getting)
-        except asyncio.CancelledError:
-            await getting
-            raise
 
 
 class CopyProgress:
     """What one copy tells its job; implements ``CopyControl``. Used from the loop alone."""
 
-    def __init__(self, control: Control, slots: CopySlots) -> None:
+    def __init__(self, control: Control, slot: CopySlot) -> None:
         self._control = control
-        self._slots = slots
+        self._slot = slot
         self._total = self._layers = self._layers_done = 0
         self._moved = self._mounted = self._present = 0
         self._told = 0.0
@@ -110,21 +120,29 @@ class CopyProgress:
 
     @asynccontextmanager
     async def parked(self) -> AsyncIterator[None]:
-        """While the block runs the job only waits, and holds no slot; it ends with a slot."""
+        """While the block runs the job only waits, and holds no slot; it ends with a slot.
+
+        A copy that is cancelled meanwhile ends without one: what it leads and is in line for
+        must not wait for the slots of others.
+        """
         # Several blobs of one image may be waited for at once; the slot is one.
         self._parked += 1
         if self._parked == 1:
             self._control.mark(Step.WAITING)
-            self._slots.leave()
+            self._slot.leave()
         try:
             with self._control.patient():
                 yield
-        finally:
+        except BaseException:
             self._parked -= 1
             if self._parked == 0:
-                with self._control.patient():
-                    await self._slots.enter()
-                self._control.mark(Step.COPYING)
+                self._slot.end()
+            raise
+        self._parked -= 1
+        if self._parked == 0:
+            with self._control.patient():
+                await self._slot.enter()
+            self._control.mark(Step.COPYING)
 
     def tell(self) -> None:
         """Tell the ledger how far the copy is, however often it heard."""

@@ -110,7 +110,6 @@ class Copying:
         control: Control,
     ) -> Copied:
         grounds = self.grounds
-        progress = CopyProgress(control, grounds.slots)
         task = CopyTask(
             reference=request.source.digest or request.source.tag or "latest",
             tags=request.tags,
@@ -122,7 +121,8 @@ class Copying:
             and request.on_conflict is OnConflict.OVERWRITE,
             on_conflict=request.on_conflict,
         )
-        async with grounds.slots.slot(control):
+        async with grounds.slots.slot(control) as slot:
+            progress = CopyProgress(control, slot)
             try:
                 return await copy_image(
                     task,

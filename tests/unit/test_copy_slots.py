@@ -1,0 +1,119 @@
+"""Slots of copies: given back while a copy only waits, and never by a copy that has none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from longshore_config.job import Progress, Step
+from longshore_worker.control import Control
+from longshore_worker.copy_control import CopyProgress, CopySlots
+from longshore_worker.slots import Parking, Waker
+
+
+class FakeControl:
+    """Stands for the control of a job that nothing stops."""
+
+    def mark(self, step: Step) -> None:
+        """See ``Control``."""
+
+    def progress(self, progress: Progress) -> None:
+        """See ``Control``."""
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """See ``Control``."""
+        yield
+
+
+class Copies:
+    """Copies that share one slot."""
+
+    def __init__(self) -> None:
+        self.parking = Parking()
+        self.slots = CopySlots(1, self.parking, Waker())
+
+    async def work(self, begun: asyncio.Event, ends: asyncio.Event) -> None:
+        """Hold the slot until ``ends``."""
+        async with self.slots.slot(cast("Control", FakeControl())):
+            begun.set()
+            await ends.wait()
+
+    async def wait(self, begun: asyncio.Event, ends: asyncio.Event) -> None:
+        """Leave the slot until ``ends``."""
+        control = cast("Control", FakeControl())
+        async with self.slots.slot(control) as slot, CopyProgress(control, slot).parked():
+            begun.set()
+            await ends.wait()
+
+
+async def _slots_left(copies: Copies) -> int:
+    """How many copies hold a slot at once, of two that try."""
+    ends, begun = asyncio.Event(), [asyncio.Event(), asyncio.Event()]
+    tasks = [asyncio.create_task(copies.work(one, ends)) for one in begun]
+    await begun[0].wait()
+    # What could run did: nothing here waits for anything but the loop.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    held = sum(one.is_set() for one in begun)
+    ends.set()
+    await asyncio.gather(*tasks)
+    return held
+
+
+def test_a_copy_that_is_cancelled_while_it_waits_ends_without_waiting_for_a_slot() -> None:
+    async def run() -> None:
+        copies = Copies()
+        parked, working, never, ends = (asyncio.Event() for _ in range(4))
+        waits = asyncio.create_task(copies.wait(parked, never))
+        await parked.wait()
+        works = asyncio.create_task(copies.work(working, ends))
+        await working.wait()
+        waits.cancel()
+        done, _ = await asyncio.wait([waits], timeout=10)
+        assert done
+        assert copies.parking.parked == 0
+        ends.set()
+        await works
+        assert await _slots_left(copies) == 1
+
+    asyncio.run(run())
+
+
+def test_a_copy_that_is_cancelled_while_it_waits_for_its_slot_gives_none_back() -> None:
+    async def run() -> None:
+        copies = Copies()
+        parked, working, awaited, ends = (asyncio.Event() for _ in range(4))
+        waits = asyncio.create_task(copies.wait(parked, awaited))
+        await parked.wait()
+        works = asyncio.create_task(copies.work(working, ends))
+        await working.wait()
+        awaited.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        waits.cancel()
+        waits.cancel()
+        done, _ = await asyncio.wait([waits], timeout=10)
+        assert done
+        assert copies.parking.parked == 0
+        ends.set()
+        await works
+        assert await _slots_left(copies) == 1
+
+    asyncio.run(run())
+
+
+def test_a_copy_that_waited_has_a_slot_again() -> None:
+    async def run() -> None:
+        copies = Copies()
+        parked, awaited = asyncio.Event(), asyncio.Event()
+        waits = asyncio.create_task(copies.wait(parked, awaited))
+        await parked.wait()
+        awaited.set()
+        await waits
+        assert copies.parking.parked == 0
+        assert await _slots_left(copies) == 1
+
+    asyncio.run(run())

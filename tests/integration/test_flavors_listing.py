@@ -77,6 +77,8 @@ def test_a_catalogue_is_asked_with_the_components_login(basic_registry: Registry
 
 def test_more_repositories_than_a_page_of_ecrs_are_listed() -> None:
     async def work(moto: Moto) -> list[list[str]]:
+        # Its state is the process's: other tests' repositories are there, too.
+        moto.reset()
         ecr = moto.client()
         for number in range(101):
             ecr.create_repository(repositoryName=f"ml/train-{number:03}")

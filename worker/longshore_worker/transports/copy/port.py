@@ -193,7 +193,7 @@ class CopyControl(Protocol):
         """For how long the job is certainly still this worker's. Unit: s."""
 
     def parked(self) -> AbstractAsyncContextManager[None]:
-        """While the block runs the job only waits and holds no slot; cancelled, it ends without one."""
+        """While the block runs the job only waits and holds no slot; cancelled, it gets none."""
 
 
 @dataclass(frozen=True, slots=True)

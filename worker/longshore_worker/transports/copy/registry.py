@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, suppress
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Final
 
 from longshore_config.errors import Denied
 from longshore_worker.fleet.budget import transfers
@@ -15,6 +18,9 @@ from longshore_worker.oci.manifests import ManifestHead, Written
 from longshore_worker.oci.referrers import Referrers
 from longshore_worker.transports.copy.blob import BlobCopy
 from longshore_worker.transports.copy.port import BlobReader, ContentSource, Moved
+
+#: Between two words of a blob that waits for a permit, well within the limit of stalls. Unit: s.
+WAIT_TOLD_S: Final = 5.0
 
 
 class RegistryRepository:
@@ -98,7 +104,7 @@ class RegistryRepository:
         """See ``ContentTarget``."""
         copy = BlobCopy(blob, source, self._repository, moved, chunked=self._chunked)
         reading = source.governor if isinstance(source, RegistryRepository) else None
-        async with transfers(self.governor, reading):
+        async with _permitted(moved, self.governor, reading):
             await copy.run(opened if isinstance(opened, Upload) else None)
 
     async def put(
@@ -117,3 +123,21 @@ class RegistryRepository:
             await referrers.referrers(self._repository, subject.digest)
         if not self._repository.client.has_referrers:
             await referrers.attach(self._repository, manifest)
+
+
+@asynccontextmanager
+async def _permitted(moved: Moved, *governors: GovernorPort | None) -> AsyncIterator[None]:
+    """A permit of each; the wait for them is no stall, however long others transfer."""
+    waiting = asyncio.create_task(_wait_told(moved))
+    try:
+        async with transfers(*governors):
+            waiting.cancel()
+            yield
+    finally:
+        waiting.cancel()
+
+
+async def _wait_told(moved: Moved) -> None:
+    while True:
+        await asyncio.sleep(WAIT_TOLD_S)
+        moved(0)

@@ -1,0 +1,51 @@
+"""A blob that waits for a permit of the fleet's budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from longshore_worker.oci.client import Repository
+from longshore_worker.oci.descriptors import Descriptor
+from longshore_worker.transports.copy import registry
+from longshore_worker.transports.copy.port import ContentSource
+
+
+class FakeGovernor:
+    """A budget whose permits are all taken."""
+
+    login = "registry.example"
+
+    @asynccontextmanager
+    async def transfer(self) -> AsyncIterator[None]:
+        """Never begins."""
+        await asyncio.Event().wait()
+        yield
+
+
+def test_the_wait_for_a_permit_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "WAIT_TOLD_S", 0.001)
+
+    async def run() -> None:
+        client = SimpleNamespace(
+            governor=FakeGovernor(), endpoint=SimpleNamespace(registry="registry.example")
+        )
+        target = registry.RegistryRepository(
+            Repository(cast("Any", client), "a/b", frozenset()),
+        )
+        told: asyncio.Queue[int] = asyncio.Queue()
+        blob = Descriptor("application/octet-stream", "sha256:" + "a" * 64, 5)
+        writing = asyncio.create_task(
+            target.write_blob(blob, cast("ContentSource", object()), told.put_nowait)
+        )
+        assert [await asyncio.wait_for(told.get(), 10) for _ in range(3)] == [0, 0, 0]
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())

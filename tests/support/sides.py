@@ -52,6 +52,9 @@ class ClientSide:
         self.asked["head"] += 1
         return await manifests.head(self.repository(repository), reference)
 
+    async def look(self, repository: str, tag: str) -> ManifestHead | None:
+        return await self.head(repository, tag)
+
     async def manifest(self, repository: str, reference: str) -> Manifest:
         self.asked["manifest"] += 1
         return await manifests.get(self.repository(repository), reference)

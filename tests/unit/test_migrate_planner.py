@@ -95,6 +95,9 @@ class FakeSide:
             return ManifestHead(found[reference], OCI_MANIFEST, 500)
         return ManifestHead(reference, "", None) if reference in found.values() else None
 
+    async def look(self, repository: str, tag: str) -> ManifestHead | None:
+        return await self.head(repository, tag)
+
     async def manifest(self, repository: str, reference: str) -> Manifest:
         self.asked["manifest"] += 1
         await self._ask(f"{repository}@{reference}")

@@ -185,7 +185,9 @@ class Comparison:
         self, name: str, tag: str, *, listed: bool
     ) -> tuple[Standing, ManifestHead] | None:
         there = None
-        asking = self._source.head(self._pair.source, tag)
+        # Into a new repository all of it will be copied.
+        ask = self._source.look if self._found.creates else self._source.head
+        asking = ask(self._pair.source, tag)
         if listed:
             there, found = await both(self._target.head(self._pair.target, name), asking)
         else:

@@ -47,6 +47,9 @@ class Side(Protocol):
     async def head(self, repository: str, reference: str) -> ManifestHead | None:
         """What a tag or digest is; ``None``: there is none."""
 
+    async def look(self, repository: str, tag: str) -> ManifestHead | None:
+        """``head`` of a tag whose image will be copied; may read the manifest for the copy."""
+
     async def manifest(self, repository: str, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""
 

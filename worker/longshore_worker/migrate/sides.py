@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from longshore_config.errors import CannotList, RepositoryMissing
+from longshore_config.errors import CannotList, ImageNotFound, RepositoryMissing
 from longshore_config.keys import Keys
 from longshore_config.reference import DOCKER_HUB, ImageReference
 from longshore_worker.flavors import listing
@@ -77,6 +77,19 @@ class RegistrySide:
         """What a tag or digest is; ``None``: there is none."""
         return await manifests.head(self._repository(repository), reference)
 
+    async def look(self, repository: str, tag: str) -> ManifestHead | None:
+        """``head`` of a tag whose image will be copied; may read the manifest for the copy."""
+        if self.is_hub:
+            # A read counts as a pull there, and this worker may not be the one that copies.
+            return await self.head(repository, tag)
+        where = self._repository(repository)
+        try:
+            found = await manifests.get(where, tag)
+        except (ImageNotFound, RepositoryMissing):
+            return None
+        where.client.kept.keep(where.name, found)
+        return ManifestHead(found.digest, found.media_type, len(found.raw))
+
     async def manifest(self, repository: str, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""
         return await manifests.get(self._repository(repository), reference)
@@ -122,6 +135,10 @@ class LayoutSide:
             return await (await self.layouts.source(repository)).head(reference)
         except RepositoryMissing:
             return None
+
+    async def look(self, repository: str, tag: str) -> ManifestHead | None:
+        """``head``: nothing is gained by reading more."""
+        return await self.head(repository, tag)
 
     async def manifest(self, repository: str, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""

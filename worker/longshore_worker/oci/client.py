@@ -46,6 +46,7 @@ from longshore_worker.oci.errors import (
 )
 from longshore_worker.oci.governed import metered, tell
 from longshore_worker.oci.headers import RateLimit
+from longshore_worker.oci.kept import KeptManifests
 from longshore_worker.oci.names import is_repository
 from longshore_worker.transports.port import Credentials
 
@@ -136,6 +137,8 @@ class RegistryClient:
         self.rate_limit: RateLimit | None = None
         #: Whether the registry answers the referrers API; ``None``: not asked yet.
         self.has_referrers: bool | None = None
+        #: Manifests that a planner read for the copies that follow.
+        self.kept = KeptManifests()
         self._pool = pool
         self._auth = Authenticator(endpoint, credentials, self._ask_token_server, renew=renew)
         self._base_lock = asyncio.Lock()

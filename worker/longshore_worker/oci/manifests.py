@@ -85,6 +85,9 @@ async def get(repository: Repository, reference: str) -> Manifest:
         ManifestUnsupported: schema 1, or a kind that is not known.
         PushError: the registry refuses, or does not answer.
     """
+    kept = repository.client.kept.get(repository.name, reference)
+    if kept is not None:
+        return kept
     what = name_of(repository, reference)
     request = Request(
         "GET",

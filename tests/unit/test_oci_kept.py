@@ -1,0 +1,31 @@
+"""Manifests that are kept for whoever needs them soon."""
+
+from __future__ import annotations
+
+import json
+
+from longshore_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
+from longshore_worker.oci.kept import KeptManifests
+
+
+def manifest(note: str) -> Manifest:
+    data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": {"n": note}}
+    return parse_manifest(json.dumps(data).encode(), what="a test")
+
+
+def test_a_manifest_is_kept_for_its_repository_alone() -> None:
+    kept, one = KeptManifests(), manifest("one")
+    kept.keep("a/b", one)
+    assert kept.get("a/b", one.digest) is one
+    assert kept.get("a/c", one.digest) is None
+    assert kept.get("a/b", "latest") is None
+
+
+def test_the_oldest_are_dropped() -> None:
+    kept = KeptManifests(most=20_000)
+    made = [manifest(str(number)) for number in range(10)]
+    for one in made:
+        kept.keep("a/b", one)
+        kept.keep("a/b", one)
+    there = [one for one in made if kept.get("a/b", one.digest)]
+    assert there == made[-4:]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from longshore_config.job import JobId, Progress, PushRequest, State
+from longshore_worker import claims
 from longshore_worker.claims import WINDOW
 from longshore_worker.control import Control, Heart
 from tests.integration.test_migration_ledger import Migration
@@ -96,18 +97,30 @@ def test_absurd_sizes_do_not_break_the_totals(bench: Bench) -> None:
 def test_a_job_that_redis_refuses_to_hear_of_does_not_cost_others_their_leases(
     bench: Bench,
 ) -> None:
-    claims = [bench.claimed(push(bench, f"gcr.io/a/{name}:1")) for name in "abcdefgh"]
+    held = [bench.claimed(push(bench, f"gcr.io/a/{name}:1")) for name in "abcdefgh"]
     heart = Heart()
     with ExitStack() as stack:
-        for claim in claims:
+        for claim in held:
             control = Control(bench.claims, claim, lease_s=60, deadline_s=60, stall_s=60)
             stack.enter_context(heart.beating(control))
             control.warn("told")
-        for claim in claims[::2]:
+        for claim in held[::2]:
             bench.redis.delete(bench.keys.job(claim.job))
             bench.redis.set(bench.keys.job(claim.job), "no hash")
         heart.start()
         stack.callback(heart.close)
         eventually(
-            lambda: all(bench.record(claim.job).warnings == ["told"] for claim in claims[1::2])
+            lambda: all(bench.record(claim.job).warnings == ["told"] for claim in held[1::2])
         )
+
+
+def test_a_request_that_is_too_long_is_not_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = push(bench, "gcr.io/a/b:1")
+    monkeypatch.setattr(claims, "LONGEST_REQUEST", len(bench.claims.request(job) or ""))
+    assert bench.claims.request(job)
+    bench.redis.append(bench.keys.request(job), " ")
+    assert bench.claims.request(job) == ""
+    bench.redis.delete(bench.keys.request(job))
+    assert bench.claims.request(job) is None

@@ -91,6 +91,15 @@ def test_too_many_bytes_of_manifests_are_refused(monkeypatch: pytest.MonkeyPatch
         read(root, leaves)
 
 
+def test_too_many_layers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaves = [leaf(str(n), f"layer {n}") for n in range(3)]
+    monkeypatch.setattr(tree, "BLOBS_MOST", 6)
+    read(index(*leaves), leaves)
+    monkeypatch.setattr(tree, "BLOBS_MOST", 5)
+    with pytest.raises(ManifestUnsupported, match="more than 5 layers"):
+        read(index(*leaves), leaves)
+
+
 def test_the_first_failure_is_raised_with_its_cause_and_ends_the_rest() -> None:
     ended = []
 

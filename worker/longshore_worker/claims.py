@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RING_LEAST_S, RING_MOST_S = 10, 600
 #: The same for a job that this worker must leave to another. Unit: ms.
 DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
+#: Characters of a request that is read; the longest holds a specification of half of that.
+LONGEST_REQUEST = 16 * 1024 * 1024
 #: Jobs of each kind that one sweep looks at.
 SWEEP_MOST = 500
 #: Jobs of one migration that are on the queue, run or wait for their retry at once. Enough for a
@@ -168,14 +170,19 @@ class Claims:
         }
 
     def request(self, job: JobId) -> str | None:
-        """The text of a request as it stands in Redis: untrusted, perhaps not even JSON."""
+        """The text of a request as it stands in Redis: untrusted, perhaps not even JSON.
+
+        Of one that is too long nothing is given: an account must not fill a worker's memory.
+        """
         try:
-            body = self._redis.get(self._keys.request(job))
+            body = str(self._redis.getrange(self._keys.request(job), 0, LONGEST_REQUEST))
         except redis.ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
             return ""
-        return None if body is None else str(body)
+        if len(body) > LONGEST_REQUEST:
+            return ""
+        return body or None
 
     def claim(self, job: JobId, request: Request, *, engine: str, flavor: str) -> ClaimResult:
         """Claim a job for this worker, or learn why not."""

@@ -16,6 +16,8 @@ from longshore_worker.transports.copy.together import together
 MANIFESTS_MOST: Final = 2_000
 #: All their bytes, which are kept in memory. Unit: bytes.
 BYTES_MOST: Final = 32 * 1024 * 1024
+#: Blobs that they name; each is some memory and a task of its own.
+BLOBS_MOST: Final = 20_000
 #: Indexes within indexes.
 DEPTH_MOST: Final = 8
 #: Manifests that are read at once.
@@ -49,6 +51,7 @@ class TreeReader:
         self._what = what
         self._count = 0
         self._bytes = 0
+        self._blobs = 0
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
     async def tree(self, root: Manifest, read: Callable[[str], Awaitable[Manifest]]) -> Tree:
@@ -80,6 +83,7 @@ class TreeReader:
     def _count_in(self, manifests: list[Manifest]) -> None:
         self._count += len(manifests)
         self._bytes += sum(len(one.raw) for one in manifests)
+        self._blobs += sum(len(one.blobs) for one in manifests)
         self._bounded(self._count)
 
     def _bounded(self, count: int) -> None:
@@ -88,6 +92,8 @@ class TreeReader:
                 f"{self._what} has more than {MANIFESTS_MOST} manifests, or more than "
                 f"{BYTES_MOST // 1024**2} MiB of them"
             )
+        if self._blobs > BLOBS_MOST:
+            raise ManifestUnsupported(f"{self._what} has more than {BLOBS_MOST} layers")
 
 
 def _rounds(root: Manifest, found: dict[str, Manifest]) -> tuple[tuple[Manifest, ...], ...]:

@@ -30,12 +30,12 @@ from longshore_worker.control import Control
 from longshore_worker.fleet.redis import FleetRedis
 from longshore_worker.loop import BackgroundLoop
 from longshore_worker.migrate.check import check_row
+from longshore_worker.migrate.gate import Gate
 from longshore_worker.migrate.outlet import PATIENCE_S, Jobs, Outlet, Reader, patiently
 from longshore_worker.migrate.plan import Planner
 from longshore_worker.migrate.rows import Batch
 from longshore_worker.migrate.sides import CatalogueSides, RememberedSubsets
 from longshore_worker.registries import Registries, Way
-from longshore_worker.transports.copy.together import together
 from longshore_worker.work import Accepted, Outcome
 
 #: Rows of a plan that are read from Redis at once.
@@ -127,8 +127,8 @@ class _Migration:
         self._request = request
         self._registries = registries
         self._control = control
-        self._warnings: list[str] = []
-        self._failures: list[str] = []
+        self._warnings = Sentences()
+        self._failures = Sentences()
         self._collisions = Collisions()
         self._sides = CatalogueSides(registries, planning.grounds.way)
 
@@ -179,15 +179,15 @@ class _Migration:
         async for batch in planner.rows():
             self._note(batch)
             await self._give(outlet, batch.rows)
-        self._warnings += planner.warnings
+        self._warnings.add(*planner.warnings)
         return planner.summary
 
     def _note(self, batch: Batch) -> None:
-        self._warnings += batch.warnings
+        self._warnings.add(*batch.warnings)
         for failure in batch.errors:
             if isinstance(failure.error, RegistryPaused):
                 raise failure.error
-            self._failures.append(str(failure))
+            self._failures.add(str(failure))
 
     async def _run_rows(self, outlet: Outlet, grounds: PlanningGrounds) -> PlanSummary:
         """The rows of a plan that the producer wrote."""
@@ -224,30 +224,31 @@ class _Migration:
 
     async def _look_for_moved_tags(self, rows: Iterable[PlanRow]) -> None:
         """Say which tags are other images at the source by now; the planned ones are copied."""
-        gate = asyncio.Semaphore(LOOKS)
 
-        async def look(row: PlanRow, tag: str) -> None:
-            async with gate:
-                try:
-                    side = self._sides.side(row.source.registry, reading=True)
-                    found = await side.head(row.source.repository, tag)
-                except RegistryPaused:
-                    raise
-                except LongshoreError:
-                    # The copy itself will say what is wrong there.
-                    return
+        async def look(what: tuple[PlanRow, str]) -> None:
+            row, tag = what
+            try:
+                side = self._sides.side(row.source.registry, reading=True)
+                found = await side.head(row.source.repository, tag)
+            except RegistryPaused:
+                raise
+            except LongshoreError:
+                # The copy itself will say what is wrong there.
+                return
             if found is None or found.digest != row.source.digest:
                 now = f"is {found.digest} now" if found is not None else "is gone"
-                self._warnings.append(
+                self._warnings.add(
                     f"{row.source.registry}/{row.source.repository}:{tag} {now}; "
                     f"{row.source.digest} is copied, as planned"
                 )
 
-        await together(
-            look(row, tag)
+        tags = (
+            (row, tag)
             for row in rows
             for tag in (dict.fromkeys(row.tags.values()) if row.source.digest else ())
         )
+        # A page may have hundreds of thousands of tags, and each look is a task.
+        await Gate(LOOKS).each(0, tags, look)
 
     async def _give(self, outlet: Outlet, rows: Sequence[PlanRow]) -> None:
         self._control.checkpoint()
@@ -257,15 +258,15 @@ class _Migration:
 
     async def _end(self, summary: PlanSummary) -> None:
         """Write that all rows are known, and what is to be said of them."""
-        fields = {"summary": summary.model_dump_json(), "warnings": _bounded(self._warnings)}
-        if self._failures:
-            count = len(self._failures)
+        fields = {"summary": summary.model_dump_json(), "warnings": self._warnings.as_json()}
+        if self._failures.count:
+            count = self._failures.count
             more = f" (and {count - 1} more)" if count > 1 else ""
             error = ErrorInfo(
-                code=PlanFailed.code, message=f"{self._failures[0]}{more}", retryable=False
+                code=PlanFailed.code, message=f"{self._failures.kept[0]}{more}", retryable=False
             )
             fields["error"] = error.model_dump_json()
-            fields["failures"] = _bounded(self._failures)
+            fields["failures"] = self._failures.as_json()
         held = await asyncio.to_thread(
             patiently,
             partial(self._planning.claims.all_planned, self._claim, fields),
@@ -275,9 +276,19 @@ class _Migration:
             raise LeaseLost("another worker plans it")
 
 
-def _bounded(sentences: Sequence[str]) -> str:
-    """Sentences as JSON, the first of them where they are many."""
-    kept = list(sentences[:MOST_WARNINGS])
-    if len(sentences) > MOST_WARNINGS:
-        kept.append(f"and {len(sentences) - MOST_WARNINGS} more")
-    return json.dumps(kept)
+class Sentences:
+    """The first of perhaps millions of sentences, and how many there were."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.count = 0
+
+    def add(self, *sentences: str) -> None:
+        """Count some more, and keep those that there is room for."""
+        self.count += len(sentences)
+        self.kept += sentences[: max(0, MOST_WARNINGS - len(self.kept))]
+
+    def as_json(self) -> str:
+        """A list of texts; where there were more than are kept, the last says so."""
+        more = self.count - len(self.kept)
+        return json.dumps([*self.kept, f"and {more} more"] if more else self.kept)

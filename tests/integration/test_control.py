@@ -120,6 +120,17 @@ def test_only_an_open_stream_can_stall(bench: Bench, claim: Claim) -> None:
         control.checkpoint()
 
 
+def test_what_is_begun_when_the_job_was_stopped_is_closed(bench: Bench, claim: Claim) -> None:
+    control = control_of(bench, claim)
+    closed = threading.Event()
+    control.stop(HandedBack("the worker stops"))
+
+    with pytest.raises(HandedBack), control.closing(closed.set):
+        pytest.fail("a job that was stopped goes on")
+
+    assert closed.is_set()
+
+
 def test_the_first_reason_to_stop_stays(bench: Bench, claim: Claim) -> None:
     control = control_of(bench, claim)
 

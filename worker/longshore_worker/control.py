@@ -135,6 +135,8 @@ class Control:
             if not stopped:
                 self._closers.append(close)
         if stopped:
+            # What was begun just now ends, too.
+            close()
             self.checkpoint()
         try:
             yield

@@ -124,3 +124,14 @@ def test_a_request_that_is_too_long_is_not_read(
     assert bench.claims.request(job) == ""
     bench.redis.delete(bench.keys.request(job))
     assert bench.claims.request(job) is None
+
+
+def test_a_job_whose_request_is_gone_does_not_keep_its_migration_open(bench: Bench) -> None:
+    migration = Migration(bench)
+    (job,) = migration.add(migration.row(1))
+    migration.all_planned()
+    bench.redis.delete(bench.keys.request(job))
+    bench.redis.zadd(f"{bench.namespace}:due:copy.*", {job: 1})
+    bench.claims.sweep()
+    assert migration.images() == {"failed": 1}
+    assert "finished" in migration.fields

@@ -134,6 +134,11 @@ for queue, keys in pairs(lists) do
         'ZRANGEBYSCORE', key, '-inf', text(now), 'LIMIT', 0, missing)) do
       if redis.call('EXISTS', base_of(id) .. 'request:' .. id) == 0 then
         redis.call('ZREM', key, id)
+        local state = get(id, 'state')
+        if state == 'queued' or state == 'retrying' then
+          -- Nobody can run it any more, and its migration must end.
+          finish(id, 'failed', error_text('invalid_request', 'its request is gone', false))
+        end
       else
         local wait = math.max(least_ms, math.min(most_ms, (now - waiting_since(id)) / 2))
         redis.call('ZADD', key, text(now + wait), id)

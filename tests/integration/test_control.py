@@ -16,7 +16,7 @@ from longshore_config.errors import (
 )
 from longshore_config.job import Progress, PushRequest, Step
 from longshore_worker.claims import Claim
-from longshore_worker.control import Control, Heart
+from longshore_worker.control import MOST_WARNINGS, Control, Heart
 from tests.support.ledger import Bench
 from tests.support.processes import eventually
 
@@ -129,6 +129,17 @@ def test_what_is_begun_when_the_job_was_stopped_is_closed(bench: Bench, claim: C
         pytest.fail("a job that was stopped goes on")
 
     assert closed.is_set()
+
+
+def test_a_job_keeps_no_endless_list_of_warnings(bench: Bench, claim: Claim) -> None:
+    control = control_of(bench, claim)
+    for number in range(MOST_WARNINGS * 3):
+        control.warn(f"warning {number}")
+    assert len(control.warnings) == MOST_WARNINGS + 1
+    assert control.warnings[-2:] == [
+        f"warning {MOST_WARNINGS - 1}",
+        f"there were more than {MOST_WARNINGS} warnings; these are the first",
+    ]
 
 
 def test_the_first_reason_to_stop_stays(bench: Bench, claim: Claim) -> None:

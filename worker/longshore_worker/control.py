@@ -34,6 +34,8 @@ logger = logging.getLogger("longshore.worker")
 TICK_S = 0.2
 #: How long a wish to cancel may go unseen while nothing else is written. Unit: s.
 QUIET_S = 1.0
+#: Sentences that a job keeps; what registries list can be long.
+MOST_WARNINGS = 200
 
 
 class Control:
@@ -114,6 +116,10 @@ class Control:
     def warn(self, message: str) -> None:
         """Keep a sentence with the job."""
         with self._lock:
+            if len(self.warnings) > MOST_WARNINGS:
+                return
+            if len(self.warnings) == MOST_WARNINGS:
+                message = f"there were more than {MOST_WARNINGS} warnings; these are the first"
             self.warnings.append(message)
             self._dirty.add("warnings")
 

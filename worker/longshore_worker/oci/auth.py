@@ -55,6 +55,8 @@ class Token:
     text: str
     scopes: Scopes
     until: float
+    #: When it was asked for, on the same clock.
+    asked: float = 0.0
 
     def __repr__(self) -> str:
         return f"Token(***, {sorted(map(str, self.scopes))})"
@@ -123,9 +125,18 @@ class Authenticator:
         return self._basic() if self._way == "basic" else None
 
     async def challenged(
-        self, challenges: list[Challenge], used: str | None, scopes: Scopes, base: URL
+        self,
+        challenges: list[Challenge],
+        used: str | None,
+        scopes: Scopes,
+        base: URL,
+        *,
+        sent: float = 0.0,
     ) -> str:
         """``Authorization`` after a 401 that was answered to ``used``.
+
+        ``sent``: when that request was begun, on the monotonic clock. Tokens that are no younger
+        are not tried in its place: what ended one has mostly ended the others.
 
         Raises:
             Denied: there is no login, or nothing more to try with it.
@@ -139,7 +150,8 @@ class Authenticator:
                 if used is not None:
                     self._forget(used)
                 self._way = way
-                return f"Bearer {(await self._token(way, wanted)).text}"
+                since = sent if used is not None else 0.0
+                return f"Bearer {(await self._token(way, wanted, since)).text}"
             if challenge.scheme == "basic":
                 # Another request may have renewed it meanwhile.
                 if used is not None and used == self._basic() and not await self._renewed():
@@ -184,11 +196,14 @@ class Authenticator:
         login = self.credentials
         return None if login is None or login.username == IDENTITY_USER else _basic(login)
 
-    async def _token(self, way: _Bearer, scopes: Scopes) -> Token:
-        """A token that covers the scopes, kept or fetched by one task for all who wait."""
+    async def _token(self, way: _Bearer, scopes: Scopes, since: float = 0.0) -> Token:
+        """A token that covers the scopes, kept or fetched by one task for all who wait.
+
+        One that is kept was asked for at ``since`` or later.
+        """
         now = time.monotonic()
         for token in self._tokens.values():
-            if token.until > now and covers(token.scopes, scopes):
+            if token.until > now and token.asked >= since and covers(token.scopes, scopes):
                 return token
         fetch = self._fetches.get(scopes)
         if fetch is None:
@@ -224,7 +239,7 @@ class Authenticator:
         if not isinstance(text, str) or not _TOKEN.fullmatch(text):
             raise AnswerMalformed(f"{where} answered {answer.status} without a usable token")
         life = _life(found, answer.headers)
-        return Token(text, scopes, started + life - min(MARGIN_S, life / 10))
+        return Token(text, scopes, started + life - min(MARGIN_S, life / 10), started)
 
     async def _asked(self, way: _Bearer, scopes: Scopes) -> TokenAnswer:
         # A login that was renewed meanwhile changes nothing about where it may go.

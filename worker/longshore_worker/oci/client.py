@@ -7,6 +7,7 @@ What is asked for stands in the modules beside this one (``manifests``, ``blobs`
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -251,6 +252,7 @@ class RegistryClient:
             self.endpoint.may_follow(request.url, base)
             return await self._followed(request, None)
         request = replace(request, url=own)
+        sent = time.monotonic()
         used = await self._auth.header(request.scopes)
         response = await self._followed(request, used)
         # Object storage answers 401, too; it has no say in this.
@@ -267,7 +269,7 @@ class RegistryClient:
         await read_error(response)
         let_go(response)
         header = await self._auth.challenged(
-            parse_challenges(challenges), used, request.scopes, base
+            parse_challenges(challenges), used, request.scopes, base, sent=sent
         )
         return await self._followed(request, header)
 

@@ -33,7 +33,7 @@ for _, id in ipairs(redis.call(
 end
 
 -- Migrations: windows that a lost worker did not fill, and those that were cancelled.
-for _, id in ipairs(redis.call('ZREVRANGE', ns .. ':migrations', 0, most)) do
+for _, id in ipairs(redis.call('ZREVRANGE', ns .. ':migrations', 0, most * 10)) do
   local key = ns .. ':migration:' .. id
   if redis.call('EXISTS', key) == 0 then
     redis.call('ZREM', ns .. ':migrations', id)

@@ -39,6 +39,10 @@ PAUSE_S: Final = 0.2
 CHUNK: Final = 100
 
 
+#: Refusals that end when somebody tends to Redis.
+_MAY_PASS: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
+
+
 def patiently(call: Callable[[], T], checkpoint: Callable[[], None]) -> T:
     """Make a call; while Redis is away, again and again for as long as the job may go on.
 
@@ -49,6 +53,9 @@ def patiently(call: Callable[[], T], checkpoint: Callable[[], None]) -> T:
         try:
             return call()
         except redis.RedisError as error:
+            if isinstance(error, redis.ResponseError) and not isinstance(error, _MAY_PASS):
+                # A defect: no wait mends it.
+                raise
             logger.debug("planning waits for Redis: %s", plain(error))
         checkpoint()
         time.sleep(PAUSE_S)
@@ -80,8 +87,14 @@ class Reader:
             room = await self._room()
             part, lines = lines[:room], lines[room:]
             # What is written twice, the reader takes once.
-            await self._ask(partial(self._fleet.client.rpush, self._key, *part))
-            await self._ask(partial(self._fleet.client.expire, self._key, UNREAD_S))
+            await self._ask(partial(self._write, part))
+
+    async def _write(self, lines: Sequence[str]) -> None:
+        # Both or none: rows that nobody reads must not stay for ever.
+        async with self._fleet.client.pipeline(transaction=True) as pipe:
+            pipe.rpush(self._key, *lines)
+            pipe.expire(self._key, UNREAD_S)
+            await pipe.execute()
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         return await self._fleet.ask(call, patience_s=PATIENCE_S)

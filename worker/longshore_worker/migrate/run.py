@@ -20,7 +20,7 @@ from longshore_config.errors import (
 from longshore_config.job import ErrorInfo, Step
 from longshore_config.keys import Keys
 from longshore_config.migration.mistakes import SpecError
-from longshore_config.migration.plan import PlanRow
+from longshore_config.migration.plan import LONGEST_ROW, PlanRow
 from longshore_config.migration.request import MigrationRequest, Mode
 from longshore_config.migration.spec import Spec
 from longshore_config.migration.summary import Collisions, PlanSummary, PlanTally
@@ -39,7 +39,7 @@ from longshore_worker.registries import Registries, Way
 from longshore_worker.work import Accepted, Outcome
 
 #: Rows of a plan that are read from Redis at once.
-PAGE: Final = 500
+PAGE: Final = 100
 #: Tags of a plan's rows that are looked up at the source at once.
 LOOKS: Final = 64
 #: Sentences that a migration keeps.
@@ -192,13 +192,12 @@ class _Migration:
     async def _run_rows(self, outlet: Outlet, grounds: PlanningGrounds) -> PlanSummary:
         """The rows of a plan that the producer wrote."""
         tally = PlanTally()
-        key = grounds.keys.rows(self._claim.job)
+        key, script = grounds.keys.rows(self._claim.job), grounds.fleet.script("rows_page")
         read = 0
         while read < self._request.rows:
-            lines = await grounds.fleet.ask(
-                partial(grounds.fleet.client.lrange, key, read, read + PAGE - 1),
-                patience_s=PATIENCE_S,
-            )
+            # A producer may have written anything there.
+            place: list[str | int] = [key, read, read + PAGE - 1, LONGEST_ROW]
+            lines = await grounds.fleet.run(script, place, patience_s=PATIENCE_S)
             if not lines:
                 raise PlanFailed(
                     "rows of the plan are gone from Redis, which keeps them for a day; run it again"

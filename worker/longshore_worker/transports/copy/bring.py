@@ -213,10 +213,13 @@ class Bringing:
                         turn.mounted.add(blob.what.digest)
             for digest in turn.here | turn.mine:
                 blob, _ = left.pop(digest)
-                if blob not in refused:
-                    self._believed[digest] = True
-                    self._control.mounted(blob.what.size)
-                    self._ended()
+                if blob in refused:
+                    continue
+                # What another copy mounted meanwhile is there, and is that copy's to count.
+                self._believed[digest] = digest in turn.mine
+                told = self._control.mounted if digest in turn.mine else self._control.present
+                told(blob.what.size)
+                self._ended()
         return [(blob, Found(Where.WAIT)) for blob in refused]
 
     async def _mount(self, blob: _Blob, repository: str) -> bool:

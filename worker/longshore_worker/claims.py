@@ -263,33 +263,44 @@ class Claims:
             },
         )
 
-    def fail(self, claim: Claim, error: ErrorInfo) -> Finished:
+    def fail(self, claim: Claim, error: ErrorInfo, *, progress: Progress | None = None) -> Finished:
         """The attempt ended for good."""
-        return self._finish(claim, {"kind": "failed", "error": error.model_dump_json()})
+        return self._finish(claim, {"kind": "failed", "error": error.model_dump_json()}, progress)
 
-    def try_later(self, claim: Claim, error: ErrorInfo, delay_s: float) -> Finished:
+    def try_later(
+        self, claim: Claim, error: ErrorInfo, delay_s: float, *, progress: Progress | None = None
+    ) -> Finished:
         """The attempt failed and may be repeated, if any attempt is left."""
         return self._finish(
             claim,
             {"kind": "retry", "error": error.model_dump_json(), "delay": int(delay_s * 1000)},
+            progress,
         )
 
-    def pause(self, claim: Claim, error: ErrorInfo, delay_s: float) -> Finished:
+    def pause(
+        self, claim: Claim, error: ErrorInfo, delay_s: float, *, progress: Progress | None = None
+    ) -> Finished:
         """Its registry is not to be asked for a while; no attempt is counted."""
         return self._finish(
             claim,
             {"kind": "pause", "error": error.model_dump_json(), "delay": int(delay_s * 1000)},
+            progress,
         )
 
-    def cancelled(self, claim: Claim) -> Finished:
+    def cancelled(self, claim: Claim, *, progress: Progress | None = None) -> Finished:
         """The push was given up on request."""
-        return self._finish(claim, {"kind": "cancelled"})
+        return self._finish(claim, {"kind": "cancelled"}, progress)
 
-    def release(self, claim: Claim, message: str) -> Finished:
+    def release(self, claim: Claim, message: str, *, progress: Progress | None = None) -> Finished:
         """Hand the job back; no attempt is counted."""
-        return self._finish(claim, {"kind": "release", "message": message})
+        return self._finish(claim, {"kind": "release", "message": message}, progress)
 
-    def _finish(self, claim: Claim, outcome: dict[str, Any]) -> Finished:
+    def _finish(
+        self, claim: Claim, outcome: dict[str, Any], progress: Progress | None = None
+    ) -> Finished:
+        # What an attempt sent since it last told of it would be forgotten with the attempt.
+        if progress is not None:
+            outcome["progress"] = progress.model_dump_json()
         word, state, after, more = self._run(
             "finish", claim.job, claim.fence, claim.token, json.dumps(outcome)
         )

@@ -29,6 +29,7 @@ from longshore_config.job import (
     ErrorInfo,
     JobId,
     Kind,
+    Progress,
     State,
     request_problem,
 )
@@ -180,18 +181,18 @@ class Runner:
                 outcome = work.run(claim, request, accepted, control)
             except LongshoreError as error:
                 reason = control.stopped if _is_echo(error, control) else error
-                return self._ended(claim, reason or error)
+                return self._ended(claim, reason or error, control.last_progress)
             except Exception as error:  # noqa: BLE001 - custom flavors may raise anything
                 if control.stopped is not None:
                     # What a line that is cut makes of a call is no defect of the call's.
                     logger.debug("stopped: %s", accepted.redacted(plain(error)), extra=job)
-                    return self._ended(claim, control.stopped)
+                    return self._ended(claim, control.stopped, control.last_progress)
                 # An unknown error is a defect: it ends the job, is never retried, and its
                 # traceback stands in the worker's log.
                 trace = accepted.redacted(traceback.format_exc())
                 logger.error("unexpected error", extra=job | {"traceback": trace})  # noqa: TRY400
                 text = accepted.redacted(f"{type(error).__name__}: {plain(error)}")
-                return self._ended(claim, PushError(text))
+                return self._ended(claim, PushError(text), control.last_progress)
             finished = self._finish(
                 lambda: self._tools.claims.succeed(
                     claim,
@@ -203,7 +204,7 @@ class Runner:
             )
         return self._report(claim, finished, outcome.line)
 
-    def _ended(self, claim: Claim, error: LongshoreError) -> str:
+    def _ended(self, claim: Claim, error: LongshoreError, progress: Progress) -> str:
         """Give the ledger the outcome of an attempt that did not succeed."""
         claims = self._tools.claims
         job = {"job": claim.job}
@@ -211,21 +212,23 @@ class Runner:
             logger.warning("given up: %s", error, extra=job)
             raise JobPostponed(f"given up: {error}", 0)
         if isinstance(error, PushCancelled):
-            return self._report(claim, self._finish(lambda: claims.cancelled(claim)), "cancelled")
+            return self._report(
+                claim, self._finish(lambda: claims.cancelled(claim, progress=progress)), "cancelled"
+            )
         if isinstance(error, HandedBack):
-            finished = self._finish(lambda: claims.release(claim, str(error)))
+            finished = self._finish(lambda: claims.release(claim, str(error), progress=progress))
             raise JobPostponed(self._report(claim, finished, "handed back to the queue"), 0)
         info = ErrorInfo(code=error.code, message=error.message, retryable=error.retryable)
         line = f"{info.code}: {info.message}"
         if not error.retryable:
-            finished = self._finish(lambda: claims.fail(claim, info))
+            finished = self._finish(lambda: claims.fail(claim, info, progress=progress))
             self._report(claim, finished, line, level=logging.ERROR)
             raise JobFailure(line)
         after = error.retry_after_s if isinstance(error, PushError) else None
         if isinstance(error, RegistryPaused):
-            return self._paused(claim, info, after or 0)
+            return self._paused(claim, info, after or 0, progress)
         delay_s = self._backoff.delay_s(claim.attempt, after)
-        finished = self._finish(lambda: claims.try_later(claim, info, delay_s))
+        finished = self._finish(lambda: claims.try_later(claim, info, delay_s, progress=progress))
         if finished.state is State.RETRYING:
             message = f"attempt {claim.attempt} failed ({line}); the next in {delay_s:.0f} s"
             logger.warning("%s", message, extra=job)
@@ -235,9 +238,11 @@ class Runner:
             raise JobFailure(line)
         return f"{finished.state or 'given up'} after: {line}"
 
-    def _paused(self, claim: Claim, info: ErrorInfo, delay_s: float) -> str:
+    def _paused(self, claim: Claim, info: ErrorInfo, delay_s: float, progress: Progress) -> str:
         """Wait without an attempt: the whole fleet is not to ask the registry until then."""
-        finished = self._finish(lambda: self._tools.claims.pause(claim, info, delay_s))
+        finished = self._finish(
+            lambda: self._tools.claims.pause(claim, info, delay_s, progress=progress)
+        )
         line = f"waits {delay_s:.0f} s: {info.message}"
         self._report(claim, finished, line)
         if finished.state is State.RETRYING:

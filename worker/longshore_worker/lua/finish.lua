@@ -1,5 +1,6 @@
 -- End a claim. ARGV: conf, id, fence, token, outcome (JSON).
--- Outcomes: {kind = 'succeeded', digest, skipped, warnings, progress}
+-- Outcomes, each with the attempt's progress if it told any:
+--           {kind = 'succeeded', digest, skipped, warnings}
 --           {kind = 'failed', error}           (final)
 --           {kind = 'cancelled'}
 --           {kind = 'retry', error, delay (ms)}   (counts an attempt)

@@ -150,7 +150,8 @@ def test_tokens_that_die_after_a_few_requests_are_renewed_on_both_sides(site: Co
         assert dict(target.counts.uploaded) == corpus.blobs
         # Three would do on each side if they did not die.
         assert min(source.counts.tokens, target.counts.tokens) > 5
-        assert source.counts.requests["GET", "storage"] == len(corpus.blobs)
+        # An upload that was refused in its middle reads its blob once more.
+        assert source.counts.requests["GET", "storage"] >= len(corpus.blobs)
 
 
 @pytest.mark.parametrize("claimed_s", [None, 300], ids=["honest", "claims to live on"])

@@ -54,16 +54,17 @@ def governed(pool: ClientPool, server: HostileServer, governor: Governor) -> Rep
     return again.repository("acme/app")
 
 
-def left_ms(fleet: Fleet, governor: Governor) -> int:
+def left_ms(fleet: Fleet, governor: Governor, *, pulls: bool = False) -> int:
     """What is left of a pause."""
-    key = fleet.keys.pause(governor.login.registry, governor.login.name)
+    login = governor.login.pulls if pulls else governor.login
+    key = fleet.keys.pause(login.registry, login.name)
     return int(fleet.redis.pttl(key))
 
 
-async def paused(governor: Governor) -> RegistryPaused | None:
+async def paused(governor: Governor, *, pull: bool = False) -> RegistryPaused | None:
     """The error of the next request."""
     try:
-        await governor.request()
+        await governor.request(pull=pull)
     except RegistryPaused as error:
         return error
     return None
@@ -188,20 +189,27 @@ def test_only_what_asks_for_a_pause_is_one(
     asyncio.run(main())
 
 
-def test_used_up_pulls_pause_the_fleet_but_not_the_answer_that_says_so(redis_url: str) -> None:
+def test_used_up_pulls_pause_the_fleets_pulls_and_nothing_else(redis_url: str) -> None:
     async def main() -> None:
         async with fleet_at(redis_url) as fleet:
             governor, theirs = fleet.worker().governor(), fleet.worker().governor()
             some = RateLimit(100, 1, 21_600.0, "192.0.2.7")
             await governor.answered(200, None, some)
             assert governor.rate_limit == some
-            assert await paused(governor) is None
+            assert await paused(governor, pull=True) is None
             for _ in range(2):
                 await governor.answered(200, None, RateLimit(100, 0, 21_600.0, "192.0.2.7"))
-            assert await paused(governor) is not None
-            heard = await soon(lambda: paused(theirs), what="a pause of the other worker")
+            assert await paused(governor, pull=True) is not None
+            heard = await soon(
+                lambda: paused(theirs, pull=True), what="a pause of the other worker"
+            )
             assert "pulls" in heard.message
-            assert 300_000 < left_ms(fleet, governor) <= 900_000
+            assert 300_000 < left_ms(fleet, governor, pulls=True) <= 900_000
+            # Looking costs no pull, and so planning goes on.
+            assert await paused(governor) is None
+            with pytest.raises(RegistryPaused):
+                await governor.answered(429, None, RateLimit(100, 0, 21_600.0, "192.0.2.7"))
+            assert await paused(governor) is None
 
     asyncio.run(main())
 

@@ -53,6 +53,8 @@ class Governor:
         #: The newest that the catalogue says.
         self.limits = limits
         self.rate_limit: RateLimit | None = None
+        #: Whether it is looked whether pulls are used up.
+        self._watching = False
         self._fleet = fleet
         self._rate_key = keys.rate(login.registry, login.name)
         self._pauses = pauses
@@ -64,9 +66,12 @@ class Governor:
     def __repr__(self) -> str:
         return f"Governor({self.login.registry}, {self.login.name})"
 
-    async def request(self) -> None:
+    async def request(self, *, pull: bool = False) -> None:
         """See ``GovernorPort``."""
         await self._pauses.check(self.login)
+        if pull:
+            self._watch_pulls()
+            await self._pauses.check(self.login.pulls)
         rate = self.limits.requests_per_second
         if rate is not None:
             await self._requests.take(1, rate)
@@ -94,18 +99,27 @@ class Governor:
     ) -> None:
         """See ``GovernorPort``."""
         if rate_limit is not None:
-            self.rate_limit = rate_limit
-        asks = status == 429 or (status == 503 and retry_after_s is not None)
-        spent = rate_limit is not None and rate_limit.remaining == 0
-        if not asks and (not spent or self._pauses.of(self.login) is not None):
-            return
-        wait_s = retry_after_s
-        if wait_s is None and rate_limit is not None and spent:
-            wait_s = min(rate_limit.window_s or SPENT_S, SPENT_S)
-        words = f"it answered {status}" if asks else "all pulls of this login are used up"
-        pause = await self._pauses.set(self.login, wait_s, reason or words)
-        if asks:
-            raise pause.error
+            await self._heard(rate_limit)
+        if status == 429 or (status == 503 and retry_after_s is not None):
+            words = reason or f"it answered {status}"
+            if rate_limit is not None and rate_limit.remaining == 0:
+                # It is the pulls that it refuses, and nothing else.
+                wait_s = retry_after_s or _spent_s(rate_limit)
+                raise (await self._pauses.set(self.login.pulls, wait_s, words)).error
+            raise (await self._pauses.set(self.login, retry_after_s, words)).error
+
+    async def _heard(self, limit: RateLimit) -> None:
+        """Hear of the pulls that are left; where none is, nobody reads manifests for a while."""
+        self._watch_pulls()
+        self.rate_limit = limit
+        if limit.remaining == 0 and self._pauses.of(self.login.pulls) is None:
+            words = "all pulls of this login are used up"
+            await self._pauses.set(self.login.pulls, _spent_s(limit), words)
+
+    def _watch_pulls(self) -> None:
+        if not self._watching:
+            self._watching = True
+            self._pauses.watch(self.login.pulls)
 
     async def _draw(self, field: str, rate: float, count: int) -> float:
         args: list[str | float] = [field, rate, count]
@@ -113,6 +127,11 @@ class Governor:
             lambda: self._script(keys=[self._rate_key], args=args), patience_s=PATIENCE_S
         )
         return int(wait_us) / 1_000_000
+
+
+def _spent_s(limit: RateLimit) -> float:
+    """How long nothing is pulled when nothing is left. Unit: s."""
+    return min(limit.window_s or SPENT_S, SPENT_S)
 
 
 class Governors:

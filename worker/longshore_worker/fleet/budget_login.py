@@ -23,6 +23,11 @@ class Login:
     #: A keyed hash of the user name, or ``-``. Nothing of a password is in it.
     name: str = ANONYMOUS
 
+    @property
+    def pulls(self) -> Login:
+        """The same login where only pulls are counted: reads of manifests."""
+        return Login(self.registry, f"{self.name}.pulls")
+
     @classmethod
     def of(cls, keys: Keys, registry: str, username: str | None) -> Self:
         """The login of a user; ``None``: without one. Equal in all processes of a fleet."""

@@ -21,8 +21,11 @@ class GovernorPort(Protocol):
     def rate_limit(self) -> RateLimit | None:
         """The newest pull limit that an answer to this process told; ``None``: none did."""
 
-    async def request(self) -> None:
+    async def request(self, *, pull: bool = False) -> None:
         """Wait until one request more may be sent to the registry's own API.
+
+        ``pull``: it reads a manifest, which some registries count; a spent pull limit stops
+        nothing else.
 
         Raises:
             RegistryPaused: nobody may ask there now.

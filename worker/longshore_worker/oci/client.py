@@ -283,7 +283,8 @@ class RegistryClient:
                 # For good: what another host leads back to is that host's choice.
                 authorization = None
             if self.governor is not None and self._is_own(request.url):
-                await self.governor.request()
+                pull = request.method == "GET" and "/manifests/" in request.url.path
+                await self.governor.request(pull=pull)
             response = await self._once(request, authorization)
             location = response.headers.get("Location")
             if response.status not in _REDIRECT or not location:

@@ -18,6 +18,7 @@ class CopySite(Site):
     """A fleet that has no Docker Engine."""
 
     def __init__(self, folder: Path, redis_url: str) -> None:
+        folder.mkdir(exist_ok=True)
         # Nobody asks it: the workers are told to do without.
         super().__init__(folder, redis_url, f"unix://{folder}/no-engine.sock")
 

@@ -1,0 +1,121 @@
+"""Across an air gap: from a registry into a folder, and from the folder into another registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from longshore_worker.oci.pool import ClientPool
+from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
+from tests.support.copysite import CopySite, component, counted, manifests, rule, spec
+from tests.support.corpus import KIB, Corpus, shared_layers
+from tests.support.corpus_fill import fill
+from tests.support.images import archive
+from tests.support.registry import Registry
+
+pytestmark = [pytest.mark.redis, pytest.mark.registry]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What is carried across."""
+    folder = tmp_path / "carried"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def near(tmp_path: Path, redis_url: str) -> Iterator[CopySite]:
+    """The fleet on this side."""
+    site = CopySite(tmp_path / "near", redis_url)
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def far(tmp_path: Path, redis_url: str) -> Iterator[CopySite]:
+    """The fleet on the other side, which knows nothing of the first."""
+    site = CopySite(tmp_path / "far", redis_url)
+    yield site
+    site.close()
+
+
+def put_index(registry: Registry, name: str) -> None:
+    """An index of two images under ``v1``."""
+
+    async def work(pool: ClientPool) -> None:
+        source = repository(pool, registry.address, name)
+        entries = []
+        for platform in ("linux/amd64", "linux/arm64"):
+            layer = noise(20_000, platform)
+            one = await put_image(source, image(layer), layer, b"{}")
+            entries.append(entry(one, platform))
+        await put_image(source, index(*entries), tag="v1")
+
+    with_pool(work)
+
+
+def layout(folder: Path) -> dict[str, str]:
+    """The folder as a component."""
+    return {"flavor": "layout", "uri": str(folder)}
+
+
+def test_images_cross_in_a_folder_and_every_digest_is_equal(
+    near: CopySite, far: CopySite, folder: Path
+) -> None:
+    corpus = shared_layers(3, 2, shared=2, shared_size=16 * KIB, own_size=8 * KIB, seed="gap")
+    with Registry() as old, Registry() as new:
+        fill(old.base, corpus)
+        put_index(old, "gap/index")
+        near.write_catalog({"old": component(old.address), "disk": layout(folder)})
+        near.start_copier()
+        out = near.client.migrate(spec(rule("old", "disk"))).wait(timeout=60)
+        assert counted(out.images) == {"planned": 7, "succeeded": 7}
+        again = near.client.migrate(spec(rule("old", "disk"))).wait(timeout=60)
+        assert counted(again.images) == {"planned": 7, "skipped": 7}
+        near.close()
+        old.stop()
+
+        far.write_catalog({"disk": layout(folder), "new": component(new.address)})
+        far.start_copier()
+        into = far.client.migrate(spec(rule("disk", "new"))).wait(timeout=60)
+        assert counted(into.images) == {"planned": 7, "succeeded": 7}
+        # Between the two sides each byte is carried once, too.
+        assert into.bytes.moved == corpus.unique_bytes + 2 * 20_000 + 2
+
+        old.start()
+        places = [(one.repository, one.tag) for one in corpus.images] + [("gap/index", "v1")]
+        for name, tag in places:
+            assert manifests(new.address, name, tag) == manifests(old.address, name, tag)
+        _blobs_are_equal(corpus, new)
+
+
+def _blobs_are_equal(corpus: Corpus, registry: Registry) -> None:
+    for one in corpus.images:
+        for layer in one.layers:
+            expected = b"".join(layer.pieces())
+            assert registry.blob(one.repository, layer.digest) == expected
+
+
+def test_an_archive_in_the_folder_is_a_source(near: CopySite, folder: Path) -> None:
+    contents = [b"first" * 1_000, b"second" * 1_000]
+    (folder / "saved.tar").write_bytes(archive(["acme/app:3"], contents, note="saved"))
+    with Registry() as new:
+        near.write_catalog({"disk": layout(folder), "new": component(new.address)})
+        near.start_copier()
+
+        done = near.client.copy("disk.layout/saved.tar:3", f"{new.address}/acme/app:3").wait(60)
+        again = near.client.copy("disk.layout/saved.tar:3", f"{new.address}/acme/app:3").wait(60)
+
+        assert done.digest == new.digest("acme/app", "3")
+        assert not done.skipped
+        assert again.skipped
+        assert again.digest == done.digest
+        (digest,) = manifests(new.address, "acme/app", "3")
+        assert digest == done.digest
+        found = new.manifest("acme/app", "3")
+        bodies = [new.blob("acme/app", one["digest"]) for one in found["layers"]]
+        for body, content in zip(bodies, contents, strict=True):
+            assert content in body

@@ -11,6 +11,7 @@ from longshore_config.job import State
 from tests.support.copysite import CopySite, component, counted, rule, spec
 from tests.support.corpus import KIB, Corpus, shared_layers
 from tests.support.corpus_fill import fill
+from tests.support.processes import eventually
 from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
 from tests.support.strict import Rules, StrictRegistry, TokenRules
@@ -91,7 +92,37 @@ def test_a_strict_registry_that_wants_pauses_gets_all_and_costs_no_attempt(
             for digest in Corpus(name, tuple(corpus.of(name))).blobs:
                 expected[digest] += corpus.blobs[digest]
         assert dict(target.counts.uploaded) == expected
-        assert record.bytes.moved == sum(expected.values())
+        assert record.bytes.settled == record.bytes.planned
+
+
+def test_a_job_that_waits_for_its_registry_says_so_and_what_it_sent_counts_as_sent(
+    site: CopySite, plain_registry: Registry
+) -> None:
+    corpus = small(1, 1, "waits")
+    fill(plain_registry.base, corpus)
+    # All blobs are there when the manifest is put off.
+    with StrictRegistry(Rules(throttle_manifests=1, retry_after_s=2)) as target:
+        site.write_catalog(
+            {"old": component(plain_registry.address), "new": component(target.address)}
+        )
+        site.start_copier()
+
+        migration = site.client.migrate(spec(rule("old", "new", *corpus.repositories)))
+        eventually(lambda: migration.record().images.retrying == 1)
+        (waiting,) = migration.jobs()
+        record = migration.wait(timeout=60)
+
+        assert waiting.state is State.RETRYING
+        assert waiting.error is not None
+        assert (waiting.error.code, waiting.error.retryable) == ("registry_paused", True)
+        assert waiting.next_attempt_at is not None
+        (job,) = migration.jobs()
+        assert job.attempts == 1
+        assert len(site.pauses(job.id)) == 1
+        assert missing(corpus, target) == []
+        sizes = record.bytes
+        assert (sizes.moved, sizes.mounted, sizes.present) == (corpus.unique_bytes, 0, 0)
+        assert target.counts.received == corpus.unique_bytes
 
 
 def test_where_mounts_need_a_manifest_two_workers_send_each_shared_blob_once(

@@ -90,7 +90,7 @@ class StrictRegistry:
 
     @rules.setter
     def rules(self, rules: Rules) -> None:
-        self._seen = 0
+        self._seen = self._seen_manifests = 0
         self._blobs.cuts.clear()
         self._uploads.cuts = 0
         self._rules = rules
@@ -175,7 +175,7 @@ class StrictRegistry:
             if rules.tokens is None:
                 raise Refusal(404, "UNSUPPORTED")
             return await self._door.give(call, rules.tokens, self.counts)
-        self._throttle(rules)
+        self._throttle(call, rules)
         self._door.check(call, rules)
         if call.kind == "ping":
             return web.json_response({}, headers=_VERSION)
@@ -188,10 +188,15 @@ class StrictRegistry:
         except Refusal as refusal:
             return refusal.answer()
 
-    def _throttle(self, rules: Rules) -> None:
+    def _throttle(self, call: Call, rules: Rules) -> None:
         self._seen += 1
         every = rules.throttle_every
-        if self._seen <= rules.throttle_first or (every and self._seen % every == 0):
+        if (call.method, call.kind) == ("PUT", "manifest"):
+            self._seen_manifests += 1
+            late = self._seen_manifests <= rules.throttle_manifests
+        else:
+            late = False
+        if late or self._seen <= rules.throttle_first or (every and self._seen % every == 0):
             self.counts.throttled += 1
             headers = {"Retry-After": str(rules.retry_after_s)}
             raise Refusal(429, "TOOMANYREQUESTS", "slow down", headers)

@@ -42,6 +42,8 @@ class Rules:
     throttle_first: int = 0
     #: Each request of this number gets 429; 0: none.
     throttle_every: int = 0
+    #: So many puts of manifests get 429 before the first is taken.
+    throttle_manifests: int = 0
     #: Unit: s.
     retry_after_s: int = 1
     #: ``False``: the referrers API answers 404, and no OCI-Subject is told.

@@ -18,7 +18,7 @@ from longshore_config.job import (
     LabelValue,
     Name,
 )
-from longshore_config.lanes import COPY_QUEUE
+from longshore_config.lanes import BULK_COPY_QUEUE, COPY_QUEUE
 from longshore_config.migration.fields import Flag, Listed, PlatformField, Tag
 from longshore_config.migration.plan import MOST_BYTES, MOST_TAGS, MigrationId
 from longshore_config.migration.spec import MOST_PLATFORMS, OnConflict, SourceName
@@ -94,7 +94,7 @@ class CopyRequest(BaseModel):
     @property
     def queue(self) -> str:
         """The queue that it waits in."""
-        return COPY_QUEUE
+        return COPY_QUEUE if self.migration is None else BULK_COPY_QUEUE
 
     def target(self, job: str) -> str:  # noqa: ARG002 - of a migration it is the job itself
         """What only one job at a time may write: the image's own tag stands for all of them."""

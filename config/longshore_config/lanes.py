@@ -1,7 +1,8 @@
 """Lanes: the queues that jobs wait in, so that one kind of work never delays another.
 
 ``push.ENGINE`` and ``bulk.ENGINE`` hold engine pushes, ``copy.*`` copies from registry to
-registry, ``plan.*`` migrations that are to be planned. ``*`` stands for any engine.
+registry, ``copy.bulk`` those of migrations, ``plan.*`` migrations that are to be planned. ``*``
+stands for any engine.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from typing import Final
 
 #: Stands for "any engine" in queue names; no engine may be called so.
 ANY_ENGINE: Final = "*"
-#: Copies; every worker that copies listens to it.
+#: Copies that somebody asked for; every worker that copies listens to it.
 COPY_QUEUE: Final = f"copy.{ANY_ENGINE}"
+#: Copies of migrations, taken in turns with the others.
+BULK_COPY_QUEUE: Final = "copy.bulk"
 #: Migrations to be planned.
 PLAN_QUEUE: Final = f"plan.{ANY_ENGINE}"
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from longshore.connection import reaching
 from longshore_config.errors import UnknownJob
 from longshore_config.job import ErrorInfo, JobId, JobRecord, Kind, State, when
-from longshore_config.lanes import COPY_QUEUE, PLAN_QUEUE
+from longshore_config.lanes import BULK_COPY_QUEUE, PLAN_QUEUE
 from longshore_config.migration.plan import PlanRow
 from longshore_config.migration.record import MigrationRecord
 from longshore_config.migration.request import MigrationRequest, Mode
@@ -208,7 +208,7 @@ class MigrationLedger:
     def _asked(self, migration: JobId) -> int:
         """Images that were asked to be tried again and that no worker heard of yet."""
         with reaching(self._url):
-            due = self._keys.due(migration.account, COPY_QUEUE)
+            due = self._keys.due(migration.account, BULK_COPY_QUEUE)
             waiting = [str(job) for job in _members(self._redis.zrange(due, 0, ASKED_MOST - 1))]
             pipe = self._redis.pipeline(transaction=False)
             for job in waiting:

@@ -25,7 +25,7 @@ from longshore_config.celery_settings import queue
 from longshore_config.component import WorkerView
 from longshore_config.job import Kind
 from longshore_config.keys import Keys
-from longshore_config.lanes import COPY_QUEUE, PLAN_QUEUE, worker_queues
+from longshore_config.lanes import BULK_COPY_QUEUE, COPY_QUEUE, PLAN_QUEUE, worker_queues
 from longshore_config.settings import Settings
 from longshore_worker.catalog import Catalog
 from longshore_worker.claims import Claims
@@ -75,7 +75,7 @@ class Runtime:
         self.queues = {
             Lane.PUSH: worker_queues(bulk=False, engine=name),
             Lane.BULK: worker_queues(bulk=True, engine=name),
-            Lane.COPY: [COPY_QUEUE],
+            Lane.COPY: [COPY_QUEUE, BULK_COPY_QUEUE],
             Lane.PLAN: [PLAN_QUEUE],
         }
         self.draining = threading.Event()

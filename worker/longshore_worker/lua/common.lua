@@ -168,11 +168,17 @@ local function finish(id, state, err)
   redis.call('ZADD', ns .. ':retention', text(now + conf.keep[state]), id)
   leave_target(id)
   local own = ns .. ':migration:' .. id
-  if state ~= 'succeeded' and redis.call('EXISTS', own) == 1 then
-    -- It was the planning of a migration: no more rows will come.
-    redis.call('HSET', own, 'complete', 1, 'error', err)
-    if state == 'cancelled' then redis.call('HSET', own, 'cancel', 1) end
-    settle(id)
+  if redis.call('EXISTS', own) == 1 then
+    -- It was the planning of a migration. A wish to cancel that came at its very end is one for
+    -- its jobs.
+    if state == 'cancelled' or redis.call('EXISTS', base_of(id) .. 'cancel:' .. id) == 1 then
+      redis.call('HSET', own, 'cancel', 1)
+    end
+    if state ~= 'succeeded' then
+      -- No more rows will come.
+      redis.call('HSET', own, 'complete', 1, 'error', err)
+      settle(id)
+    end
   end
   redis.call('DEL', base_of(id) .. 'cancel:' .. id)
   event(id, 'state', {error = err})

@@ -38,7 +38,8 @@ for _, id in ipairs(redis.call('ZREVRANGE', ns .. ':migrations', 0, most * 10)) 
   if redis.call('EXISTS', key) == 0 then
     redis.call('ZREM', ns .. ':migrations', id)
   elseif redis.call('LLEN', key .. ':pending') > 0 then
-    if redis.call('HEXISTS', key, 'cancel') == 1 then
+    if redis.call('HEXISTS', key, 'cancel') == 1
+        or redis.call('EXISTS', base_of(id) .. 'cancel:' .. id) == 1 then
       drop_pending(id, 2000)
     else
       for _, due in ipairs(release(id)) do ring[#ring + 1] = due end
@@ -107,7 +108,7 @@ local lists = {}
 local function add(queue, key)
   -- Other keys of Celery's are no queues, whatever a producer says.
   if not (string.match(queue, '^push%.') or string.match(queue, '^bulk%.')
-      or queue == 'copy.*' or queue == 'plan.*') then return end
+      or queue == 'copy.*' or queue == 'copy.bulk' or queue == 'plan.*') then return end
   lists[queue] = lists[queue] or {}
   table.insert(lists[queue], key)
 end

@@ -114,6 +114,17 @@ def test_progress_is_at_most_a_line_in_ten_seconds() -> None:
     assert PROGRESS_EVERY_S == 10
 
 
+def test_why_a_planning_is_tried_again_is_a_line_once() -> None:
+    plain = Plain()
+    for code in ("", "registry_unreachable", "registry_unreachable", "denied"):
+        error = ErrorInfo(code=code, message="no\nanswer", retryable=True) if code else None
+        plain.display.show(record(planned=False, error=error))
+    assert plain.lines[1:] == [
+        "hub-to-prod registry_unreachable: no answer",
+        "hub-to-prod denied: no answer",
+    ]
+
+
 def test_what_somebody_named_a_migration_cannot_write_lines_of_its_own() -> None:
     plain = Plain()
     plain.display.note("x\n12:00:00 all is well\x1b[2J")

@@ -15,7 +15,7 @@ import click
 
 from longshore.cli import INTERRUPTED
 from longshore.cli.follow import PATIENCE_S, PAUSE_S
-from longshore.cli.migratewords import bytes_words, counts, ending, failure
+from longshore.cli.migratewords import bytes_words, counts, ending, failure, trouble
 from longshore.cli.output import complain, say, say_json, warn
 from longshore.cli.show import PROGRESS_EVERY_S
 from longshore.cli.text import clean, duration, size, terminal
@@ -101,6 +101,7 @@ class PlainMigration:
         self._clock = clock
         self._pace = Pace(clock)
         self._state: State | None = None
+        self._trouble = ""
         self._last_line = clock()
 
     def show(self, record: MigrationRecord) -> None:
@@ -112,6 +113,12 @@ class PlainMigration:
             self._last_line = now
             words = f"is migration {record.id}, {record.state}" if first else str(record.state)
             self.note(f"{record.name} {words}")
+        # How it ended is told by whoever waited.
+        wrong = trouble(record)
+        if wrong not in {"", self._trouble} and not record.state.final:
+            self._trouble = wrong
+            self._last_line = now
+            self.note(f"{record.name} {wrong}")
         elif now - self._last_line >= PROGRESS_EVERY_S and not record.state.final:
             self._last_line = now
             pace = self._pace.words(record)

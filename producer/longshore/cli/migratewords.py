@@ -72,11 +72,18 @@ def ending(record: MigrationRecord) -> str:
     return f"{record.name} {record.state}{took}: {counts(record)}; {bytes_words(record)}"
 
 
+def trouble(record: MigrationRecord) -> str:
+    """``registry_unreachable: …``: what its planning last failed of; empty when of nothing."""
+    if record.error is None:
+        return ""
+    return f"{record.error.code}: {' '.join(record.error.message.split())}"
+
+
 def failure(record: MigrationRecord) -> str:
     """Why it did not succeed and what may be done now."""
     lines = [ending(record)]
     if record.error is not None and record.error.code != record.state:
-        lines.append(f"{record.error.code}: {' '.join(record.error.message.split())}")
+        lines.append(trouble(record))
     if record.images.failed:
         lines.append(f"what failed: longshore migrate report {record.id}")
     if record.state is State.FAILED and (record.images.failed or not record.planned):

@@ -168,6 +168,8 @@ def _problem(error: MarkedYAMLError) -> str:
         return "a value that starts with '>' or '|' must be put in quotes"
     if "character '\\t'" in problem:
         return "found character '\\t' that cannot start a value; indent with spaces, not with a tab"
+    if "character '>'" in problem or "character '|'" in problem:
+        return "a value that starts with '>' or '|' must be put in quotes"
     if "that cannot start any token" in problem:
         return "a value that starts with '@', '`' or '%' must be put in quotes"
     # ',' and '<stream end>' are the parser's own; anything longer is quoted from the text.

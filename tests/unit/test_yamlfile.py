@@ -44,6 +44,7 @@ def test_what_is_missing_has_the_line_of_what_should_hold_it() -> None:
         ("\na: *cat", "2: not valid YAML: a value that starts with '*' must be put in quotes"),
         ("a: & b", "1: not valid YAML: a value that starts with '&' must be put in quotes"),
         ("a: >=1.2,<3", "1: not valid YAML: a value that starts with '>' or '|' must be put in"),
+        ("a: {b: >=1.2}", "1: not valid YAML: a value that starts with '>' or '|' must be put in"),
         ("a: @x", "1: not valid YAML: a value that starts with '@', '`' or '%' must be put in"),
         ("a:\n\tb: 1", "2: not valid YAML: found character '\\t' that cannot start a value; "),
         ("a: 1\n---\nb: 2", "2: not valid YAML: but found another document"),

@@ -124,7 +124,11 @@ class _ImageCopy:
                 # just rewriting a link there (distribution 2.8).
                 if not await self._bringing.again():
                     await pause(1)
-                await self._write(image, referrers, wanted, here=here)
+                try:
+                    await self._write(image, referrers, wanted, here=here)
+                except BlobMissing as error:
+                    # The source has all, or it would have been missing there: that passes.
+                    raise RegistryUnavailable(error.message) from error.__cause__
         except BaseException:
             await self._bringing.give_up()
             raise

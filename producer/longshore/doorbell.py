@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 from kombu import Connection, Producer
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from longshore_config.celery_settings import PUSH_TASK, celery_settings
 from longshore_config.job import JobId
@@ -71,9 +72,13 @@ class Doorbell:
             if len(bells) == 1:
                 self._publish(producer, bells[0])
                 return
-            with producer.batch():
-                for bell in bells:
-                    self._publish(producer, bell)
+            try:
+                with producer.batch():
+                    for bell in bells:
+                        self._publish(producer, bell)
+            except BatchPublishError as error:
+                # Some may have rung; kombu has this apart from its other errors.
+                raise OperationalError(str(error)) from error
 
     def _open(self) -> Producer:
         if self._producer is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -211,12 +210,14 @@ class SlotsStep(bootsteps.StartStopStep):
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's hook
         """Take no more bells of these lanes, and close the channels."""
         consumers, self._consumers = self._consumers, []
-        with ExitStack() as stack:
+        for consumer in consumers:
             # Also of a connection that broke, and after one that cannot be cancelled, else sockets
             # stay: each gets a new channel.
-            for consumer in consumers:
-                stack.callback(_close, consumer.channel)
-                stack.callback(consumer.cancel)
+            for end in (consumer.cancel, partial(_close, consumer.channel)):
+                try:
+                    end()
+                except Exception as error:  # noqa: BLE001 - kombu, on what is broken already
+                    logger.debug("a lane's channel did not end in order: %r", error)
 
     def shutdown(self, parent: Any) -> None:
         """The same, at the worker's end."""

@@ -117,6 +117,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_only_what_was_in_flight(
     assert sides.way.bytes_up <= CORPUS.unique_bytes + in_flight + TALK
 
 
+@pytest.mark.timeout(400)
 def test_a_redis_that_restarts_in_the_middle_is_outlived(tmp_path: Path, docker_url: str) -> None:
     with RedisServer() as redis_server, Registry() as source, Registry() as target:
         site = Site(tmp_path, redis_server.url, docker_url)
@@ -131,7 +132,7 @@ def test_a_redis_that_restarts_in_the_middle_is_outlived(tmp_path: Path, docker_
             redis_server.start()
             sides.way.rate = None
 
-            record = migration.wait(timeout=120)
+            record = migration.wait(timeout=300)
 
             assert sides.missing(CORPUS) == []
             assert record.images.succeeded + record.images.skipped == 100

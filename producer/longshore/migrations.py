@@ -156,10 +156,13 @@ class Migration:
             time.sleep(left)
         return fresh[-1].id if fresh else last
 
-    def rows(self) -> Generator[PlanRow]:
+    def rows(
+        self, *, waiting: Callable[[MigrationRecord], None] = lambda _: None
+    ) -> Generator[PlanRow]:
         """The planned rows as they come, of a migration that was only to be planned.
 
         They are taken out of Redis: there is one reader. Whoever leaves off ends the planning.
+        ``waiting`` gets the record again and again while no row is there.
 
         Raises:
             JobFailed: at the end: planning failed or was cancelled, and the rows so far are no
@@ -176,6 +179,8 @@ class Migration:
                     rows = self._ledger.take_rows(self.id)
                 if not rows and record.state.final:
                     break
+                if not rows:
+                    waiting(record)
                 for row in rows or self._ledger.await_rows(self.id):
                     # A planner that died begins anew, and makes the same rows again.
                     if row.id not in seen:

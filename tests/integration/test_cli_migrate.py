@@ -14,7 +14,7 @@ import pytest
 
 from longshore_config.component import PublicComponent
 from longshore_config.copying import CopyRequest
-from longshore_config.job import JobId
+from longshore_config.job import ErrorInfo, JobId
 from longshore_config.migration.plan import PlanRow
 from longshore_config.migration.request import MigrationRequest
 from tests.support.commandline import COMMAND, Shell, Stage, on_terminal, publish, staging
@@ -301,6 +301,18 @@ def test_a_plan_that_fails_leaves_no_file(stage: Stage, spec: Path) -> None:
     assert running.ends() == 1
     assert "denied: no right to push" in running.err
     assert [path.name for path in stage.folder.iterdir() if "plan" in path.name] == []
+
+
+def test_a_planning_that_is_tried_again_says_why(stage: Stage, spec: Path) -> None:
+    running = stage.start("migrate", "plan", str(spec))
+    planning = Planning(stage.bench, migration(stage.bench))
+    away = ErrorInfo(code="registry_unreachable", message="no answer", retryable=True)
+    stage.bench.claims.try_later(planning.claim, away, 3600)
+    running.says("warning: registry_unreachable: no answer; the planning is tried again")
+    running.process.send_signal(signal.SIGINT)
+
+    assert running.ends() == 130
+    assert running.out == ""
 
 
 def test_a_part_that_cannot_be_planned_leaves_the_rest_and_status_1(

@@ -13,7 +13,14 @@ import click
 
 from longshore.cli import INTERRUPTED
 from longshore.cli.lazy import Entry, LazyGroup
-from longshore.cli.migratewords import FORMATS, ending, format_of, summary_lines, table_row
+from longshore.cli.migratewords import (
+    FORMATS,
+    ending,
+    format_of,
+    summary_lines,
+    table_row,
+    trouble,
+)
 from longshore.cli.options import json_option, timeout_option
 from longshore.cli.output import complain, say, say_json, say_table, warn
 from longshore.cli.text import clean
@@ -89,7 +96,18 @@ def _write_rows(migration: Migration, out: str | None) -> MigrationRecord:
     Raises:
         MigrationFailed: there is no whole plan; a file was not written.
     """
-    with _whole_file(out) if out else _stdout() as stream, closing(migration.rows()) as rows:
+    told: set[str] = set()
+
+    def waiting(record: MigrationRecord) -> None:
+        wrong = trouble(record)
+        if wrong and wrong not in told and not record.state.final:
+            told.add(wrong)
+            warn(f"{wrong}; the planning is tried again")
+
+    with (
+        _whole_file(out) if out else _stdout() as stream,
+        closing(migration.rows(waiting=waiting)) as rows,
+    ):
         try:
             for row in rows:
                 stream.write(f"{row.to_json()}\n".encode())

@@ -132,7 +132,8 @@ class JobId(str):
         found = _JOB_ID.fullmatch(text)
         if not found or found["account"] == DEFAULT_ACCOUNT:
             raise UnknownJob(
-                f"{text[:80]!r} is not a job's id; `longshore jobs` lists the ids there are"
+                f"{text[:80]!r} is no id of a job or a migration; `longshore jobs` and "
+                "`longshore migrate list` list the ids there are"
             )
         return cls(text)
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 from longshore.connection import plain
 from longshore_config.errors import RedisUnreachable
 from longshore_config.keys import Keys
 from longshore_worker.fleet.budget_login import Login
-from longshore_worker.fleet.budget_pots import PERMIT_S, Pot, Pots
+from longshore_worker.fleet.budget_pots import PERMIT_S, Line, Pots
 from longshore_worker.fleet.redis import FleetRedis
 
 logger = logging.getLogger("longshore.worker")
@@ -26,29 +24,7 @@ AWAY_S: Final = 0.5
 CALL_S: Final = 3.0
 GOODBYE_S: Final = 1.0
 
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """Who waits here for a permit of one pot."""
-
-    pot: Pot
-    turns: deque[asyncio.Future[None]] = field(default_factory=deque)
-
-    def leave(self, turn: asyncio.Future[None]) -> None:
-        """Wait no longer."""
-        if turn in self.turns:
-            self.turns.remove(turn)
-        self.pot.waiting = len(self.turns)
-
-    def move(self) -> None:
-        """Let those begin that may."""
-        while self.turns and self.pot.may_start:
-            turn = self.turns.popleft()
-            # One that was cancelled in this moment leaves by itself.
-            if not turn.done():
-                self.pot.running += 1
-                turn.set_result(None)
-        self.pot.waiting = len(self.turns)
+_Line = Line[asyncio.Future[None]]
 
 
 class Permits:
@@ -91,11 +67,10 @@ class Permits:
 
     async def _start(self, line: _Line) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.turns.append(turn)
+        line.join(turn)
         self._move(line)
         if turn.done():
             return
-        line.pot.waiting = len(line.turns)
         self._wake()
         try:
             await turn

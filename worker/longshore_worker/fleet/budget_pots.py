@@ -10,9 +10,10 @@ there are fewer permits than processes.
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from longshore_config.keys import Keys
 from longshore_worker.fleet.budget_login import Login
@@ -85,6 +86,52 @@ class Pot:
             ended = running - self.running
             allowed = max(min(allowed, self.fair), allowed - ended)
         self.allowed = allowed
+
+
+class Turn(Protocol):
+    """Somebody's place in line: a future of asyncio or of threads."""
+
+    def done(self) -> bool:
+        """Whether it was given, or given up."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Give it."""
+
+
+TurnT = TypeVar("TurnT", bound=Turn)
+
+
+@dataclass
+class Line(Generic[TurnT]):
+    """Who waits in this process for a permit of one pot: first come, first served.
+
+    A permit is handed over by whoever hears of it. Were those who wait only told to look, the
+    next call could be on its way before any of them did, and again, for ever.
+    """
+
+    pot: Pot
+    turns: deque[TurnT] = field(default_factory=deque)
+
+    def join(self, turn: TurnT) -> None:
+        """Wait."""
+        self.turns.append(turn)
+        self.pot.waiting = len(self.turns)
+
+    def leave(self, turn: TurnT) -> None:
+        """Wait no longer."""
+        if turn in self.turns:
+            self.turns.remove(turn)
+        self.pot.waiting = len(self.turns)
+
+    def move(self) -> None:
+        """Let those begin that may."""
+        while self.turns and self.pot.may_start:
+            turn = self.turns.popleft()
+            # One that was cancelled in this moment leaves by itself.
+            if not turn.done():
+                self.pot.running += 1
+                turn.set_result(None)
+        self.pot.waiting = len(self.turns)
 
 
 class Pots:

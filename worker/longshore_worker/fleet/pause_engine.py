@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import redis
@@ -20,7 +21,7 @@ from longshore.ledger import read_script
 from longshore_config.errors import RegistryPaused
 from longshore_config.keys import Keys
 from longshore_worker.fleet.budget_login import Login
-from longshore_worker.fleet.budget_pots import PERMIT_S, Pot, Pots
+from longshore_worker.fleet.budget_pots import PERMIT_S, Line, Pots
 from longshore_worker.fleet.limits import Limits
 from longshore_worker.fleet.pause import Pause, alone, set_arguments
 
@@ -30,6 +31,8 @@ logger = logging.getLogger("longshore.worker")
 TICK_S: Final = 0.2
 #: Between two tries while Redis is away. Unit: s.
 AWAY_S: Final = 0.5
+
+_Line = Line[Future[None]]
 
 
 class EngineGate:
@@ -46,8 +49,9 @@ class EngineGate:
         )
         self._pots = Pots(keys, f"{process}:engine", permit_s=permit_s)
         self._alone: dict[Login, Pause] = {}
-        #: Guards the pots.
-        self._turn = threading.Condition()
+        self._lines: dict[Login, _Line] = {}
+        #: Guards the pots and the lines.
+        self._lock = threading.Lock()
         self._changed = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -106,17 +110,24 @@ class EngineGate:
         if limits.transfers is None:
             yield
             return
-        with self._turn:
-            pot = self._pots.of(Login.of(self._keys, registry, username), limits.transfers)
-            self._start(pot, waiting)
+        login = Login.of(self._keys, registry, username)
+        turn: Future[None] = Future()
+        with self._lock:
+            line = self._lines.setdefault(login, _Line(self._pots.of(login, limits.transfers)))
+            line.pot.limit = limits.transfers
+            line.join(turn)
+            self._move(line)
+            if not turn.done():
+                self._wake()
         try:
+            self._wait(turn, waiting)
             yield
         finally:
-            with self._turn:
-                pot.ended()
-                if pot.gives_back:
-                    self._changed.set()
-                self._turn.notify_all()
+            with self._lock:
+                if turn.done():
+                    self._end(line)
+                else:
+                    line.leave(turn)
 
     def close(self) -> None:
         """Stop renewing and give all back; to be called when no push runs any more."""
@@ -124,26 +135,38 @@ class EngineGate:
         self._changed.set()
         if self._thread is not None:
             self._thread.join()
-        with self._turn:
+        with self._lock:
             self._pots.abandon()
             busy = self._pots.busy
         if busy:
             self._call()
 
-    def _start(self, pot: Pot, waiting: Callable[[], None]) -> None:
-        """Wait for a permit, with the turn; what begins during a call would not be counted."""
-        pot.waiting += 1
-        try:
-            while self._pots.asking or not pot.may_start:
-                self._wake()
-                self._turn.wait(TICK_S)
-                waiting()
-            pot.running += 1
-        finally:
-            pot.waiting -= 1
+    def _wait(self, turn: Future[None], waiting: Callable[[], None]) -> None:
+        while not turn.done():
+            with suppress(TimeoutError):
+                turn.result(TICK_S)
+                return
+            waiting()
+            with self._lock:
+                self._ensure()
+
+    def _move(self, line: _Line) -> None:
+        # A call on its way would not count what begins now; its reply lets them begin.
+        if not self._pots.asking:
+            line.move()
+
+    def _end(self, line: _Line) -> None:
+        line.pot.ended()
+        self._move(line)
+        if line.pot.gives_back:
+            self._changed.set()
 
     def _wake(self) -> None:
         self._changed.set()
+        self._ensure()
+
+    def _ensure(self) -> None:
+        """Have a thread that calls, also when the last one met a defect."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._serve, name="permits", daemon=True)
             self._thread.start()
@@ -155,7 +178,7 @@ class EngineGate:
             self._changed.clear()
             if self._call():
                 away = False
-                with self._turn:
+                with self._lock:
                     pause_s = self._pots.pause_s
                     if not self._pots.busy:
                         # Under the lock: whoever waits next starts another thread.
@@ -170,7 +193,7 @@ class EngineGate:
 
     def _call(self) -> bool:
         """Tell Redis and hear from it; whether it answered."""
-        with self._turn:
+        with self._lock:
             keys, args = self._pots.question()
         reply = None
         try:
@@ -178,10 +201,11 @@ class EngineGate:
         except redis.RedisError as error:
             logger.debug("permits for transfers: %s", plain(error))
         finally:
-            with self._turn:
+            with self._lock:
                 if reply is None:
                     self._pots.unanswered()
                 else:
                     self._pots.answer(reply)
-                self._turn.notify_all()
+                for line in self._lines.values():
+                    line.move()
         return reply is not None

@@ -114,7 +114,6 @@ class EngineGate:
         turn: Future[None] = Future()
         with self._lock:
             line = self._lines.setdefault(login, _Line(self._pots.of(login, limits.transfers)))
-            line.pot.limit = limits.transfers
             line.join(turn)
             self._move(line)
             if not turn.done():

@@ -117,6 +117,30 @@ def test_a_worker_that_is_killed_in_the_middle_costs_only_what_was_in_flight(
     assert sides.way.bytes_up <= CORPUS.unique_bytes + in_flight + TALK
 
 
+@pytest.mark.timeout(400)
+def test_a_redis_that_restarts_in_the_middle_is_outlived(tmp_path: Path, docker_url: str) -> None:
+    with RedisServer() as redis_server, Registry() as source, Registry() as target:
+        site = Site(tmp_path, redis_server.url, docker_url)
+        sides = Sides(site, source, target)
+        try:
+            fill(source.base, CORPUS)
+            sides.way.rate = 4 * 1024 * KIB
+            site.start_worker("--no-engine")
+            migration = sides.migrate()
+            eventually(lambda: migration.record().images.succeeded >= 10, within=60)
+            redis_server.kill9()
+            redis_server.start()
+            sides.way.rate = None
+
+            record = migration.wait(timeout=300)
+
+            assert sides.missing(CORPUS) == []
+            assert record.images.succeeded + record.images.skipped == 100
+        finally:
+            site.close()
+            sides.way.close()
+
+
 def test_a_redis_that_restarts_while_planning_is_outlived(tmp_path: Path, docker_url: str) -> None:
     corpus = shared_layers(3, 2, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="away")
     with RedisServer() as redis_server, Registry() as source, Registry() as target:

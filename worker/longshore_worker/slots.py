@@ -152,21 +152,35 @@ def gate(channel: Any, free: Callable[[], bool]) -> None:
 
 
 def survive(channel: Any) -> None:
-    """Let a channel drop a message that cannot be read, instead of ending the worker.
+    """Let a channel outlive what it cannot read and what it cannot acknowledge.
 
-    Any producer may put bytes into a queue. kombu decodes them in the worker's event loop,
-    where an error is the end of the process; the message is gone from Redis by then.
+    Both happen in the worker's event loop, where an error that is no connection's is the end of
+    the process.
     """
-    original = channel.handlers["BRPOP"]
+    read, acknowledge = channel.handlers["BRPOP"], channel.basic_ack
 
-    def read(*args: Any, **kwargs: Any) -> Any:
+    def read_or_drop(*args: Any, **kwargs: Any) -> Any:
+        # Any producer may put bytes into a queue. The message is gone from Redis by now.
         try:
-            return original(*args, **kwargs)
+            return read(*args, **kwargs)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             logger.warning("a message that is no bell was dropped: %s", plain(error))
             return None
 
-    channel.handlers["BRPOP"] = read
+    def acknowledge_or_drop(*args: Any, **kwargs: Any) -> None:
+        # A thread that begins a job leaves the acknowledgement to the loop. If the broker's
+        # connection breaks before its turn comes, the channel it belongs to is closed, and kombu
+        # finds no address to connect to. The bell is rung again at worst, and then says nothing.
+        if channel.closed or channel.connection is None or channel.connection.client is None:
+            logger.debug("a bell of a connection that is gone is not acknowledged")
+            return
+        try:
+            acknowledge(*args, **kwargs)
+        except (redis.RedisError, OSError) as error:
+            logger.debug("a bell is not acknowledged: %s", plain(error))
+
+    channel.handlers["BRPOP"] = read_or_drop
+    channel.basic_ack = acknowledge_or_drop
 
 
 class SlotsStep(bootsteps.StartStopStep):

@@ -1,0 +1,73 @@
+"""Channels of a worker's lanes, on a real Redis that goes away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import kombu
+import pytest
+from kombu.message import Message
+
+from longshore_worker.slots import survive
+from tests.support.redis import RedisServer
+
+pytestmark = pytest.mark.redis
+
+
+@contextmanager
+def taken(connection: kombu.Connection) -> Iterator[Message]:
+    """A message that was taken from a queue and not acknowledged yet."""
+    channel = connection.channel()
+    survive(channel)
+    queue = kombu.Queue("bells", channel=channel)
+    queue.declare()
+    kombu.Producer(channel, routing_key="bells").publish({"a": "bell"})
+    message = queue.get(no_ack=False)
+    assert message is not None
+    yield message
+
+
+def test_a_bell_of_a_connection_that_broke_is_no_error() -> None:
+    with (
+        RedisServer() as redis_server,
+        kombu.Connection(redis_server.url) as connection,
+        taken(connection) as message,
+        connection.channel() as other,
+    ):
+        # A channel that waits for a message cannot be closed in order; the others are left.
+        kombu.Consumer(other, [kombu.Queue("empty")]).consume()
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=0.1)
+        redis_server.kill9()
+        # As Celery does once it saw that the connection is gone, and as lanes are stopped.
+        connection.collect(socket_timeout=0.1)
+        connection.close()
+        with suppress(Exception):
+            message.channel.close()
+        redis_server.start()
+
+        message.ack()
+
+
+def test_a_bell_that_redis_cannot_hear_is_no_error() -> None:
+    with RedisServer() as redis_server, kombu.Connection(redis_server.url) as connection:
+        with taken(connection) as message:
+            redis_server.kill9()
+
+            message.ack()
+        redis_server.start()
+
+
+def test_a_bell_is_acknowledged() -> None:
+    with (
+        RedisServer() as redis_server,
+        redis_server.client() as client,
+        kombu.Connection(redis_server.url) as connection,
+        taken(connection) as message,
+    ):
+        assert client.hlen("unacked") == 1
+
+        message.ack()
+
+        assert client.hlen("unacked") == 0

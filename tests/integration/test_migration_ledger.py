@@ -11,7 +11,7 @@ from longshore_config.copying import CopyRequest
 from longshore_config.job import ErrorInfo, JobId, Progress, State
 from longshore_config.migration.plan import PlanRow
 from longshore_config.migration.request import MigrationRequest, Mode
-from longshore_worker.claims import WINDOW, Answer, Claim, Row
+from longshore_worker.claims import POSTPONED_MOST, WINDOW, Answer, Claim, Row
 from tests.support.ledger import BROKEN, Bench
 
 pytestmark = pytest.mark.redis
@@ -149,6 +149,31 @@ def test_only_a_window_of_a_migration_is_on_the_queue(bench: Bench, migration: M
     assert [one.queue for one in finished.more] == ["copy.bulk"]
     assert finished.more[0].job not in released
     assert bench.redis.llen(bench.keys.pending(migration.id)) == 9
+
+
+def test_images_that_wait_for_a_paused_registry_let_others_onto_the_queue(
+    bench: Bench, migration: Migration
+) -> None:
+    released = migration.add(*(migration.row(n) for n in range(1, WINDOW + 11)))
+    paused = [
+        bench.claims.pause(bench.claimed(job), PAUSED, 3600).more[0].job for job in released[:10]
+    ]
+    assert len({*released, *paused}) == WINDOW + 10
+    assert migration.images() == {"queued": WINDOW, "retrying": 10}
+    assert bench.redis.llen(bench.keys.pending(migration.id)) == 0
+
+
+def test_no_more_than_so_many_images_wait_for_a_paused_registry(
+    bench: Bench, migration: Migration
+) -> None:
+    most = WINDOW + POSTPONED_MOST
+    waiting = migration.add(*(migration.row(n) for n in range(1, most + 6)))
+    for _ in range(most):
+        finished = bench.claims.pause(bench.claimed(waiting.pop()), PAUSED, 3600)
+        waiting += [one.job for one in finished.more]
+    assert waiting == []
+    assert migration.images() == {"queued": 5, "retrying": most}
+    assert bench.redis.llen(bench.keys.pending(migration.id)) == 5
 
 
 def test_a_window_that_a_lost_worker_did_not_fill_is_filled_by_the_reaper(

@@ -34,10 +34,12 @@ DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
 LONGEST_REQUEST = 16 * 1024 * 1024
 #: Jobs of each kind that one sweep looks at.
 SWEEP_MOST = 500
-#: Jobs of one migration that are on the queue, run or wait for their retry at once. Enough for a
-#: few workers' slots; what is beyond waits in a list of its own, so that several migrations
-#: share the fleet.
+#: Jobs of one migration that are on the queue or run at once. Enough for a few workers' slots; what
+#: is beyond waits in a list of its own, so that several migrations share the fleet.
 WINDOW = 128
+#: Jobs of one migration that may wait for their retry beside those, so that a registry that is
+#: paused holds up its own images and not those for others.
+POSTPONED_MOST = 7 * WINDOW
 
 
 class Answer(StrEnum):
@@ -156,6 +158,7 @@ class Claims:
                 "lease": int(settings.lease * 1000),
                 "attempts": settings.attempts,
                 "window": WINDOW,
+                "postponed": POSTPONED_MOST,
                 "keep": {
                     State.SUCCEEDED: int(settings.keep_succeeded * 1000),
                     State.FAILED: int(settings.keep_failed * 1000),

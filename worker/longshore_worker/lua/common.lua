@@ -295,7 +295,11 @@ local function release(migration)
   local pending = key .. ':pending'
   local waiting = redis.call('LLEN', pending)
   if waiting == 0 then return {} end
-  local room = conf.window - (counted(key, 'queued', 'running', 'retrying') - waiting)
+  -- Those that wait for a registry that is paused take no room from images of others, up to a
+  -- limit: they all come back at once.
+  local active = counted(key, 'queued', 'running') - waiting
+  local room = math.min(conf.window - active,
+    conf.window + conf.postponed - active - counted(key, 'retrying'))
   local found = {}
   while room > 0 do
     local id = redis.call('LPOP', pending)

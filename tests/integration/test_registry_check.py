@@ -106,6 +106,26 @@ def test_a_registry_that_is_not_there_fails(check: Check) -> None:
     assert address in lines[-1]
 
 
+def test_a_registry_can_be_asked_without_an_engine(
+    check: Check, token_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    login = {"username": USER, "password": PASSWORD}
+
+    status, lines = check(token_registry.address, **login)
+    assert status == 1
+    assert "--no-engine asks it as copies do" in lines[-1]
+
+    words = ("check", "prod", "--no-engine")
+    status, lines = check(token_registry.address, *words, **login)
+    assert (status, lines[-1]) == (
+        0,
+        f"ok    registry     {token_registry.address} answers, without an engine",
+    )
+    status, lines = check(token_registry.address, *words, **login | {"password": "wrong"})
+    assert (status, lines[-1].split()[:2]) == (1, ["FAIL", "registry"])
+
+
 def test_a_setting_that_the_engine_lacks_is_named_by_check_and_by_prepare(check: Check) -> None:
     uri = "registry.example.invalid:5000/ml"
     status, lines = check(uri, insecure=True)

@@ -374,5 +374,8 @@ def test_a_check_names_every_missing_piece_and_fails(run: Run, file: Path, tmp_p
     assert "CLI_TEST_UNSET" in lines[1]
     assert lines[2].startswith("FAIL  engine")
     assert str(tmp_path) in lines[2]
-    assert lines[3] == "-     registry     not asked: it is reached through the engine"
+    assert lines[3] == (
+        "-     registry     not asked: it is reached through the engine; --no-engine asks it as "
+        "copies do"
+    )
     assert "CLI_TEST_UNSET" not in os.environ

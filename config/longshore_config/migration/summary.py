@@ -32,8 +32,9 @@ class PlanSummary(BaseModel):
     skip_rows: _Natural = 0
     conflict_rows: _Natural = 0
     #: At most: a blob that several images share counts once for each target registry (after half
-    #: a million of them, for each image), also where the registry has it already. Unit: bytes.
-    bytes_to_move: _Natural = 0
+    #: a million of them, for each image), also where the registry has it already; ``None``: not
+    #: known, as a specification that is run is not weighed first. Unit: bytes.
+    bytes_to_move: _Natural | None = None
     #: ``component/repository`` of each repository that the targets do not have yet, sorted.
     repositories_to_create: tuple[str, ...] = ()
     hub_pulls: _Natural = 0
@@ -80,15 +81,19 @@ class PlanTally:
         """Count one more repository or image that could not be planned."""
         self._failures += 1
 
-    def summary(self, *, hub_limit: int | None = None) -> PlanSummary:
-        """What the rows come to; ``hub_limit``: Docker Hub's pulls in six hours, if it has one."""
+    def summary(self, *, hub_limit: int | None = None, weighed: bool = True) -> PlanSummary:
+        """What the rows come to.
+
+        ``hub_limit``: Docker Hub's pulls in six hours, if it has one. ``weighed``: whether the rows
+        say how large their images are.
+        """
         return PlanSummary(
             rows=sum(self._rows.values()),
             copy_rows=self._rows[Action.COPY],
             tag_rows=self._rows[Action.TAG],
             skip_rows=self._rows[Action.SKIP],
             conflict_rows=self._rows[Action.CONFLICT],
-            bytes_to_move=self._bytes,
+            bytes_to_move=self._bytes if weighed else None,
             repositories_to_create=tuple(sorted(self._creates)),
             hub_pulls=self._pulls,
             hub_windows=-(-self._pulls // hub_limit) if hub_limit else None,

@@ -117,10 +117,9 @@ def summary_lines(record: MigrationRecord) -> list[str]:
     kinds = f"{found.copy_rows} to copy, {found.tag_rows} to tag, {found.skip_rows} to skip"
     if found.conflict_rows:
         kinds += f", {found.conflict_rows} in conflict"
-    lines = [
-        f"{record.name}: {_rows(found.rows)}: {kinds}",
-        f"at most {size(found.bytes_to_move)} to move",
-    ]
+    lines = [f"{record.name}: {_rows(found.rows)}: {kinds}"]
+    if found.bytes_to_move is not None:
+        lines.append(f"at most {size(found.bytes_to_move)} to move")
     creates = found.repositories_to_create
     if creates:
         more = f" and {len(creates) - _NAMED} more" if len(creates) > _NAMED else ""

@@ -36,8 +36,13 @@ class CheckResult:
     text: str
 
 
-def run_checks(registry: BaseContainerRegistry, *, engine_name: str) -> Iterator[CheckResult]:
-    """Try a component, one thing after the other; nothing is changed anywhere."""
+def run_checks(
+    registry: BaseContainerRegistry, *, engine_name: str | None
+) -> Iterator[CheckResult]:
+    """Try a component, one thing after the other; nothing is changed anywhere.
+
+    Without an engine the registry is asked directly, as copies do it.
+    """
     if isinstance(registry, LayoutRegistry):
         yield _folder(registry)
         return
@@ -53,25 +58,48 @@ def run_checks(registry: BaseContainerRegistry, *, engine_name: str) -> Iterator
         have_credentials = False
         said = registry.redacted(f"{type(error).__name__}: {error}")
         yield CheckResult("FAIL", "credentials", said)
+    if engine_name is None:
+        yield _answer(lambda: _ask_directly(registry, credentials), have_login=have_credentials)
+        return
     try:
         engine = _engine(engine_name)
         yield CheckResult("ok", "engine", f"{engine.name} at {engine.endpoint.url}")
         missing = engine.missing_settings(registry.registry_uri, registry.access)
     except LongshoreError as error:
         yield CheckResult("FAIL", "engine", error.message)
-        yield CheckResult("-", "registry", "not asked: it is reached through the engine")
+        text = "not asked: it is reached through the engine; --no-engine asks it as copies do"
+        yield CheckResult("-", "registry", text)
         return
     for sentence in missing:
         yield CheckResult("FAIL", "settings", sentence)
     if not missing:
         yield CheckResult("ok", "settings", "the engine lacks none that can be seen from here")
-    if not have_credentials:
-        yield CheckResult("-", "registry", "not asked: there are no credentials for it")
-        return
+    yield _answer(lambda: _ask(engine, registry, credentials), have_login=have_credentials)
+
+
+def _answer(ask: Callable[[], str], *, have_login: bool) -> CheckResult:
+    if not have_login:
+        return CheckResult("-", "registry", "not asked: there are no credentials for it")
     try:
-        yield CheckResult("ok", "registry", _ask(engine, registry, credentials))
+        return CheckResult("ok", "registry", ask())
     except LongshoreError as error:
-        yield CheckResult("FAIL", "registry", error.message)
+        return CheckResult("FAIL", "registry", error.message)
+
+
+def _ask_directly(registry: BaseContainerRegistry, credentials: Credentials | None) -> str:
+    """Ask the registry for its API with the login.
+
+    Raises:
+        LongshoreError: it did not answer, or refused the login.
+    """
+    from longshore_worker.oci.pool import ClientPool
+
+    async def ask() -> None:
+        async with ClientPool() as pool:
+            await pool.client(registry.registry_endpoint, credentials).ping()
+
+    asyncio.run(ask())
+    return f"{registry.registry_uri.registry} answers, without an engine"
 
 
 def _folder(registry: LayoutRegistry) -> CheckResult:

@@ -89,9 +89,12 @@ def delete(name: str, catalog: str | None) -> None:
 
 @click.command
 @click.argument("name", metavar="NAME")
+@click.option(
+    "--no-engine", is_flag=True, help="Ask the registry directly, as copies do, and no engine."
+)
 @_catalog_option
 @click.pass_context
-def check(ctx: click.Context, name: str, catalog: str | None) -> None:
+def check(ctx: click.Context, name: str, no_engine: bool, catalog: str | None) -> None:
     """Try a component without changing anything; fails when something is wrong.
 
     Looks at the catalogue, the credentials, the Docker Engine's settings for this registry,
@@ -103,7 +106,8 @@ def check(ctx: click.Context, name: str, catalog: str | None) -> None:
     registry = _read(place).registry(name)
     say(f"ok    catalogue    {place.path}: {name} is {registry.FLAVOR} at {registry.uri}")
     failed = False
-    for result in run_checks(registry, engine_name=Settings.from_environment().engine_name):
+    engine = None if no_engine else Settings.from_environment().engine_name
+    for result in run_checks(registry, engine_name=engine):
         say(f"{result.verdict:<5} {result.subject:<12} {result.text}")
         failed = failed or result.verdict == "FAIL"
     if failed:

@@ -57,6 +57,7 @@ class Planner:
         self._in_flight = in_flight
         gate = Gate(in_flight)
         self._sizer = Sizer(gate)
+        self._weighs = sizes
         self._reader = Reader(spec, gate, memory, self._sizer, sizes)
         self._rows = Rows(spec, migration)
         self._sources: dict[str, Side] = {}
@@ -74,7 +75,7 @@ class Planner:
         """What the rows so far come to."""
         limits = [side.hub_limit for side in self._sources.values() if side.is_hub]
         known = [limit for limit in limits if limit is not None]
-        return self._tally.summary(hub_limit=min(known, default=None))
+        return self._tally.summary(hub_limit=min(known, default=None), weighed=self._weighs)
 
     async def rows(self) -> AsyncIterator[Batch]:
         """Plan; batches come as they are ready.

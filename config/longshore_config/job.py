@@ -105,6 +105,17 @@ class Step(StrEnum):
     PLANNING = "planning"
 
 
+class Via(StrEnum):
+    """Which way a push takes out of the Docker Engine."""
+
+    #: The worker finds out which is faster.
+    AUTO = "auto"
+    #: The engine's own push.
+    ENGINE = "engine"
+    #: What the engine exports, compressed and sent by the worker.
+    STREAM = "stream"
+
+
 class JobId(str):
     """A job's name: 20 characters that sort by time, and ``-account`` unless it is ``default``.
 
@@ -166,6 +177,8 @@ class PushRequest(BaseModel):
     )
     #: Bulk work has slots of its own and never delays an interactive push.
     bulk: bool = False
+    #: Which way it takes.
+    via: Via = Via.AUTO
     #: Seconds one attempt may run. Unit: s.
     deadline_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = DEFAULT_DEADLINE_S
     #: Seconds the job may wait for its first start. Unit: s.

@@ -43,6 +43,8 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``permits:REGISTRY:LOGIN``       zset   worker    transfers that run → when the permit ends (ms)
 ``permits:REGISTRY:LOGIN:line``  hash   worker    who waits for a permit → since, until; expires
 ``pause:REGISTRY:LOGIN``         string worker    why nobody asks there, until it expires
+``layer:REGISTRY:DIFF_ID``       string worker    the blob that a layer became there; expires
+``pushed:REPOSITORY:IMAGE_ID``   string worker    the manifest that an image became; expires
 ``subset:DIGEST:PLATFORMS``      string worker    the filtered index of a platform subset; expires
 ``workers``                      zset   worker    live workers → when the view expires (ms)
 ``worker:NAME``                  string worker    a worker's public view; expires
@@ -229,6 +231,14 @@ class Keys:
     def pause(self, registry: str, login: str) -> str:
         """Why nobody asks a registry just now."""
         return f"{self.namespace}:pause:{registry}:{login}"
+
+    def layer(self, registry: str, diff_id: str) -> str:
+        """The blob that a layer became at a registry."""
+        return f"{self.namespace}:layer:{registry}:{diff_id}"
+
+    def pushed(self, registry: str, repository: str, image_id: str) -> str:
+        """The manifest that an engine's image became in a repository."""
+        return f"{self.namespace}:pushed:{registry}/{repository}:{image_id}"
 
     def subset(self, digest: str, platforms: str) -> str:
         """The digest of an index with only some platforms of another."""

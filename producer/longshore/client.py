@@ -83,6 +83,7 @@ class Client:
         bulk: bool = False,
         deadline: int | None = None,
         expires: int | None = None,
+        via: str = "auto",
     ) -> Job:
         """Enqueue one push and return its job at once.
 
@@ -97,12 +98,14 @@ class Client:
             bulk: use the slots of bulk work, which never delay interactive pushes.
             deadline: seconds that one attempt may run (6 h when left out).
             expires: seconds that the job may wait for its start (24 h when left out).
+            via: ``engine`` for the Docker Engine's own push, ``stream`` to have the worker compress
+                and send what the engine exports, ``auto`` for the faster one.
 
         Raises:
             UsageError: bad input, an unknown component or engine; nothing was enqueued.
             RedisUnreachable: nothing is known to have been enqueued.
         """
-        one = Push(image, registry, source, engine, labels or {}, bulk, deadline, expires)
+        one = Push(image, registry, source, engine, labels or {}, bulk, deadline, expires, via)
         return self.push_many([one])[0]
 
     def push_many(self, pushes: Iterable[Push]) -> list[Job]:

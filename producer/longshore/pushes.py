@@ -13,6 +13,7 @@ from longshore_config.job import (
     DEFAULT_DEADLINE_S,
     DEFAULT_EXPIRES_S,
     PushRequest,
+    Via,
     request_problem,
 )
 from longshore_config.reference import ImageReference
@@ -32,6 +33,8 @@ class Push:
     deadline: int | None = None
     #: Unit: s.
     expires: int | None = None
+    #: ``auto``, ``engine`` or ``stream``.
+    via: str = "auto"
 
 
 def check(push: object) -> None:
@@ -41,6 +44,8 @@ def check(push: object) -> None:
     if not isinstance(push.image, str):
         raise UsageError(f"image must be text such as host/repository:tag, not {push.image!r}")
     check_labels(push.labels)
+    if push.via not in set(Via):
+        raise UsageError(f"via must be {', '.join(Via)}, not {push.via!r}")
     ImageReference.parse(push.image)
 
 
@@ -76,6 +81,7 @@ def push_request(push: Push, fleet: Fleet) -> PushRequest:
             engine=_engine(push.engine, fleet),
             labels=dict(push.labels),
             bulk=push.bulk,
+            via=Via(push.via),
             deadline_s=DEFAULT_DEADLINE_S if push.deadline is None else push.deadline,
             expires_s=DEFAULT_EXPIRES_S if push.expires is None else push.expires,
         )

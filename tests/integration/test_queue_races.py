@@ -405,6 +405,8 @@ def runner_of(bench: Bench, engine: Engine, uri: str, bells: Bells) -> tuple[Run
         engine=engine,
         engine_problem=lambda: None,
         engines=lambda: [engine.name],
+        streams=lambda: None,
+        recall=lambda *_: None,
         gate=EngineGate(bench.redis, bench.keys, "worker-1"),
     )
     tools = Tools(

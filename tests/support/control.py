@@ -39,6 +39,9 @@ class RecordingControl:
         for close in closers:
             close()
 
+    def lease_left_s(self) -> float:
+        return 60.0
+
     def step(self, step: Step) -> None:
         self.steps.append(step)
         self.at_step(step)

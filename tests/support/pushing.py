@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import docker
 from pydantic import SecretStr
 
+from longshore_config.job import Via
 from longshore_config.reference import ImageReference
+from longshore_worker.flavors.default import DefaultRegistry
+from longshore_worker.streaming import Streaming, StreamWay
 from longshore_worker.transports.docker_push import DockerPush
 from longshore_worker.transports.engine import Engine
 from longshore_worker.transports.port import Access, Credentials, Pushed
@@ -29,6 +33,10 @@ class Push:
     credentials: Credentials | None = None
     access: Access = field(default_factory=Access)
     control: RecordingControl = field(default_factory=RecordingControl)
+    #: Where streamed pushes are done; ``None``: the engine pushes.
+    streams: StreamWay | None = None
+    recall: Callable[[ImageReference, str], str | None] | None = None
+    via: Via = Via.AUTO
 
     @property
     def image(self) -> ImageReference:
@@ -37,12 +45,23 @@ class Push:
     def run(self) -> Pushed:
         """Push, and return the outcome."""
         transport = DockerPush(
-            self.engine, image_id=self.image_id, source=self.source, control=self.control
+            self.engine,
+            image_id=self.image_id,
+            source=self.source,
+            control=self.control,
+            streamed=self._streamed() if self.streams is not None else None,
         )
         digest = transport.push(self.image, credentials=self.credentials, access=self.access)
         assert transport.outcome is not None
         assert transport.outcome.digest == digest
         return transport.outcome
+
+    def _streamed(self) -> Streaming:
+        component = DefaultRegistry.model_validate({"name": "lab", "uri": self.image.registry})
+        recall = self.recall or (lambda *_: None)
+        return Streaming(
+            lambda: self.streams, recall, self.engine, component, self.control, self.via
+        )
 
 
 def fresh(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from longshore_config.job import Kind
@@ -17,6 +18,7 @@ from longshore_worker.claims import Claims, Due
 from longshore_worker.copy_control import CopySlots
 from longshore_worker.copying import Copying, Grounds
 from longshore_worker.fleet.budget import Governors
+from longshore_worker.fleet.layers import RedisLayers
 from longshore_worker.fleet.leads import RedisLeads
 from longshore_worker.fleet.redis import FleetRedis
 from longshore_worker.loop import BackgroundLoop
@@ -24,6 +26,9 @@ from longshore_worker.migrate.run import Planning, PlanningGrounds
 from longshore_worker.oci.pool import ClientPool
 from longshore_worker.registries import Way
 from longshore_worker.slots import Lane, Slots, Waker
+from longshore_worker.streaming import StreamWay
+from longshore_worker.transports.docker_stream import StreamGrounds
+from longshore_worker.transports.stream.squeeze import THREADS
 from longshore_worker.work import Work
 
 logger = logging.getLogger("longshore.worker")
@@ -54,6 +59,8 @@ class Background:
         way, fleet, copies = Way(made.pool, made.governors), made.fleet, made.copies
         grounds = Grounds(way, made.leads, copies)
         planning = PlanningGrounds(way, fleet, keys)
+        self._squeezers = ThreadPoolExecutor(THREADS, "longshore-squeezer")
+        self.streams = StreamWay(StreamGrounds(self._loop, made.layers, self._squeezers), way)
         self.work: dict[Kind, Work] = {
             Kind.COPY: Copying(components, self._loop, grounds),
             Kind.MIGRATION: Planning(components, claims, ring, self._loop, planning),
@@ -66,6 +73,7 @@ class Background:
         except (TimeoutError, concurrent.futures.CancelledError, OSError) as error:
             logger.debug("the background loop did not close in order: %r", error)
         self._loop.close()
+        self._squeezers.shutdown(wait=False, cancel_futures=True)
 
     async def _close(self) -> None:
         await self._made.governors.close()
@@ -81,6 +89,7 @@ class _Made:
     governors: Governors
     leads: RedisLeads
     copies: CopySlots
+    layers: RedisLayers
 
 
 async def _make(url: str, keys: Keys, name: str, slots: Slots, waker: Waker) -> _Made:
@@ -92,4 +101,5 @@ async def _make(url: str, keys: Keys, name: str, slots: Slots, waker: Waker) -> 
         Governors(fleet, keys, name),
         RedisLeads(fleet, keys, lease_s=LEAD_S),
         CopySlots(slots.limits[Lane.COPY], slots.parking, waker),
+        RedisLayers(fleet, keys),
     )

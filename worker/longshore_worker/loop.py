@@ -110,6 +110,11 @@ class Running(Generic[T]):
         """Cancel it; ``result`` returns when it has cleaned up. From any thread."""
         self._future.cancel()
 
+    @property
+    def done(self) -> bool:
+        """Whether it is over, one way or the other."""
+        return self._future.done()
+
     def result(self) -> T:
         """Its result.
 

@@ -10,11 +10,13 @@ import redis
 
 from longshore_config.errors import ImageNotFound, LeaseLost, PushError, UnknownComponent
 from longshore_config.job import PushRequest, Step
+from longshore_config.reference import ImageReference
 from longshore_worker.claims import Claim, Claims
 from longshore_worker.control import Control
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.flavors.options import Use
 from longshore_worker.fleet.pause_engine import EngineGate
+from longshore_worker.streaming import Streaming, StreamWay
 from longshore_worker.transports.docker_push import DockerPush
 from longshore_worker.transports.engine import Engine
 from longshore_worker.transports.gated_push import GatedPush
@@ -45,6 +47,10 @@ class Pushing:
     engines: Callable[[], list[str]]
     #: The fleet's budgets and pauses.
     gate: EngineGate
+    #: What streamed pushes need; ``None``: the worker stops.
+    streams: Callable[[], StreamWay | None]
+    #: What an image became when it was streamed, by where it goes and its id.
+    recall: Callable[[ImageReference, str], str | None]
 
     def accept(self, request: PushRequest) -> AcceptedPush:
         """Settle the component and see that the engine answers.
@@ -85,10 +91,16 @@ class Pushing:
         """
         image_id = claim.image_id or self._fix_image(claim, request, control)
         control.step(Step.PREPARING)
-        transport = DockerPush(
-            self.engine, image_id=image_id, source=request.source, control=control
-        )
         component = accepted.component
+        transport = DockerPush(
+            self.engine,
+            image_id=image_id,
+            source=request.source,
+            control=control,
+            streamed=Streaming(
+                self.streams, self.recall, self.engine, component, control, request.via
+            ),
+        )
         gated = GatedPush(transport, self.gate, component.quotas, control)
         # Before the flavor's own code, which may replace the whole way of a push.
         component.check_allows(Use.PUSH)

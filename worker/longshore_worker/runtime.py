@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -32,6 +33,7 @@ from longshore_worker.claims import Claims
 from longshore_worker.control import Heart
 from longshore_worker.engine_watch import EngineWatch
 from longshore_worker.fleet.pause_engine import EngineGate
+from longshore_worker.fleet.recall import recall
 from longshore_worker.presence import Presence
 from longshore_worker.pushing import Pushing
 from longshore_worker.reaper import Reaper
@@ -42,6 +44,7 @@ from longshore_worker.work import Work
 
 if TYPE_CHECKING:
     from longshore_worker.background import Background
+    from longshore_worker.streaming import StreamWay
 
 logger = logging.getLogger("longshore.worker")
 
@@ -126,6 +129,8 @@ class Runtime:
             engine_problem=self._engine_problem,
             engines=lambda: self._ledger.fleet().engines or [engine.name],
             gate=self._gate,
+            streams=self._streams,
+            recall=partial(recall, self._redis, self._keys),
         )
 
     def _work(self, kind: Kind) -> Work | None:
@@ -134,13 +139,23 @@ class Runtime:
             return self._push_work
         if not self.settings.copies:
             return None
+        background = self._in_background()
+        return background.work[kind] if background is not None else None
+
+    def _streams(self) -> StreamWay | None:
+        """What streamed pushes need."""
+        background = self._in_background()
+        return background.streams if background is not None else None
+
+    def _in_background(self) -> Background | None:
+        """What the background loop holds; ``None``: the worker is closed."""
         with self._background_lock:
             if self._background is None and not self._closed.is_set():
                 self._background = self._make_background()
-            return self._background.work[kind] if self._background is not None else None
+            return self._background
 
     def _make_background(self) -> Background:
-        # Imported when the first copy comes: a worker that only pushes does without.
+        # Imported when the first copy or large push comes: who has none does without.
         from longshore_worker.background import Background
 
         return Background(

@@ -45,6 +45,14 @@ from longshore_config.errors import UsageError
     help="Give the job up when no worker started it after this long. Default: 24h.",
 )
 @click.option(
+    "--via",
+    type=click.Choice(["auto", "engine", "stream"]),
+    default="auto",
+    show_default=True,
+    help="Let the Docker Engine push, or the worker compress and send what the engine exports; "
+    "auto takes the faster.",
+)
+@click.option(
     "--wait", is_flag=True, help="Wait for the end and show progress; exit status 1 if any fails."
 )
 @timeout_option
@@ -61,6 +69,7 @@ def push(
     bulk: bool,
     deadline: int | None,
     expires: int | None,
+    via: str,
     wait: bool,
     timeout: int | None,
     quiet: bool,
@@ -80,7 +89,7 @@ def push(
     if source is not None and len(names) > 1:
         raise click.UsageError("--source is tagged as one IMAGE; give one IMAGE with it", ctx)
     pushes = [
-        Push(name, registry, source, engine, labels, bulk, deadline, expires) for name in names
+        Push(name, registry, source, engine, labels, bulk, deadline, expires, via) for name in names
     ]
     with Client() as client:
         jobs = client.push_many(pushes)

@@ -1,9 +1,16 @@
-"""The push through a Docker Engine, for one job."""
+"""The push through a Docker Engine, for one job.
+
+The engine pushes by itself, or exports the image and the worker sends it (``docker_stream``),
+where that is faster or asked for.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from longshore_config.errors import (
     Denied,
@@ -24,10 +31,40 @@ from longshore_worker.transports.line import Line
 from longshore_worker.transports.port import Access, Credentials, JobControl, Pushed
 from longshore_worker.transports.push_errors import Spoken, translate
 from longshore_worker.transports.push_stream import PushStream
+from longshore_worker.transports.stream.choice import begins, pays
+from longshore_worker.transports.stream.known import Fallback
+
+if TYPE_CHECKING:
+    from longshore_worker.transports.docker_stream import StreamPush
+
+logger = logging.getLogger("longshore.worker")
 
 #: A registry that will not be asked for a digest may still take a push: a login may be for
 #: pushing only, and questions have rate limits of their own.
 _NO_ANSWER = (Denied, RateLimited, PushRejected, RepositoryMissing)
+
+
+class Streamed(Protocol):
+    """The other way, as far as it is open to a job."""
+
+    @property
+    def forced(self) -> bool:
+        """Whether the job asks for it."""
+
+    def remembered(self, image: ImageReference, image_id: str) -> str | None:
+        """Digest of the manifest that an image became in this way before; a hint."""
+
+    def open(
+        self,
+        image: ImageReference,
+        credentials: Credentials | None,
+        inspected: Mapping[str, Any],
+    ) -> StreamPush | None:
+        """The streamed push of an image, of which the engine tells this; ``None``: there is none.
+
+        Raises:
+            PushError: it cannot be tried.
+        """
 
 
 class DockerPush:
@@ -37,10 +74,21 @@ class DockerPush:
     """
 
     def __init__(
-        self, engine: Engine, *, image_id: str, source: str | None, control: JobControl
+        self,
+        engine: Engine,
+        *,
+        image_id: str,
+        source: str | None,
+        control: JobControl,
+        streamed: Streamed | None = None,
     ) -> None:
-        """``source``: the image is not yet tagged as the target; its name, for messages."""
+        """A push for one job.
+
+        ``source``: the image is not yet tagged as the target; its name, for messages.
+        ``streamed``: the other way; ``None``: the engine pushes in any case.
+        """
         self.outcome: Pushed | None = None
+        self._streamed = streamed
         self._engine = engine
         self._image_id = image_id
         self._source = source
@@ -86,10 +134,67 @@ class DockerPush:
         if present is not None:
             return Pushed(present, skipped=True)
         self._control.checkpoint()
+        streamed = self._open_stream(line, image, credentials)
+        if streamed is not None and self._begins_streaming(streamed):
+            digest = self._stream(line, image, streamed)
+            if digest is not None:
+                return Pushed(self._confirmed(line, image, credentials, digest))
+            streamed = None
+        return self._push_by_engine(line, image, credentials, streamed)
+
+    def _push_by_engine(
+        self,
+        line: Line,
+        image: ImageReference,
+        credentials: Credentials | None,
+        streamed: StreamPush | None,
+    ) -> Pushed:
+        """Let the engine push, and change over where it turns out that most is new."""
+        self._control.checkpoint()
         self._control.step(Step.PUSHING)
-        stream = self._send(line, image, credentials)
+        stream = self._send(line, image, credentials, streamed)
+        if stream is None and streamed is not None:
+            logger.debug("%s: most of it is new: it is streamed", image)
+            digest = self._stream(line, image, streamed)
+            if digest is not None:
+                return Pushed(self._confirmed(line, image, credentials, digest))
+            stream = self._send(line, image, credentials, None)
+        if stream is None:
+            raise EngineUnavailable(f"engine {self._engine.label} did not push {image}")
         self._control.step(Step.VERIFYING)
         return Pushed(self._verified(line, image, credentials, stream))
+
+    def _open_stream(
+        self, line: Line, image: ImageReference, credentials: Credentials | None
+    ) -> StreamPush | None:
+        """The streamed way, with what is remembered; ``None``: the engine is to push."""
+        if self._streamed is None:
+            return None
+        try:
+            inspected = self._engine.inspect(line, self._image_id)
+            streamed = self._streamed.open(image, credentials, inspected)
+            if streamed is not None:
+                streamed.look()
+        except PushError as error:
+            self._control.checkpoint()
+            if self._streamed.forced:
+                raise
+            # The engine may have a way to the registry that the worker has not.
+            logger.debug("%s cannot be streamed: %s", image, error.message)
+            return None
+        return streamed
+
+    def _begins_streaming(self, streamed: StreamPush) -> bool:
+        forced = self._streamed is not None and self._streamed.forced
+        return forced or begins(streamed.size, streamed.known_size)
+
+    def _stream(self, line: Line, image: ImageReference, streamed: StreamPush) -> str | None:
+        """Stream; ``None``: the engine is to push instead."""
+        try:
+            return streamed.push(line, image)
+        except Fallback as reason:
+            logger.debug("%s is left to the engine: %s", image, reason)
+            return None
 
     def _settle_reference(self, line: Line, image: ImageReference) -> None:
         """Make sure that the reference means the job's image in the engine."""
@@ -114,6 +219,10 @@ class DockerPush:
     ) -> str | None:
         """The digest, when the registry's tag holds this very image already."""
         digests = self._engine.digests(line, self._image_id, image)
+        # The engine does not know what it became when it was streamed.
+        became = self._streamed.remembered(image, self._image_id) if self._streamed else None
+        if became is not None:
+            digests.add(became)
         if not digests:
             # Never pushed there from here: no answer could tell that it is the same image.
             return None
@@ -124,9 +233,13 @@ class DockerPush:
         return remote if remote in digests else None
 
     def _send(
-        self, line: Line, image: ImageReference, credentials: Credentials | None
-    ) -> PushStream:
-        """Push, and read the stream to its end."""
+        self,
+        line: Line,
+        image: ImageReference,
+        credentials: Credentials | None,
+        streamed: StreamPush | None,
+    ) -> PushStream | None:
+        """Push, and read the stream to its end; ``None``: given up, as streaming is faster."""
         stream = PushStream()
         before = Progress()
         with closing(self._engine.push_events(line, image, credentials)) as events:
@@ -137,6 +250,8 @@ class DockerPush:
                 if progress != before:
                     self._control.progress(progress)
                     before = progress
+                if streamed is not None and pays(streamed.size, *stream.new):
+                    return None
         if stream.error is not None:
             spoken = Spoken(self._engine.label, image, credentials)
             raise self._why(translate(stream.error, spoken), credentials)
@@ -168,7 +283,12 @@ class DockerPush:
                 f"{image} was tagged anew while it was pushed: {digest} is not "
                 f"{self._image_id[:19]}; push it again"
             )
-        # The push is done: whatever happens to this last question, it did succeed.
+        return self._confirmed(line, image, credentials, digest)
+
+    def _confirmed(
+        self, line: Line, image: ImageReference, credentials: Credentials | None, digest: str
+    ) -> str:
+        """See what the tag holds now. The push is done: whatever comes of this, it succeeded."""
         try:
             remote = self._engine.look_up(line, image, credentials)
         except PushError as error:

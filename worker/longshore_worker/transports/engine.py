@@ -95,6 +95,17 @@ class Engine:
         with self.line() as line:
             return self._info(line)
 
+    def keeps_layers_compressed(self) -> bool:
+        """Whether it has the containerd image store, which sends layers as it holds them.
+
+        Source: docs.docker.com, "containerd image store"; ``DriverStatus`` in ``docker info``.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        status = self.info().get("DriverStatus") or []
+        return any("io.containerd.snapshotter" in str(pair) for pair in status)
+
     def image_id(self, name: str) -> str:
         """The id of a local image, by name or id.
 
@@ -277,6 +288,30 @@ class Engine:
                 if event is None:
                     return
                 yield event
+
+    def export(self, line: Line, image_id: str) -> Generator[bytes, None, None]:
+        """An image as a tar (``docker save``), in pieces as they come.
+
+        Raises:
+            ImageNotFound: the image is not in this engine any more.
+            EngineUnavailable: the engine broke off.
+        """
+        pieces = line.export_image(image_id)
+        with closing(pieces):
+            while True:
+                try:
+                    with engine_errors(self.label, self.endpoint):
+                        piece = next(pieces, None)
+                except docker.errors.NotFound:
+                    raise ImageNotFound(f"image {image_id} is not in engine {self.label}") from None
+                except docker.errors.APIError as error:
+                    text = clean(str(error.explanation or error))
+                    raise EngineUnavailable(
+                        f"engine {self.label} cannot export {image_id[:19]}: {text}"
+                    ) from None
+                if piece is None:
+                    return
+                yield piece
 
     def _new_line(self) -> Line:
         try:

@@ -22,6 +22,8 @@ from longshore_worker.transports.endpoint import Endpoint
 
 #: Seconds that the engine may take over a call that asks it something. Unit: s.
 CALL_TIMEOUT_S: Final = 60.0
+#: Bytes of an export that are asked for at once. Unit: bytes.
+EXPORT_PIECE: Final = 1024 * 1024
 
 
 class Line(docker.APIClient):
@@ -98,6 +100,11 @@ class Line(docker.APIClient):
             yield from self.push(
                 name, tag=tag, stream=True, decode=True, auth_config=dict(auth_config)
             )
+
+    def export_image(self, image_id: str) -> Generator[bytes, None, None]:
+        """An image as a tar, as it comes; the engine first writes all of it to its own disk."""
+        with self.without_timeout():
+            yield from self.get_image(image_id, chunk_size=EXPORT_PIECE)
 
     def _opened(self, line: socket.socket) -> None:
         with self._sockets_lock:

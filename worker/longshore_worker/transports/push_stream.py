@@ -59,6 +59,12 @@ class PushStream:
             layers_total=len(layers),
         )
 
+    @property
+    def new(self) -> tuple[int, int]:
+        """Bytes of the layers that the engine sends or has sent, and how many went. Unit: bytes."""
+        sent = [layer for layer in self._layers.values() if layer.stated]
+        return sum(layer.total for layer in sent), sum(layer.bytes_done for layer in sent)
+
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take in one event; one that is not understood changes nothing."""
         error = event.get("error")

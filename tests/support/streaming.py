@@ -1,0 +1,35 @@
+"""What a worker has for streamed pushes, without the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from longshore_config.keys import Keys
+from longshore_worker.fleet.budget import Governors
+from longshore_worker.fleet.layers import RedisLayers
+from longshore_worker.fleet.redis import FleetRedis
+from longshore_worker.loop import BackgroundLoop
+from longshore_worker.oci.pool import ClientPool
+from longshore_worker.registries import Way
+from longshore_worker.streaming import StreamWay
+from longshore_worker.transports.docker_stream import StreamGrounds
+
+
+@contextmanager
+def stream_way(redis_url: str, keys: Keys) -> Iterator[StreamWay]:
+    """A background loop with its connections, and threads that compress."""
+
+    async def make() -> tuple[FleetRedis, Way]:
+        fleet = FleetRedis(redis_url)
+        return fleet, Way(ClientPool(), Governors(fleet, keys, "worker-1"))
+
+    with BackgroundLoop() as loop, ThreadPoolExecutor(2) as squeezers:
+        fleet, way = loop.run(make())
+        try:
+            yield StreamWay(StreamGrounds(loop, RedisLayers(fleet, keys), squeezers), way)
+        finally:
+            loop.run(way.governors.close())
+            loop.run(way.pool.close())
+            loop.run(fleet.close())

@@ -1,0 +1,1 @@
+"""The fast push: the engine's export, compressed on all cores and streamed to the registry."""

@@ -57,6 +57,7 @@ local function expire(account)
       local ok, request = pcall(cjson.decode, redis.call('GET', base .. 'request:' .. id))
       if not ok or type(request) ~= 'table' then request = {} end
       local image = type(request.image) == 'string' and request.image or '?'
+      if request.kind == 'migration' then image = 'migration:' .. id end
       adopt(id, 'push.*', image, '?', nil)
       if wants_cancel(id) then cancelled(id) else
         finish(id, 'failed', error_text('expired', 'no worker started it in time', false))

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     StringConstraints,
+    ValidationError,
     field_validator,
 )
 
@@ -25,7 +26,7 @@ from longshore_config.errors import UnknownJob, UsageError
 from longshore_config.lanes import queue_name
 from longshore_config.reference import ImageReference
 
-#: Version of the request format; a worker refuses a version that it does not know.
+#: Version of the request format; a worker leaves a newer one to a newer worker (``request.py``).
 REQUEST_VERSION: Final = 1
 
 #: Seconds that one attempt may run before it is given up. Unit: s.
@@ -114,6 +115,19 @@ class Via(StrEnum):
     ENGINE = "engine"
     #: What the engine exports, compressed and sent by the worker.
     STREAM = "stream"
+
+
+def known_state(text: str) -> State:
+    """A state as a worker wrote it; one that only a newer version knows counts as running.
+
+    So nobody takes the job for final, or starts it again, who does not know what that means.
+    """
+    return State(text) if text in set(State) else State.RUNNING
+
+
+def known_step(text: str | None) -> Step | None:
+    """A step as a worker wrote it; ``None``: none, or one that only a newer version knows."""
+    return Step(text) if text in set(Step) else None
 
 
 class JobId(str):
@@ -273,6 +287,15 @@ class ErrorInfo(BaseModel):
     message: str
     retryable: bool
 
+    @classmethod
+    def stored(cls, text: str | None) -> Self | None:
+        """Read what a worker wrote, whichever version it has; ``None``: nothing."""
+        try:
+            return cls.model_validate_json(text) if text else None
+        except ValidationError:
+            message = "this version cannot read the error that a newer worker wrote"
+            return cls(code="unknown", message=message, retryable=False)
+
 
 class JobRecord(BaseModel):
     """Everything that is known of a job, as ``--json`` prints it."""
@@ -347,10 +370,14 @@ class JobEvent(BaseModel):
 
     @classmethod
     def from_stream(cls, event_id: str, fields: dict[str, str]) -> Self:
-        """Read one entry of a job's Redis stream."""
-        values: dict[str, Any] = {k: v for k, v in fields.items() if v != "" and k != "error"}
-        if fields.get("error"):
-            values["error"] = ErrorInfo.model_validate_json(fields["error"])
+        """Read one entry of a job's Redis stream; what only a newer version knows is left out."""
+        values: dict[str, Any] = {
+            name: fields[name] for name in ("message", "attempt", "worker") if fields.get(name)
+        }
+        values["error"] = ErrorInfo.stored(fields.get("error"))
+        values["kind"] = fields["kind"] if fields["kind"] in {"state", "step"} else "note"
+        values["state"] = known_state(fields["state"])
+        values["step"] = known_step(fields.get("step"))
         values["at"] = when(int(fields["at"]))
         return cls(id=event_id, **values)
 

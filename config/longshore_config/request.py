@@ -1,10 +1,18 @@
-"""Any request of the ledger, whatever its kind."""
+"""Any request of the ledger, whatever its kind, and what is to be done with one of tomorrow.
+
+Each format of a request has a number, its ``version``. A request that asks for something that
+the format before could not say carries the new number; all others keep the old one, so that
+older workers go on with what they can do. A worker leaves what is newer than itself to a worker
+that knows it (``newer``).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
-from longshore_config.job import PushRequest
+from longshore_config.job import Kind, PushRequest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -13,6 +21,15 @@ if TYPE_CHECKING:
     from longshore_config.migration.request import MigrationRequest
 
     Request: TypeAlias = PushRequest | CopyRequest | MigrationRequest
+
+#: The newest format of each kind that this version reads.
+VERSIONS: Final = {Kind.PUSH: 1, Kind.COPY: 1, Kind.MIGRATION: 1}
+#: Above this a version is a mistake.
+_MOST_VERSION: Final = 1_000
+#: Characters of a name that is shown of a request that does not parse.
+_LONGEST_GLIMPSE: Final = 512
+#: What a kind of work may be called.
+_KIND: Final = re.compile(r"[a-z][a-z_-]{0,30}")
 
 _adapter: TypeAdapter[Request] | None = None
 
@@ -31,6 +48,44 @@ def parse_request(body: str | bytes) -> Request:
     if _adapter is None:
         _adapter = _make_adapter()
     return _adapter.validate_json(body)
+
+
+def newer(body: str | bytes) -> str | None:
+    """Of which format a request is that only a newer version can read; ``None``: it is not.
+
+    Only looked at when a request does not parse: a body that says so may be anything else.
+    """
+    fields = _fields(body)
+    kind, version = fields.get("kind", Kind.PUSH), fields.get("version")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        return None
+    if isinstance(version, bool) or not isinstance(version, int) or version > _MOST_VERSION:
+        return None
+    if version > (VERSIONS[Kind(kind)] if kind in set(Kind) else 0):
+        return f"{kind} request of version {version}"
+    return None
+
+
+def glimpse(body: str | bytes) -> dict[str, Any]:
+    """What a record may say of a request that does not parse, so that people know it again."""
+    fields = _fields(body)
+    kind = fields.get("kind", Kind.PUSH)
+    known = {"kind": Kind(kind)} if isinstance(kind, str) and kind in set(Kind) else {}
+    image = fields.get("name" if known.get("kind") is Kind.MIGRATION else "image")
+    texts = {"image": image, "registry": fields.get("registry")}
+    return known | {
+        name: text
+        for name, text in texts.items()
+        if isinstance(text, str) and text.isprintable() and 0 < len(text) <= _LONGEST_GLIMPSE
+    }
+
+
+def _fields(body: str | bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _make_adapter() -> TypeAdapter[Request]:

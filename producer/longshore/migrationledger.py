@@ -6,7 +6,6 @@ the job of its planning says how it stands.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pydantic import ValidationError
 
 from longshore.connection import reaching
+from longshore.view import sentences
 from longshore_config.errors import UnknownJob
 from longshore_config.job import ErrorInfo, JobId, JobRecord, Kind, State, when
 from longshore_config.lanes import BULK_COPY_QUEUE, PLAN_QUEUE
@@ -100,8 +100,8 @@ def compose(migration: JobId, stored: StoredMigration) -> MigrationRecord:
         finished_at=finished if state.final else None,
         submitted_by=migration.account,
         error=_error(stored) if state is not State.SUCCEEDED else None,
-        warnings=_sentences(fields, "warnings"),
-        failures=_sentences(fields, "failures") if stored.planned else [],
+        warnings=sentences(fields.get("warnings")),
+        failures=sentences(fields.get("failures")) if stored.planned else [],
         summary=_summary(fields),
     )
 
@@ -141,19 +141,17 @@ def _created(stored: StoredMigration) -> datetime:
 
 def _error(stored: StoredMigration) -> ErrorInfo | None:
     if stored.fields.get("error"):
-        return ErrorInfo.model_validate_json(stored.fields["error"])
+        return ErrorInfo.stored(stored.fields["error"])
     return stored.planning.error if stored.planning else None
-
-
-def _sentences(fields: Mapping[str, str], name: str) -> list[str]:
-    found = json.loads(fields[name]) if fields.get(name) else []
-    # JSON can write half a character, which nothing could print or write again.
-    return [str(one).encode(errors="replace").decode() for one in found]
 
 
 def _summary(fields: Mapping[str, str]) -> PlanSummary | None:
     text = fields.get("summary")
-    return PlanSummary.model_validate_json(text) if text else None
+    try:
+        return PlanSummary.model_validate_json(text) if text else None
+    except ValidationError:
+        # A newer worker's. It is news for people, and no migration is to be hidden by it.
+        return None
 
 
 class MigrationLedger:

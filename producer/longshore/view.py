@@ -19,10 +19,11 @@ from longshore_config.job import (
     JobRecord,
     Progress,
     State,
-    Step,
+    known_state,
+    known_step,
     when,
 )
-from longshore_config.request import parse_request
+from longshore_config.request import glimpse, parse_request
 
 if TYPE_CHECKING:
     from longshore_config.request import Request
@@ -49,8 +50,8 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
     request = _request(stored.request)
     fields = stored.fields
     created = int(fields.get("created") or stored.submitted_ms or now_ms)
-    state = State(fields["state"]) if "state" in fields else State.QUEUED
-    error = ErrorInfo.model_validate_json(fields["error"]) if fields.get("error") else None
+    state = known_state(fields["state"]) if "state" in fields else State.QUEUED
+    error = ErrorInfo.stored(fields.get("error"))
     finished = _time(fields.get("finished"))
     if stored.cancel_ms is not None and state in {State.QUEUED, State.RETRYING}:
         state, finished = State.CANCELLED, when(stored.cancel_ms)
@@ -61,10 +62,10 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
         state, finished = State.FAILED, when(created + request.expires_s * 1000)
         error = expired(request)
     return JobRecord(
-        **_facts(request, fields),
+        **_facts(request, stored),
         id=job,
         state=state,
-        step=Step(fields["step"]) if state is State.RUNNING and fields.get("step") else None,
+        step=known_step(fields.get("step")) if state is State.RUNNING else None,
         flavor=fields.get("flavor") or None,
         digest=fields.get("digest") or None,
         skipped=fields.get("skipped") == "1",
@@ -78,16 +79,18 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
         finished_at=finished if state.final else None,
         worker=fields.get("worker") or None,
         error=error if state is not State.SUCCEEDED else None,
-        warnings=json.loads(fields["warnings"]) if fields.get("warnings") else [],
+        warnings=sentences(fields.get("warnings")),
     )
 
 
-def _facts(request: Request | None, fields: dict[str, str]) -> dict[str, Any]:
+def _facts(request: Request | None, stored: Stored) -> dict[str, Any]:
     """What the record says of the request itself."""
+    fields = stored.fields
     engine = fields.get("engine")
     if request is None:
         image, registry = fields.get("image", "?"), fields.get("registry", "?")
-        return {"image": image, "registry": registry, "engine": engine or None}
+        seen = glimpse(stored.request) if stored.request else {}
+        return {"image": image, "registry": registry, "engine": engine or None} | seen
     return request.facts() | ({"engine": engine} if engine else {})
 
 
@@ -115,8 +118,19 @@ def _request(body: str | None) -> Request | None:
         return None
 
 
+def sentences(text: str | None) -> list[str]:
+    """Sentences that a worker kept with a record."""
+    found = json.loads(text) if text else []
+    # JSON can write half a character, which nothing could print or write again.
+    return [str(one).encode(errors="replace").decode() for one in found]
+
+
 def _progress(text: str | None) -> Progress:
-    return Progress.model_validate_json(text) if text else Progress()
+    try:
+        return Progress.model_validate_json(text) if text else Progress()
+    except ValidationError:
+        # A newer worker's. It is news for people, and no record is to be hidden by it.
+        return Progress()
 
 
 def _time(milliseconds: str | None) -> datetime | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from longshore.ledger import read_script
-from longshore_config.job import ErrorInfo, JobId, Progress, State
+from longshore_config.job import LONGEST_S, ErrorInfo, JobId, Progress, State
 from longshore_config.keys import Keys
 from longshore_config.lanes import queue_name
 from longshore_config.settings import Settings
@@ -142,7 +142,7 @@ class Row:
         return found if self.error is None else found | {"error": self.error.model_dump_json()}
 
 
-_SCRIPTS = ("claim", "report", "finish", "reject", "defer", "sweep", "rows", "planned")
+_SCRIPTS = ("claim", "report", "finish", "reject", "defer", "leave", "sweep", "rows", "planned")
 
 
 class Claims:
@@ -215,7 +215,7 @@ class Claims:
             claim = Claim(job, str(reply[1]), token, int(reply[2]), str(reply[3]))
             return ClaimResult(answer, claim)
         if answer is Answer.FINAL:
-            error = ErrorInfo.model_validate_json(reply[2]) if reply[2] else None
+            error = ErrorInfo.stored(reply[2])
             after = JobId(reply[3]) if len(reply) > 3 and reply[3] else None
             return ClaimResult(answer, detail=str(reply[1]), error=error, ring=after)
         return ClaimResult(answer, detail=str(reply[1]) if len(reply) > 1 else "")
@@ -322,6 +322,14 @@ class Claims:
     def defer(self, job: JobId, request: Request) -> None:
         """Have it rung again soon, for a worker that can do what this one cannot."""
         self._run("defer", job, request.queue, DEFER_LEAST_MS, DEFER_MOST_MS)
+
+    def leave(self, job: JobId) -> None:
+        """The same for a job whose request only a newer worker can read.
+
+        Where nothing says when it expires, it does at last, so that no claim of a version that
+        nobody has keeps a job for ever.
+        """
+        self._run("leave", job, DEFER_LEAST_MS, DEFER_MOST_MS, LONGEST_S * 1000)
 
     def add_rows(self, claim: Claim, rows: Sequence[Row]) -> tuple[bool, list[Due]]:
         """Make planned rows known to their migration, each once however often it is planned.

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from longshore.connection import plain
 from longshore.doorbell import Bell, Doorbell
+from longshore_config import __version__
 from longshore_config.errors import (
     HandedBack,
     LeaseLost,
@@ -33,7 +34,7 @@ from longshore_config.job import (
     State,
     request_problem,
 )
-from longshore_config.request import parse_request
+from longshore_config.request import newer, parse_request
 from longshore_config.settings import Settings
 from longshore_worker.claims import Answer, Claim, ClaimResult, Claims, Due, Finished
 from longshore_worker.control import Control, Heart
@@ -106,8 +107,17 @@ class Runner:
         try:
             request = parse_request(body)
         except ValidationError as error:
+            if (what := newer(body)) is not None:
+                return self._leave_to_newer(job, what)
             return self._reject(job, error)
         return self._answer(job, request)
+
+    def _leave_to_newer(self, job: JobId, what: str) -> str:
+        """While a fleet is upgraded, its older workers hear of what only the newer ones can do."""
+        self._tools.claims.leave(job)
+        self._tools.claims.count_refused("newer_request")
+        logger.info("left to a newer worker: a %s", what, extra={"job": job})
+        return f"left to a newer worker: a {what}, which this one ({__version__}) cannot read"
 
     def _reject(self, job: JobId, error: ValidationError) -> str:
         problem = ErrorInfo(

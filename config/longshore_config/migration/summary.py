@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from longshore_config.migration.fields import MODEL
 from longshore_config.migration.mistakes import Mistake
 from longshore_config.migration.plan import Action, PlanRow
 
@@ -24,7 +23,8 @@ _Natural = Annotated[int, Field(ge=0)]
 class PlanSummary(BaseModel):
     """The end of a plan."""
 
-    model_config = MODEL
+    # A newer worker may say more of it.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     rows: _Natural = 0
     copy_rows: _Natural = 0

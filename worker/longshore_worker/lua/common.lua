@@ -202,6 +202,20 @@ local function waiting_since(id)
   return score(base_of(id) .. 'queued', id) or tonumber(get(id, 'since') or get(id, 'created') or now)
 end
 
+-- Ring again later, after a quarter of the time that a job waits already, within bounds (ms).
+-- `known`: this is its queue; else nothing is done where it does not wait.
+local function defer(id, queue, least, most, known)
+  local base = base_of(id)
+  local wait = math.max(tonumber(least), math.min(tonumber(most), (now - waiting_since(id)) / 4))
+  local at = text(now + wait)
+  if score(base .. 'due:' .. queue, id) or (known and score(base .. 'queued', id)) then
+    redis.call('ZADD', base .. 'due:' .. queue, at, id)
+  elseif redis.call('ZSCORE', ns .. ':due:' .. queue, id) then
+    redis.call('ZADD', ns .. ':due:' .. queue, at, id)
+  end
+  return at
+end
+
 -- Count a failed attempt. Returns true if the job is over with it.
 local function count_failure(id, err)
   local failures = redis.call('HINCRBY', job_key(id), 'failures', 1)

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import pytest
 
@@ -115,18 +115,22 @@ class Server(ABC):
         with self._turn:
             return self._start()
 
+    def spawn(self, log: IO[bytes]) -> Any:
+        """Start the process; returns a ``subprocess.Popen`` or what can be used like one."""
+        return subprocess.Popen(
+            list(self.command()),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=self.folder,
+            env=dict(self.environment()),
+            start_new_session=True,
+        )
+
     def _start(self) -> Self:
         assert not self.running, f"{self.title} runs already"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                list(self.command()),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=dict(self.environment()),
-                start_new_session=True,
-            )
+            self._process = self.spawn(log)
         deadline = time.monotonic() + PATIENCE_S
         while not self._answers():
             if self._process.poll() is not None:

@@ -1,0 +1,69 @@
+"""Many workers want one job: one of them gets it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+
+from longshore_config.job import JobId, PushRequest
+from longshore_worker.claims import Answer
+from tests.support.ledger import Bench
+from tests.support.redis import RedisServer
+
+pytestmark = pytest.mark.redis
+
+JOBS = 10_000
+
+
+def test_two_workers_that_race_for_a_job_ten_thousand_times_get_one_claim_each() -> None:
+    # Twenty thousand scripts: what they leave on a disk is no matter here.
+    with RedisServer(arguments=["--appendonly", "no"]) as server:
+        compete(server.url)
+
+
+def compete(redis_url: str) -> None:
+    requests = [
+        PushRequest.model_validate(
+            {"image": f"registry.example.com/race/image-{number}:1", "registry": "prod"}
+        )
+        for number in range(JOBS)
+    ]
+    benches = [Bench(redis_url, namespace="claim-races") for _ in range(2)]
+    jobs = [one.job for one in benches[0].ledger.submit(requests)]
+    line = threading.Barrier(2)
+    won: list[dict[JobId, str]] = [{}, {}]
+    lost: list[Counter[Answer]] = [Counter(), Counter()]
+
+    def race(number: int) -> None:
+        claims = benches[number].worker(f"worker-{number}")
+        for job, request in zip(jobs, requests, strict=True):
+            # Both are let go at once, for each job anew.
+            line.wait(60)
+            result = claims.claim(job, request, engine="build-7", flavor="default")
+            if result.claim is not None:
+                won[number][job] = result.claim.fence
+            else:
+                lost[number][result.answer] += 1
+
+    racers = [threading.Thread(target=race, args=(number,)) for number in range(2)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(120)
+
+    first, second = won
+    assert first.keys() | second.keys() == set(jobs)
+    assert not first.keys() & second.keys()
+    assert {*first.values(), *second.values()} == {"1"}
+    assert lost[0] + lost[1] == {Answer.RUNNING: JOBS}
+    redis = benches[0].redis
+    pipe = redis.pipeline(transaction=False)
+    for job in jobs:
+        pipe.hmget(benches[0].keys.job(job), "fence", "worker", "state")
+    for job, record in zip(jobs, pipe.execute(), strict=True):
+        assert record == ["1", f"worker-{0 if job in first else 1}", "running"]
+    print(f"{JOBS} races: {len(first)} and {len(second)} won")  # noqa: T201 - shown with -s
+    for bench in benches:
+        bench.redis.close()

@@ -12,6 +12,7 @@ from kombu import Exchange, Queue
 
 from longshore_config.keys import Keys
 from longshore_config.lanes import queue_name, worker_queues
+from longshore_config.redis_tls import tls_options, without_query
 from longshore_config.settings import Settings
 
 #: The doorbell. A change of its arguments makes a new name.
@@ -29,7 +30,9 @@ def queue(name: str) -> Queue:
 def celery_settings(settings: Settings, redis_url: str) -> dict[str, Any]:
     """Celery's configuration for the given Redis; see docs/design.md for the reasons."""
     return {
-        "broker_url": redis_url,
+        "broker_url": without_query(redis_url),
+        # By value: left to the URL, kombu would not check the certificate, and Flower not connect.
+        "broker_use_ssl": tls_options(redis_url) or False,
         "result_backend": None,
         "broker_transport_options": {
             "global_keyprefix": Keys(settings.namespace).celery_prefix,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 
 from longshore_config.errors import InvalidSettings
 from longshore_config.job import ACCOUNT_PATTERN, DEFAULT_ACCOUNT, NAME_PATTERN
+from longshore_config.redis_tls import tls_options
 
 PREFIX: Final = "LONGSHORE_"
 #: Variables with the prefix that are not settings but are read by name elsewhere.
@@ -195,7 +196,11 @@ def check_redis_url(url: str) -> None:
         )
     user = unquote(parts.username or "")
     if user and not re.fullmatch(ACCOUNT_PATTERN, user):
+        # Alone before the @ it may be a password whose colon was forgotten.
+        named = f"account {user[:40]!r}" if parts.password else "account in LONGSHORE_REDIS_URL"
         raise InvalidSettings(
-            f"the Redis account {user[:40]!r} cannot be used: its name becomes part of keys and "
-            "job ids; use up to 32 letters, digits and '_'"
+            f"the Redis {named} cannot be used: its name becomes part of keys and "
+            "job ids; use up to 32 letters, digits and '_' (a password alone is written "
+            "redis://:PASSWORD@host)"
         )
+    tls_options(url)

@@ -11,6 +11,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from longshore.local_url import local_redis_url
+from longshore.redistls import check_files, handshake_problem
 from longshore_config.errors import RedisUnreachable
 from longshore_config.settings import Settings, check_redis_url
 
@@ -33,7 +34,11 @@ def connect(url: str, *, retries: int = 1, reply_timeout_s: float = REPLY_TIMEOU
     """A client whose replies are text. It connects when it is first used.
 
     The library's name is not announced: ``CLIENT SETINFO`` is refused to narrow accounts.
+
+    Raises:
+        InvalidSettings: a file that a ``rediss://`` URL names cannot be used.
     """
+    check_files(url)
     return redis.Redis.from_url(
         url,
         decode_responses=True,
@@ -78,6 +83,8 @@ def reaching(url: str) -> Iterator[None]:
             f"Redis at {address(url)} does not let this account do that: {error}"
         ) from None
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        if problem := handshake_problem(error):
+            raise RedisUnreachable(f"Redis at {address(url)}: {problem}") from None
         raise RedisUnreachable(
             f"Redis at {address(url)} cannot be reached: {plain(error)}; start it "
             "(`longshore up` does) or set LONGSHORE_REDIS_URL"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import redis
 
@@ -24,16 +26,41 @@ def redis_binary() -> str:
     return str(get_binary_path())
 
 
+@dataclass(frozen=True)
+class RedisTls:
+    """TLS files of a server: its certificate and key, and those of a client if it wants one."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+    client: tuple[Path, Path] | None = None
+
+    @property
+    def query(self) -> str:
+        """What a URL says of it, to be let in."""
+        words = [f"ssl_cert_reqs=required&ssl_ca_certs={self.ca}"]
+        if self.client:
+            words.append(f"ssl_certfile={self.client[0]}&ssl_keyfile={self.client[1]}")
+        return "&".join(words)
+
+
 class RedisServer(Server):
     """Redis on a random loopback port; what it has acknowledged survives even ``kill9()``."""
 
     title = "redis-server"
 
-    def __init__(self, *, password: str = "", arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        password: str = "",
+        arguments: Sequence[str] = (),
+        tls: RedisTls | None = None,
+    ) -> None:
         """``arguments`` go to redis-server, for example ``["--maxmemory", "1mb"]``."""
         super().__init__()
         self.port = free_port()
         self.password = password
+        self.tls = tls
         self._arguments = list(arguments)
 
     @property
@@ -45,14 +72,15 @@ class RedisServer(Server):
         """The URL of one Redis account."""
         password = self.password if password is None else password
         login = f"{user}:{password}@" if user or password else ""
-        return f"redis://{login}127.0.0.1:{self.port}/{database}"
+        place = f"{login}127.0.0.1:{self.port}/{database}"
+        return f"rediss://{place}?{self.tls.query}" if self.tls else f"redis://{place}"
 
     def client(self) -> redis.Redis:
         """A new client as the default user, which decodes text; the caller closes it."""
         return redis.Redis.from_url(self.url, decode_responses=True)
 
     def command(self) -> Sequence[str]:
-        words = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port)]
+        words = [redis_binary(), "--bind", "127.0.0.1", *self._listening()]
         words += ["--dir", str(self.folder), "--daemonize", "no", "--save", ""]
         # "always": a test that kills the server must not depend on the last second.
         words += ["--appendonly", "yes", "--appendfsync", "always"]
@@ -61,8 +89,16 @@ class RedisServer(Server):
             words += ["--requirepass", self.password]
         return [*words, *self._arguments]
 
+    def _listening(self) -> Sequence[str]:
+        if self.tls is None:
+            return ["--port", str(self.port)]
+        words = ["--port", "0", "--tls-port", str(self.port), "--tls-ca-cert-file"]
+        words += [str(self.tls.ca), "--tls-cert-file", str(self.tls.certificate)]
+        words += ["--tls-key-file", str(self.tls.key), "--tls-auth-clients"]
+        return [*words, "yes" if self.tls.client else "no"]
+
     def answers(self) -> bool:
-        with redis.Redis(port=self.port, password=self.password or None) as client:
+        with self.client() as client:
             try:
                 return bool(client.ping())
             except redis.RedisError:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import docker
 
+from tests.support.network import PrivateNetwork
 from tests.support.processes import Server, missing, program
 
 
@@ -27,9 +28,16 @@ class DockerDaemon(Server):
     title = "dockerd"
 
     def __init__(
-        self, *, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        *,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        network: PrivateNetwork | None = None,
     ) -> None:
-        """``environment`` is added to dockerd's, for example ``HTTPS_PROXY``, ``SSL_CERT_FILE``."""
+        """``environment`` is added to dockerd's, for example ``HTTPS_PROXY``, ``SSL_CERT_FILE``.
+
+        In a ``network`` of its own it sees that network's ``/etc`` too.
+        """
         self._program = program("dockerd")
         if os.geteuid() != 0:
             missing("a private dockerd needs root")
@@ -40,6 +48,7 @@ class DockerDaemon(Server):
         self._pid_file = self.folder / "pid"
         self._arguments = list(arguments)
         self._environment = dict(environment or {})
+        self._network = network
 
     @property
     def url(self) -> str:
@@ -52,7 +61,8 @@ class DockerDaemon(Server):
 
     def command(self) -> Sequence[str]:
         folders = ["--data-root", str(self._data), "--exec-root", str(self._run)]
-        words = [self._program, *folders, "-p", str(self._pid_file), "-H", self.url]
+        inside = self._network.words if self._network else []
+        words = [*inside, self._program, *folders, "-p", str(self._pid_file), "-H", self.url]
         words += ["--iptables=false", "--ip6tables=false", "--bridge=none"]
         # A broken upload is to be seen in the engine's log.
         return [*words, "--log-level", "info", *self._arguments]

@@ -12,6 +12,7 @@ from typing import Any
 import requests
 import urllib3
 
+from tests.support.network import PrivateNetwork
 from tests.support.processes import Server, free_port, program
 from tests.support.tokens import TokenServer
 
@@ -29,7 +30,9 @@ class Registry(Server):
     """A registry in a temporary folder.
 
     Plain by default; ``users`` (name → password) turns Basic auth on, ``tokens`` token auth,
-    ``tls`` (certificate, key) TLS. The engine trusts it on 127.0.0.1 in each case.
+    ``tls`` (certificate, key) TLS, ``clients`` asks for certificates of this authority, and
+    ``client`` is one (with its key) for this class's own questions. The engine trusts it on
+    127.0.0.1 in each case; on the address of a ``network`` of its own it does not.
     """
 
     title = "docker-registry"
@@ -40,6 +43,9 @@ class Registry(Server):
         users: Mapping[str, str] | None = None,
         tokens: TokenServer | None = None,
         tls: tuple[Path, Path] | None = None,
+        clients: Path | None = None,
+        client: tuple[Path, Path] | None = None,
+        network: PrivateNetwork | None = None,
         maintenance_read_only: bool = False,
     ) -> None:
         self._program = program("docker-registry", "registry")
@@ -48,6 +54,7 @@ class Registry(Server):
         self.users = dict(users or {})
         self.tokens = tokens
         self.tls = tls
+        self._clients, self._client, self._network = clients, client, network
         self._read_only = maintenance_read_only
         self.data = self.folder / "data"
         self._config = self.folder / "config.yml"
@@ -55,7 +62,7 @@ class Registry(Server):
     @property
     def address(self) -> str:
         """``127.0.0.1:PORT``: the first part of its images' names."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._network.ADDRESS if self._network else '127.0.0.1'}:{self.port}"
 
     @property
     def base(self) -> str:
@@ -65,10 +72,11 @@ class Registry(Server):
     def command(self) -> Sequence[str]:
         # JSON is YAML.
         self._config.write_text(json.dumps(self._settings()))
-        return [self._program, "serve", str(self._config)]
+        inside = self._network.words if self._network else []
+        return [*inside, self._program, "serve", str(self._config)]
 
     def answers(self) -> bool:
-        return _ask("GET", f"{self.base}/v2/").status_code in {200, 401}
+        return self._ask("GET", f"{self.base}/v2/").status_code in {200, 401}
 
     def digest(self, repository: str, tag: str) -> str | None:
         """What the tag points to, asked from the registry itself; ``None``: there is none."""
@@ -103,14 +111,14 @@ class Registry(Server):
         """Move a tag past the engine, as somebody else would."""
         url = f"{self.base}/v2/{repository}/manifests/{tag}"
         headers = {"Content-Type": media_type, **self._login(repository, "pull,push")}
-        _ask("PUT", url, data=manifest, headers=headers).raise_for_status()
+        self._ask("PUT", url, data=manifest, headers=headers).raise_for_status()
 
     def get(self, path: str, *, accept: str = "*/*") -> requests.Response:
         """``GET /v2/PATH`` with the first user's rights."""
         repository = path.partition("/manifests/")[0].partition("/blobs/")[0]
         repository = repository.removesuffix("/tags/list")
         headers = {"Accept": accept, **self._login(repository, "pull")}
-        return _ask("GET", f"{self.base}/v2/{path}", headers=headers)
+        return self._ask("GET", f"{self.base}/v2/{path}", headers=headers)
 
     def _login(self, repository: str, actions: str) -> dict[str, str]:
         if self.tokens:
@@ -125,10 +133,17 @@ class Registry(Server):
             return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
         return {}
 
+    def _ask(self, method: str, url: str, **options: Any) -> requests.Response:
+        if self._network is None:
+            return _ask(method, url, cert=self._client, **options)
+        return self._network.run(lambda: _ask(method, url, cert=self._client, **options))
+
     def _settings(self) -> dict[str, Any]:
         http: dict[str, Any] = {"addr": self.address, "secret": "longshore-tests"}
         if self.tls:
             http["tls"] = {"certificate": str(self.tls[0]), "key": str(self.tls[1])}
+            if self._clients:
+                http["tls"]["clientcas"] = [str(self._clients)]
         storage: dict[str, Any] = {
             "filesystem": {"rootdirectory": str(self.data)},
             "delete": {"enabled": True},

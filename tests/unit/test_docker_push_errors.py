@@ -21,6 +21,7 @@ from longshore_config.errors import (
     RateLimited,
     RegistryUnavailable,
     RegistryUnreachable,
+    RegistryUntrusted,
     RepositoryMissing,
 )
 from longshore_config.reference import ImageReference
@@ -122,8 +123,31 @@ SAID = [
     ),
     (
         'Get "https://registry.lan:5000/v2/": x509: certificate has expired or is not yet valid',
-        RegistryUnreachable,
+        RegistryUntrusted,
     ),
+    (
+        (
+            'Get "https://registry.lan:5000/v2/": x509: certificate is valid for other.lan, not '
+            "registry.lan"
+        ),
+        RegistryUntrusted,
+    ),
+    (
+        (
+            "missing key client.key for client certificate client.cert. Note that CA certificates "
+            "should use the extension .crt"
+        ),
+        EngineMisconfigured,
+    ),
+    (
+        'Get "https://registry.lan:5000/v2/": remote error: tls: bad certificate',
+        EngineMisconfigured,
+    ),
+    (
+        'Get "https://registry.lan:5000/v2/": remote error: tls: certificate required',
+        EngineMisconfigured,
+    ),
+    ('Get "https://registry.lan:5000/v2/": remote error: tls: internal error', RegistryUnreachable),
     (
         'Get "http://registry.lan:5000/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
         RegistryUnreachable,

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from longshore_config.reference import RegistryUri
-from longshore_worker.transports.engine_settings import ca_missing, insecure_missing
+from longshore_worker.transports.engine_settings import (
+    Place,
+    ca_missing,
+    client_missing,
+    insecure_missing,
+)
 from tests.support.certificates import Authority
 
 HERE = socket.gethostname()
@@ -64,33 +69,60 @@ def test_another_port_and_another_network_do_not_count() -> None:
     assert insecure_missing(told, "e", uri("192.168.0.1:5000"))
 
 
+def place(
+    certificates: Path, registry: str, told: dict[str, Any] | None = None, *, local: bool = True
+) -> Place:
+    return Place(told or info(), "build-7", uri(registry), local, certificates)
+
+
 def test_a_ca_that_the_engine_does_not_have_is_said_with_its_place(
     authority: Authority, tmp_path: Path
 ) -> None:
-    said = ca_missing(
-        info(), "build-7", uri("registry.lan"), authority.ca, local=True, certificates=tmp_path
-    )
+    said = ca_missing(place(tmp_path, "registry.lan"), authority.ca)
     assert said is not None
     assert f"copy {authority.ca} to {tmp_path / 'registry.lan' / 'ca.crt'}" in said
 
 
 def test_a_ca_in_the_engines_folder_is_enough(authority: Authority, tmp_path: Path) -> None:
-    place = tmp_path / "registry.lan:5000"
-    place.mkdir()
-    (place / "any-name.crt").write_bytes(b"# a comment\n" + authority.ca.read_bytes())
-    target = uri("registry.lan:5000/ml")
-    assert ca_missing(info(), "e", target, authority.ca, local=True, certificates=tmp_path) is None
+    folder = tmp_path / "registry.lan:5000"
+    folder.mkdir()
+    (folder / "any-name.crt").write_bytes(b"# a comment\n" + authority.ca.read_bytes())
+    assert ca_missing(place(tmp_path, "registry.lan:5000/ml"), authority.ca) is None
+
+
+def test_a_client_certificate_counts_with_its_key_beside_it(
+    authority: Authority, tmp_path: Path
+) -> None:
+    certificate, key = authority.issue("client")
+    other, _ = authority.issue("other")
+    folder = tmp_path / "registry.lan"
+    folder.mkdir()
+    there = place(tmp_path, "registry.lan")
+
+    said = client_missing(there, certificate, key)
+    assert said is not None
+    assert f"copy {certificate} to {folder / 'client.cert'}" in said
+    assert f"{key} to {folder / 'client.key'}" in said
+    (folder / "any-name.cert").write_bytes(certificate.read_bytes())
+    assert client_missing(there, certificate, key) == said
+    (folder / "any-name.key").touch()
+    assert client_missing(there, certificate, key) is None
+    assert client_missing(there, other, key) is not None
+    assert client_missing(there, tmp_path / "none.pem", key) == (
+        f"the component's client_cert {tmp_path / 'none.pem'} cannot be read or holds no "
+        "certificate"
+    )
 
 
 def test_an_engine_that_may_be_elsewhere_is_not_judged(
     authority: Authority, tmp_path: Path
 ) -> None:
     elsewhere = {**info(), "Name": "another-machine"}
-    target = uri("registry.lan")
+    certificate, key = authority.issue("client")
     for told, local in ((info(), False), (elsewhere, True)):
-        assert (
-            ca_missing(told, "e", target, authority.ca, local=local, certificates=tmp_path) is None
-        )
+        there = place(tmp_path, "registry.lan", told, local=local)
+        assert ca_missing(there, authority.ca) is None
+        assert client_missing(there, certificate, key) is None
 
 
 @pytest.mark.parametrize("content", [None, "no certificate in here"])
@@ -98,5 +130,5 @@ def test_a_ca_file_that_cannot_be_used_is_named(content: str | None, tmp_path: P
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
-    said = ca_missing(info(), "e", uri("registry.lan"), file, local=False)
+    said = ca_missing(place(tmp_path, "registry.lan", local=False), file)
     assert said == f"the component's CA {file} cannot be read or holds no certificate"

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -318,6 +319,35 @@ def test_access_is_what_the_component_says(case: Case, tmp_path: Path) -> None:
     assert case.make().access == Access()
     assert case.make(insecure=True).access == Access(insecure=True)
     assert case.make(ca=str(tmp_path / "ca.pem")).access == Access(ca=tmp_path / "ca.pem")
+    certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
+    assert case.make(client_cert=str(certificate), client_key=str(key)).access == Access(
+        client_cert=certificate, client_key=key
+    )
+
+
+def test_a_renewed_file_makes_another_access(case: Case, tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("one")
+    made = case.make(ca=str(ca))
+    before = made.access
+    assert made.access == before
+    os.utime(ca, ns=(0, 0))
+    assert made.access != before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"client_cert": "a.pem"}, "client_cert and client_key go together"),
+        ({"client_key": "a.key"}, "client_cert and client_key go together"),
+        ({"client_cert": "a", "client_key": "b", "insecure": True}, "name its authority with ca"),
+    ],
+)
+def test_a_client_certificate_is_whole_and_for_a_registry_that_is_known(
+    case: Case, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        case.make(**options)
 
 
 def test_only_loopback_hosts_are_local() -> None:

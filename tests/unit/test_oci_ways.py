@@ -35,6 +35,11 @@ INSIDE = Endpoint("registry.example.com", endpoint="http://registry:5000")
         (Endpoint("127.0.0.1:5000"), ["https://127.0.0.1:5000/", "http://127.0.0.1:5000/"], False),
         (Endpoint("localhost", Access(ca=Path("ca.pem"))), ["https://localhost/"], True),
         (
+            Endpoint("localhost", Access(client_cert=Path("a.pem"), client_key=Path("a.key"))),
+            ["https://localhost/"],
+            True,
+        ),
+        (
             Endpoint("old.example.com", Access(insecure=True)),
             ["https://old.example.com/", "http://old.example.com/"],
             False,

@@ -120,7 +120,7 @@ def require_engine_settings(
     Raises:
         EngineMisconfigured: naming each setting that the engine lacks.
     """
-    if not registry.insecure and registry.ca is None:
+    if registry.access.is_plain:
         return
     try:
         missing = _engine(engine_name).missing_settings(registry.registry_uri, registry.access)

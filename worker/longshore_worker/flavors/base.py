@@ -97,6 +97,9 @@ class BaseContainerRegistry(BaseModel):
     insecure: bool = False
     #: PEM file of the authority that signed the registry's certificate.
     ca: LocalPath | None = None
+    #: PEM files of the certificate that the registry knows its clients by, and of its key.
+    client_cert: LocalPath | None = None
+    client_key: LocalPath | None = None
     #: Base URL where a worker reaches the registry under another address than its name.
     endpoint: EndpointUrl | None = None
     #: Token servers that may see the login, besides the registry's own host.
@@ -130,6 +133,17 @@ class BaseContainerRegistry(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _whole_client_certificate(self) -> BaseContainerRegistry:
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ValueError("client_cert and client_key go together: write both or none")
+        if self.insecure and self.client_cert is not None:
+            raise ValueError(
+                "choose one: insecure: true knows no registry to show client_cert to; name its "
+                "authority with ca instead"
+            )
+        return self
+
     @property
     def requires_authentication(self) -> bool:
         """Whether the component brings a login of its own: ``username`` and ``password``."""
@@ -148,7 +162,12 @@ class BaseContainerRegistry(BaseModel):
     @property
     def access(self) -> Access:
         """How the registry is reached."""
-        return Access(insecure=self.insecure, ca=self.ca)
+        return Access.of(
+            insecure=self.insecure,
+            ca=self.ca,
+            client_cert=self.client_cert,
+            client_key=self.client_key,
+        )
 
     @property
     def registry_endpoint(self) -> Endpoint:

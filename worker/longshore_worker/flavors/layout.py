@@ -33,6 +33,8 @@ _OF_SERVERS: Final = {
     "credentials_from": "credentials",
     "insecure": "insecure",
     "ca": "ca",
+    "client_cert": "client_cert",
+    "client_key": "client_key",
     "endpoint": "endpoint",
     "auth_realms": "auth_realms",
     "limits": "limits",

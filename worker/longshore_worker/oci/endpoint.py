@@ -2,8 +2,8 @@
 
 What Docker does for a registry on the loopback, or one called insecure, is done here too
 (docs.docker.com, "dockerd", "Insecure registries"): HTTPS is tried first, its certificate is
-not checked, and where nothing speaks TLS it is plain HTTP. A ``ca`` or an ``endpoint`` says
-it outright: then nothing else is tried.
+not checked, and where nothing speaks TLS it is plain HTTP. A ``ca``, a ``client_cert`` or an
+``endpoint`` says it outright: then nothing else is tried.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Endpoint:
             return (URL(self.endpoint).with_path("/"),)
         host = _HUB_API if self.registry == DOCKER_HUB else self.registry
         secure = URL(f"https://{host}/")
-        if self.access.ca is None and (self.access.insecure or self.is_loopback):
+        if self.access.insecure or (self.is_loopback and self.access.is_plain):
             return secure, URL(f"http://{host}/")
         return (secure,)
 
@@ -77,7 +77,7 @@ class Endpoint:
         """Whether the certificate is checked."""
         if self.access.insecure:
             return False
-        return not self.is_loopback or self.access.ca is not None or self.endpoint is not None
+        return not self.is_loopback or not self.access.is_plain or self.endpoint is not None
 
     @property
     def is_loopback(self) -> bool:

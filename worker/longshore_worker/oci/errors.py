@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,10 @@ from longshore_worker.transports.push_errors import clean
 ERROR_LIMIT: Final = 65_536
 #: How many of a registry's errors are kept of one answer.
 _ERRORS_KEPT: Final = 10
+#: OpenSSL's names of the alerts that are about a client's certificate.
+_ALERT: Final = re.compile(
+    r"ALERT_(CERTIFICATE_|BAD_CERTIFICATE|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED)"
+)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 
 
@@ -194,6 +198,11 @@ def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> 
             f"the certificate of {where} is not trusted: {speaker.clean(str(reason))}; "
             "set ca: to its authority's PEM file, or insecure: true"
         )
+    if _wants_certificate(error):
+        return Denied(
+            f"{where} wants a client certificate that it knows: set client_cert and client_key, "
+            "or renew them"
+        )
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return RegistryUnreachable(f"{where} does not speak TLS: {_reason(error, speaker)}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -221,19 +230,28 @@ def _reason(error: BaseException, speaker: Speaker) -> str:
     return speaker.clean(str(words)) or type(error).__name__
 
 
+def _wants_certificate(error: BaseException) -> bool:
+    """Whether a server ended TLS over the client's certificate (RFC 8446, 6.2: alerts)."""
+    # The HTTP library keeps the text of what OpenSSL said, and not always the error.
+    return any(_ALERT.search(str(cause)) for cause in _causes(error))
+
+
 def _forbidden(error: BaseException | None) -> ForbiddenAddress | None:
     """The refused address somewhere among an error's causes."""
+    return next((one for one in _causes(error) if isinstance(one, ForbiddenAddress)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it; not very many."""
     pending: list[BaseException | None] = [error]
     for _ in range(20):
         if not pending:
             break
         current = pending.pop()
-        if isinstance(current, ForbiddenAddress):
-            return current
         if current is not None:
+            yield current
             pending += [current.__cause__, current.__context__]
             pending += _members(current)
-    return None
 
 
 def _members(error: BaseException) -> Iterable[BaseException | None]:

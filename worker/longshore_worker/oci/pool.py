@@ -14,6 +14,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -21,7 +22,7 @@ import aiohttp
 from yarl import URL
 
 from longshore_config import __version__
-from longshore_config.errors import RegistryUntrusted
+from longshore_config.errors import CredentialsMissing, RegistryUntrusted
 from longshore_worker.oci.client import RegistryClient
 from longshore_worker.oci.endpoint import Endpoint, literal_address
 from longshore_worker.oci.guard import Reach, Sockets, check, kind_of
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CLIENTS_KEPT: Final = 256
 #: Ways to origins that are remembered; a registry's storage may have many.
 WAYS_KEPT: Final = 1_024
+#: TLS settings that are remembered: one for each access, and one more for each renewed file.
+CONTEXTS_KEPT: Final = 256
 #: How long an idle connection is kept. Unit: s.
 KEEP_ALIVE_S: Final = 60.0
 #: How long an answer of the resolver counts. Unit: s.
@@ -103,6 +106,7 @@ class ClientPool:
         Raises:
             ForbiddenAddress: the URL names such an address.
             RegistryUntrusted: the component's ``ca`` cannot be read.
+            CredentialsMissing: its ``client_cert`` or ``client_key`` cannot.
         """
         place = (url.scheme, url.host, url.port, endpoint, own)
         found = self._ways.get(place)
@@ -119,7 +123,9 @@ class ClientPool:
         check(host, allowed)
         # What is not checked is the registry's own certificate, not that of others.
         verify = endpoint.verifies or host not in endpoint.hosts
-        tls = url.scheme == "http" or await self._context(endpoint.access, verify=verify)
+        # The client's certificate is a login of the registry's, and nobody else is shown it.
+        access = endpoint.access if host in endpoint.hosts else endpoint.access.anonymous
+        tls = url.scheme == "http" or await self._context(access, verify=verify)
         proxy = self._proxies.of(url)
         if proxy is None:
             return Way(self._session(allowed), tls)
@@ -171,6 +177,8 @@ class ClientPool:
         key = (access, verify)
         async with self._tls_lock:
             if key not in self._tls:
+                while len(self._tls) >= CONTEXTS_KEPT:
+                    self._tls.pop(next(iter(self._tls)))
                 # Reads files.
                 self._tls[key] = await asyncio.to_thread(_make_context, access, verify)
             return self._tls[key]
@@ -260,4 +268,25 @@ def _make_context(access: Access, verify: bool) -> ssl.SSLContext:
         except (OSError, ssl.SSLError) as error:
             reason = getattr(error, "strerror", None) or "it holds no PEM certificate"
             raise RegistryUntrusted(f"ca {access.ca} cannot be used: {reason}") from None
+    if access.client_cert is not None and access.client_key is not None:
+        _load_client(context, access.client_cert, access.client_key)
     return context
+
+
+def _load_client(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    for option, file in (("client_cert", certificate), ("client_key", key)):
+        try:
+            with file.open("rb"):
+                pass
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            raise CredentialsMissing(f"{option} {file} cannot be used: {reason}") from None
+    try:
+        # Without a password of ours OpenSSL would ask the terminal for one.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError):
+        # OpenSSL's reasons are no help, and the next file's content is a secret.
+        raise CredentialsMissing(
+            f"client_cert {certificate} and client_key {key} cannot be used: they must be a PEM "
+            "certificate and its own key, without a password"
+        ) from None

@@ -29,7 +29,12 @@ from longshore_config.job import NAME_PATTERN
 from longshore_config.reference import ImageReference, RegistryUri
 from longshore_worker.transports.endpoint import Endpoint, find_endpoint
 from longshore_worker.transports.engine_errors import engine_errors
-from longshore_worker.transports.engine_settings import ca_missing, insecure_missing
+from longshore_worker.transports.engine_settings import (
+    Place,
+    ca_missing,
+    client_missing,
+    insecure_missing,
+)
 from longshore_worker.transports.line import CALL_TIMEOUT_S, Line
 from longshore_worker.transports.port import Access, Credentials
 from longshore_worker.transports.push_errors import Spoken, clean, translate
@@ -150,15 +155,18 @@ class Engine:
         self, line: Line, uri: RegistryUri, access: Access, *, only_certain: bool
     ) -> list[str]:
         """As ``missing_settings``, on a line of the caller's."""
-        if not access.insecure and access.ca is None:
+        if access.is_plain:
             return []
         info = self._info(line)
         found: list[str | None] = []
         if access.insecure:
             found.append(insecure_missing(info, self.label, uri))
-        elif access.ca is not None and not only_certain:
-            local = self.endpoint.is_local_socket
-            found.append(ca_missing(info, self.label, uri, access.ca, local=local))
+        elif not only_certain:
+            place = Place(info, self.label, uri, local=self.endpoint.is_local_socket)
+            if access.ca is not None:
+                found.append(ca_missing(place, access.ca))
+            if access.client_cert is not None and access.client_key is not None:
+                found.append(client_missing(place, access.client_cert, access.client_key))
         return [sentence for sentence in found if sentence]
 
     @contextmanager

@@ -1,8 +1,9 @@
 """Whether the Docker Engine's own settings let it reach a registry as a component says.
 
-The engine, not the worker, talks to the registry: a component's ``insecure`` and ``ca`` have
-to be the engine's settings too. ``docker info`` tells its insecure registries; of the CAs it
-tells nothing, so they are looked at only where the engine shares this machine's files.
+The engine, not the worker, talks to the registry: a component's ``insecure``, ``ca`` and
+``client_cert`` have to be the engine's settings too. ``docker info`` tells its insecure
+registries; of the certificates it tells nothing, so they are looked at only where the engine
+shares this machine's files.
 Sources: Docker's "Test an insecure registry" and "Use certificates for repository client
 verification"; moby ``registry/config.go`` (a loopback address is always allowed).
 """
@@ -13,6 +14,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,33 +48,66 @@ def insecure_missing(info: Mapping[str, Any], engine: str, registry: RegistryUri
     )
 
 
-def ca_missing(
-    info: Mapping[str, Any],
-    engine: str,
-    registry: RegistryUri,
-    ca: Path,
-    *,
-    local: bool,
-    certificates: Path = CERTIFICATES,
-) -> str | None:
-    """What keeps the engine from trusting the CA, as far as can be seen from here.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine would have its files for one registry.
 
     ``local`` is whether the engine is at a unix socket. A name in ``info`` that is not this
     machine's means another machine, or a container around this process.
     """
+
+    info: Mapping[str, Any]
+    engine: str
+    registry: RegistryUri
+    local: bool
+    certificates: Path = CERTIFICATES
+
+    @property
+    def seen(self) -> bool:
+        """Whether the engine's files are this machine's, as far as can be known."""
+        return self.local and self.info.get("Name") == socket.gethostname()
+
+    @property
+    def folder(self) -> Path:
+        """The engine's folder for this registry."""
+        return self.certificates / self.registry.registry
+
+
+def ca_missing(place: Place, ca: Path) -> str | None:
+    """What keeps the engine from trusting the CA, as far as can be seen from here."""
     wanted = _pem_blocks(ca)
     if not wanted:
         return f"the component's CA {ca} cannot be read or holds no certificate"
-    if not local or info.get("Name") != socket.gethostname():
+    if not place.seen:
         return None
-    folder = certificates / registry.registry
-    trusted = {block for file in _files(folder) for block in _pem_blocks(file)}
+    trusted = {block for file in _files(place.folder, "crt") for block in _pem_blocks(file)}
     trusted |= _system_authorities()
     if wanted & trusted:
         return None
     return (
-        f"engine {engine} seems not to trust {registry.registry}: copy {ca} to "
-        f"{folder / 'ca.crt'} on its machine"
+        f"engine {place.engine} seems not to trust {place.registry.registry}: copy {ca} to "
+        f"{place.folder / 'ca.crt'} on its machine"
+    )
+
+
+def client_missing(place: Place, certificate: Path, key: Path) -> str | None:
+    """What keeps the engine from showing the client's certificate, as far as can be seen.
+
+    The engine takes ``NAME.cert`` with ``NAME.key`` beside it, and refuses one without the
+    other (moby ``registry/registry.go``, ``ReadCertsDirectory``).
+    """
+    wanted = _pem_blocks(certificate)
+    if not wanted:
+        return f"the component's client_cert {certificate} cannot be read or holds no certificate"
+    if not place.seen:
+        return None
+    for file in _files(place.folder, "cert"):
+        if wanted & _pem_blocks(file) and file.with_suffix(".key").exists():
+            return None
+    return (
+        f"engine {place.engine} seems to have no client certificate for "
+        f"{place.registry.registry}: copy {certificate} to {place.folder / 'client.cert'} and "
+        f"{key} to {place.folder / 'client.key'} on its machine"
     )
 
 
@@ -102,9 +137,9 @@ def _is_local_name(host: str) -> bool:
     return any((address := _address(str(one[4][0]))) and address.is_loopback for one in found)
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, suffix: str) -> list[Path]:
     try:
-        return sorted(folder.glob("*.crt"))
+        return sorted(folder.glob(f"*.{suffix}"))
     except OSError:
         return []
 

@@ -26,6 +26,7 @@ from longshore_config.errors import (
     RateLimited,
     RegistryUnavailable,
     RegistryUnreachable,
+    RegistryUntrusted,
     RepositoryMissing,
 )
 from longshore_config.reference import ImageReference
@@ -116,6 +117,23 @@ def _unknown_authority(_: str, spoken: Spoken) -> PushError:
     )
 
 
+def _half_client_certificate(text: str, spoken: Spoken) -> PushError:
+    registry, engine = spoken.image.registry, spoken.engine
+    return EngineMisconfigured(
+        f"engine {engine} cannot use what is in /etc/docker/certs.d/{registry} on its machine: "
+        f"{spoken.clean(text)}"
+    )
+
+
+def _client_certificate(_: str, spoken: Spoken) -> PushError:
+    registry, engine = spoken.image.registry, spoken.engine
+    return EngineMisconfigured(
+        f"{registry} wants a client certificate that it knows from engine {engine}; put one and "
+        f"its key at /etc/docker/certs.d/{registry}/client.cert and client.key on the engine's "
+        "machine"
+    )
+
+
 def _rate_limited(text: str, spoken: Spoken) -> PushError:
     message = f"{spoken.image.registry} answered 429: {spoken.clean(text)}"
     return RateLimited(message, retry_after_s=_retry_after(text))
@@ -161,8 +179,25 @@ _RULES: Final = (
     _rule(r"does not exist locally with the tag|^tag does not exist:|no such image", _not_found),
     _rule(r"server gave HTTP response to HTTPS client", _plain_http),
     _rule(r"x509: certificate signed by unknown authority", _unknown_authority),
+    # moby registry/registry.go, ReadCertsDirectory.
     _rule(
-        r"x509:|tls: |TLS handshake|proxyconnect",
+        r"missing (key|client certificate) \S+ for (client certificate|key)",
+        _half_client_certificate,
+    ),
+    # Only the other side's alerts are "remote"; a server that asks for certificates sends these
+    # (Go's crypto/tls, alert.go).
+    _rule(
+        r"remote error: tls: (certificate required|bad certificate|unknown certificate"
+        r"|unsupported certificate|expired certificate|revoked certificate|access denied)",
+        _client_certificate,
+    ),
+    # Its name or its dates are wrong, and will be at the next attempt.
+    _rule(
+        r"x509:",
+        _saying(RegistryUntrusted, "engine {engine} refuses the certificate of {registry}"),
+    ),
+    _rule(
+        r"tls: |TLS handshake|proxyconnect",
         _saying(RegistryUnreachable, "engine {engine} cannot reach {registry}"),
     ),
     _rule(

@@ -104,4 +104,4 @@ def _make_adapter() -> TypeAdapter[Request]:
 
 def _kind(value: Any) -> str:
     found = value.get("kind") if isinstance(value, dict) else None
-    return found if found in {"copy", "migration"} else "push"
+    return found if isinstance(found, str) and found in {"copy", "migration"} else "push"

@@ -66,8 +66,8 @@ class YamlText:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark is not None else 1
             self.mistakes.append(LineMistake(line, f"not valid YAML: {_problem(error)}"))
-        except (YAMLError, ValueError, RecursionError) as error:
-            # For example control characters, or a date that does not exist.
+        except (YAMLError, ValueError, TypeError, RecursionError) as error:
+            # For example control characters, a date that does not exist, a mapping for a key.
             self.mistakes.append(LineMistake(1, f"not valid YAML: {type(error).__name__}"))
 
     def line(self, *keys: Key) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from longshore.cli.text import (
     age,
     clean,
+    clean_json,
     coloured,
     columns,
     duration,
@@ -51,6 +53,13 @@ def test_cleaned_text_has_nothing_that_moves_a_cursor_or_ends_a_line(text: str) 
 
 def test_control_and_bidi_characters_are_shown_and_not_obeyed() -> None:
     assert clean("a\x1b[31m\nb\u202ec\udc80") == "a\\x1b[31m\\nb\\u202ec\\udc80"
+
+
+@given(st.dictionaries(st.text(), st.text(alphabet=st.characters(exclude_categories=["Cs"]))))
+def test_json_is_printable_and_stays_the_same_value(value: dict[str, str]) -> None:
+    line = clean_json(json.dumps(value, ensure_ascii=False))
+    assert line.isprintable()
+    assert json.loads(line) == value
 
 
 def test_printable_text_of_any_script_is_left_alone() -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
@@ -116,6 +116,7 @@ def test_a_place_that_means_the_registry_is_asked_at_its_base(
     | st.text(max_size=20).map("https://registry.example.com/".__add__)
     | st.text(max_size=20).map("//".__add__)
 )
+@example("http://[::1]@")
 def test_no_location_raises_anything_but_a_typed_error(location: str) -> None:
     pool = ClientPool({})
     base = pool.bases[PROD] = PROD.bases[0]

@@ -29,7 +29,7 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``time LEVEL [job] message``; a traceback follows on lines of its own."""
+    """``time LEVEL [job] message``; a traceback follows on lines of its own, set in."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One event."""
@@ -37,7 +37,8 @@ class TextFormatter(logging.Formatter):
         place = f" [{job}]" if job else ""
         line = f"{_time(record)} {record.levelname}{place} {_one_line(record.getMessage())}"
         if trace := _traceback(self, record):
-            line += "\n" + trace
+            # Set in: a line break in a foreign message must not begin what looks like an event.
+            line += "".join(f"\n  {_one_line(part)}" for part in trace.split("\n"))
         return line
 
 

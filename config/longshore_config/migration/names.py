@@ -192,7 +192,8 @@ class Template:
             raise ValueError(f"a template of {len(text)} characters; at most {LONGEST} are allowed")
         for name in _PLACEHOLDER.findall(text):
             if name not in known:
-                raise ValueError(f"{{{name[:40]}}} is no placeholder here;{_known(name, known)}")
+                written = shown(name[:40])[1:-1]
+                raise ValueError(f"{{{written}}} is no placeholder here;{_known(name, known)}")
         if "{" in (rest := _PLACEHOLDER.sub("", text)) or "}" in rest:
             raise ValueError(f"{shown(text)} has a single brace; write{_known('', known)[7:]}")
         # Names and tags start and end with what may stand beside a letter: if this one is not

@@ -23,7 +23,7 @@ from longshore.cli.migratewords import (
 )
 from longshore.cli.options import json_option, timeout_option
 from longshore.cli.output import complain, say, say_json, say_table, warn
-from longshore.cli.text import clean
+from longshore.cli.text import clean, clean_json
 from longshore.client import Client
 from longshore.migrations import Migration, MigrationFailed
 from longshore.specfile import PlanLines, SpecText, read_file, read_stream
@@ -80,9 +80,9 @@ def plan(ctx: click.Context, spec: str, out: str | None, as_json: bool) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             complain("standard output was closed; the planning was cancelled")
             ctx.exit(1)
-    lines = [record.summary.model_dump_json()] if record.summary and as_json else []
-    for line in lines or summary_lines(record):
-        click.echo(clean(line), err=out is None)
+    lines = [clean_json(record.summary.model_dump_json())] if record.summary and as_json else []
+    for line in lines or map(clean, summary_lines(record)):
+        click.echo(line, err=out is None)
     for warning in record.warnings:
         warn(warning)
     for failure in record.failures:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from longshore.cli.text import clean, coloured, table, terminal_width
+from longshore.cli.text import clean, clean_json, coloured, table, terminal_width
 
 
 def complain(message: str) -> None:
@@ -29,8 +29,8 @@ def say(line: str) -> None:
 
 
 def say_json(line: str) -> None:
-    """One JSON object on stdout; JSON escapes what is not printable by itself."""
-    click.echo(line)
+    """One JSON object on stdout; what is not printable in it is escaped as JSON does."""
+    click.echo(clean_json(line))
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

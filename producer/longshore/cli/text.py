@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,17 @@ def clean(text: str) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
         for c in text
     )
+
+
+def clean_json(text: str) -> str:
+    """JSON of the same value in which everything is printable.
+
+    JSON itself wants only the controls below U+0020 escaped; a terminal obeys U+009B, too.
+    """
+    if text.isprintable():
+        return text
+    # Outside of its strings JSON has nothing else that is not printable, but white space.
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def columns(text: str) -> int:

@@ -110,4 +110,10 @@ class Document(YamlText):
     def error(self) -> CatalogError:
         """All mistakes, one a line, each with its place."""
         mistakes = sorted(set(self.mistakes))
-        return CatalogError("\n".join(f"{self.path}:{m.line}: {m.text}" for m in mistakes))
+        lines = (f"{self.path}:{m.line}: {m.text}" for m in mistakes)
+        return CatalogError("\n".join(map(_escaped, lines)))
+
+
+def _escaped(line: str) -> str:
+    """Keys and values are told as they stand in the file; none may move a cursor or end a line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

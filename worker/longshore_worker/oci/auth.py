@@ -22,7 +22,7 @@ from yarl import URL
 from longshore_config.errors import AnswerMalformed, Denied, RegistryUntrusted
 from longshore_worker.keychain import IDENTITY_USER
 from longshore_worker.oci.challenge import Challenge, Scopes, covers, merged, parse_scopes
-from longshore_worker.oci.endpoint import Endpoint
+from longshore_worker.oci.endpoint import Endpoint, url_of
 from longshore_worker.oci.errors import shown
 from longshore_worker.oci.headers import http_date
 from longshore_worker.transports.port import Credentials
@@ -173,7 +173,7 @@ class Authenticator:
         """Where the challenge sends for a token, if one may go there."""
         registry, text = self._endpoint.registry, challenge.parameters.get("realm", "")
         try:
-            realm = base.join(URL(text)) if text else URL()
+            realm = base.join(url_of(text)) if text else URL()
             well_formed = realm.scheme in {"http", "https"} and bool(realm.host)
         except ValueError:
             well_formed = False

@@ -69,8 +69,9 @@ def parse_scopes(text: str) -> Scopes:
         kind, colon, rest = word.partition(":")
         # A name may hold a port's colon.
         name, last, actions = rest.rpartition(":")
-        if colon and last and kind and name and actions:
-            found.append(Scope(kind, name, frozenset(filter(None, actions.split(",")))))
+        allowed = frozenset(filter(None, actions.split(",")))
+        if colon and last and kind and name and allowed:
+            found.append(Scope(kind, name, allowed))
     return merged(found)
 
 

@@ -36,7 +36,7 @@ from longshore_worker.oci.bodies import (
     read_error,
 )
 from longshore_worker.oci.challenge import Scope, Scopes, merged, parse_challenges, pull, push
-from longshore_worker.oci.endpoint import Endpoint
+from longshore_worker.oci.endpoint import Endpoint, url_of
 from longshore_worker.oci.errors import (
     ERROR_LIMIT,
     Speaker,
@@ -314,7 +314,7 @@ class RegistryClient:
         """
         try:
             # Encoded as it came: a signature in it must not change.
-            target = asked.join(URL(location, encoded=True))
+            target = asked.join(url_of(location, encoded=True))
             target = target.with_user(None).with_fragment(None)
             bad = target.scheme not in {"http", "https"} or not target.host or target.port is None
         except ValueError:

@@ -51,7 +51,7 @@ class Endpoint:
         if self.endpoint is None:
             return
         try:
-            url = URL(self.endpoint)
+            url = url_of(self.endpoint)
             good = url.scheme in {"http", "https"} and bool(url.host) and url.path == "/"
         except ValueError:
             good = False
@@ -142,6 +142,19 @@ def _hosts(registry: str, endpoint: str | None) -> frozenset[str]:
 def _other_port(base: URL) -> int | None:
     """Port 80 for a base on 443: what a registry that does not know of its proxy writes."""
     return 80 if base.scheme == "https" and base.port == 443 else base.port
+
+
+def url_of(text: str, *, encoded: bool = False) -> URL:
+    """A stranger's text as a URL; with ``encoded``, its escapes stay as they are.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return URL(text, encoded=encoded)
+    except IndexError:
+        # yarl 1.25 for "http://[::1]@", which has a user and no host.
+        raise ValueError("a URL without a host") from None
 
 
 @lru_cache(maxsize=1024)

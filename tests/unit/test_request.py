@@ -1,0 +1,39 @@
+"""Whatever stands where a request should is read as one, or refused with pydantic's error."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from longshore_config.job import request_problem
+from longshore_config.request import parse_request
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["kind", "version", "image", "registry", "source", "spec", "mode", "labels"])
+
+
+@pytest.mark.parametrize("kind", ["{}", "[]", "1", "null", '"none"', '{"copy": 1}', "true"])
+def test_a_kind_that_is_none_is_refused_like_any_mistake(kind: str) -> None:
+    with pytest.raises(ValidationError):
+        parse_request(f'{{"version": 1, "kind": {kind}}}')
+
+
+@given(st.dictionaries(KEYS, JSON) | JSON)
+def test_nothing_but_a_validation_error_comes_of_any_json(value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse_request(json.dumps(value))
+    assert request_problem(caught.value).message
+
+
+@given(st.binary())
+def test_nothing_but_a_validation_error_comes_of_any_bytes(value: bytes) -> None:
+    with pytest.raises(ValidationError):
+        parse_request(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -353,3 +354,12 @@ def test_totals_of_parts_add_up_to_the_whole(parts: list[ImageTotals]) -> None:
 
 def test_bytes_left_are_never_negative() -> None:
     assert ByteTotals(planned=5, moved=4, present=3).left == 0
+
+
+def test_a_row_of_very_many_mistakes_names_the_first_and_counts_the_others() -> None:
+    row = {f"k{number}": 1 for number in range(15_000)}
+    with pytest.raises(SpecError) as caught:
+        PlanRow.parse(json.dumps(row))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 50
+    assert re.search(r": and 149\d\d more mistakes$", lines[-1])

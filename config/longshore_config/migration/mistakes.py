@@ -128,14 +128,18 @@ def explain(error: ValidationError, models: Mapping[str, type[BaseModel]]) -> li
     """What pydantic found, in our words.
 
     ``models`` gives the model at each path of names (``""``, ``rules``, ``rules.tags``), whose
-    field descriptions say what would be right.
+    field descriptions say what would be right. Of very many mistakes only the first are explained,
+    so that a text of a million wrong keys does not keep its reader busy for minutes.
     """
-    return [
+    errors = error.errors(include_url=False)
+    left = len(errors) - MOST_MISTAKES + 1 if len(errors) > MOST_MISTAKES else 0
+    found = [
         _explain(
             tuple(one["loc"]), one["type"], one["msg"], one["input"], one.get("ctx", {}), models
         )
-        for one in error.errors(include_url=False)
+        for one in errors[: len(errors) - left]
     ]
+    return [*found, Mistake(found[-1].keys, f"and {left} more mistakes")] if left else found
 
 
 def _explain(

@@ -12,6 +12,7 @@ import pytest
 from longshore_worker.transports.engine import Engine, find_engine
 from tests.support.certificates import Authority
 from tests.support.dockerd import DockerDaemon
+from tests.support.hostile import HostileServer
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.tokens import TokenServer
@@ -106,6 +107,20 @@ def token_registry(token_server: TokenServer) -> Iterator[Registry]:
     """One registry with token auth for the session (``USER``, ``PASSWORD``)."""
     with Registry(tokens=token_server) as registry:
         yield registry
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    """A scripted server; whatever is asked of it beyond its script fails the test."""
+    with HostileServer() as made:
+        yield made
+
+
+@pytest.fixture
+def other() -> Iterator[HostileServer]:
+    """A second one, that the first leads to."""
+    with HostileServer() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,10 @@ A request that was not expected fails the test, and so does one that was and nev
 from __future__ import annotations
 
 import contextlib
+import itertools
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,8 @@ class Reply:
     hang_up: bool = False
     #: The answer waits until this is set.
     gate: threading.Event | None = None
+    #: The body comes in single bytes with such pauses, again and again. Unit: s.
+    drip_s: float | None = None
 
 
 @dataclass
@@ -66,12 +69,15 @@ class _Http(ThreadingHTTPServer):
 class HostileServer:
     """Listens on the loopback; as a context manager it checks its script at the end."""
 
-    def __init__(self, *, tls: tuple[Path, Path] | None = None) -> None:
+    def __init__(self, *, tls: tuple[Path, Path] | None = None, address: str = "127.0.0.1") -> None:
         self.seen: list[Seen] = []
         self._script: list[Expected] = []
         self._wrong: list[str] = []
         self._lock = threading.Lock()
-        self._http = _Http(("127.0.0.1", 0), self._handler())
+        self._rules: dict[str, Callable[[Seen], Reply]] = {}
+        self._listens = address
+        self._stopped = threading.Event()
+        self._http = _Http((address, 0), self._handler())
         self._scheme = "https" if tls else "http"
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -87,7 +93,7 @@ class HostileServer:
     @property
     def address(self) -> str:
         """``127.0.0.1:PORT``."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._listens}:{self.port}"
 
     @property
     def base(self) -> str:
@@ -107,11 +113,16 @@ class HostileServer:
         """Say what comes (path and query) and what is answered; in any order, so often."""
         self._script.append(Expected(method, target, reply or Reply(), headers or {}, body, times))
 
+    def follow(self, path: str, rule: Callable[[Seen], Reply]) -> None:
+        """Answer whatever is asked below a path, so often as it comes, as a rule says."""
+        self._rules[path] = rule
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stopped.set()
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -131,6 +142,9 @@ class HostileServer:
                     expected.left -= 1
                     self._compare(expected, seen)
                     return expected.reply
+            for path, rule in self._rules.items():
+                if seen.target.startswith(path):
+                    return rule(seen)
             self._wrong.append(f"{seen.method} {seen.target}")
             return Reply(418)
 
@@ -165,12 +179,16 @@ class HostileServer:
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
-                if reply.endless:
+                if reply.endless or reply.drip_s is not None:
                     self.send_header("Connection", "close")
                 elif "Content-Length" not in reply.headers:
                     length = len(reply.body) if reply.length is None else reply.length
                     self.send_header("Content-Length", str(length))
                 self.end_headers()
+                if reply.drip_s is not None:
+                    for byte in itertools.cycle(reply.body):
+                        self.wfile.write(bytes([byte]))
+                        server._stopped.wait(reply.drip_s)
                 if self.command != "HEAD":
                     self.wfile.write(reply.body)
                 while reply.endless:

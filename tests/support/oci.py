@@ -7,19 +7,26 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from longshore_worker.oci import digests
+from pydantic import SecretStr
+
+from longshore_worker.oci import blobs, digests, manifests
 from longshore_worker.oci.client import RegistryClient, Repository
 from longshore_worker.oci.descriptors import OCI_MANIFEST, Manifest, parse_manifest
 from longshore_worker.oci.endpoint import Endpoint
 from longshore_worker.oci.pool import ClientPool
 from longshore_worker.transports.port import Credentials
-from tests.support.hostile import HostileServer
+from tests.support.hostile import HostileServer, Reply
 
 T = TypeVar("T")
 
 #: The blob that an artifact has for a config.
 EMPTY = b"{}"
 EMPTY_DIGEST = digests.digest_of(EMPTY)
+LOGIN = Credentials("pusher", SecretStr("s3cret-password"))
+#: Where a scripted server has the tag, the blob and the uploads that tests ask for.
+TAG = "/v2/acme/app/manifests/1"
+BLOB = f"/v2/acme/app/blobs/{EMPTY_DIGEST}"
+UPLOADS = "/v2/acme/app/blobs/uploads/"
 
 
 def asking(
@@ -60,3 +67,24 @@ async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
     """A body in pieces."""
     for piece in pieces:
         yield piece
+
+
+MANIFEST = make_manifest()
+#: A good answer for ``TAG``.
+GOOD = Reply(200, MANIFEST.raw, {"Content-Type": OCI_MANIFEST})
+
+
+def errors(code: str, message: str = "", **detail: str) -> bytes:
+    """A registry's own words for a refusal."""
+    return json.dumps({"errors": [{"code": code, "message": message, **detail}]}).encode()
+
+
+async def get_1(repository: Repository) -> object:
+    """Read ``TAG``."""
+    return await manifests.get(repository, "1")
+
+
+async def read_all(repository: Repository) -> bytes:
+    """Read ``BLOB``, whatever it is."""
+    async with blobs.read(repository, EMPTY_DIGEST) as found:
+        return b"".join([piece async for piece in found.pieces()])

@@ -54,7 +54,9 @@ def test_a_circle_of_redirects_ends(server: HostileServer) -> None:
         asking(server, get_1)
 
 
-@pytest.mark.parametrize("target", ["http://[bad", "ftp://host/x", "http://ho st/", "https://:1/"])
+@pytest.mark.parametrize(
+    "target", ["http://[bad", "ftp://host/x", "http://ho st/", "https://:1/", "http://[::1]@"]
+)
 def test_a_redirect_to_no_url_is_refused(server: HostileServer, target: str) -> None:
     server.expect("GET", TAG, Reply(302, headers={"Location": target}))
     with pytest.raises(AnswerMalformed, match=r"no URL|no web address"):

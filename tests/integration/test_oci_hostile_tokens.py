@@ -47,6 +47,7 @@ def test_a_token_server_elsewhere_does_not_see_the_login(server: HostileServer) 
     [
         ("http://169.254.169.254/token", RegistryUntrusted),
         ("http://[bad/", AnswerMalformed),
+        ("https://[::1]@", AnswerMalformed),
         ("", AnswerMalformed),
         ("file:///etc/passwd", AnswerMalformed),
     ],

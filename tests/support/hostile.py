@@ -27,6 +27,8 @@ class Reply:
     length: int | None = None
     #: Without ``Content-Length``, the body again and again until the client hangs up.
     endless: bool = False
+    #: Without ``Content-Length``, in one chunk.
+    chunked: bool = False
     #: No answer at all: the connection closes.
     hang_up: bool = False
     #: The answer waits until this is set.
@@ -159,6 +161,8 @@ class HostileServer:
     def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # A head and a body are two writes: the second does not wait for the first to arrive.
+            disable_nagle_algorithm = True
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -179,7 +183,11 @@ class HostileServer:
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
-                if reply.endless or reply.drip_s is not None:
+                body = reply.body
+                if reply.chunked:
+                    self.send_header("Transfer-Encoding", "chunked")
+                    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+                elif reply.endless or reply.drip_s is not None:
                     self.send_header("Connection", "close")
                 elif "Content-Length" not in reply.headers:
                     length = len(reply.body) if reply.length is None else reply.length
@@ -188,9 +196,10 @@ class HostileServer:
                 if reply.drip_s is not None:
                     for byte in itertools.cycle(reply.body):
                         self.wfile.write(bytes([byte]))
-                        server._stopped.wait(reply.drip_s)
+                        if server._stopped.wait(reply.drip_s):
+                            return
                 if self.command != "HEAD":
-                    self.wfile.write(reply.body)
+                    self.wfile.write(body)
                 while reply.endless:
                     self.wfile.write(reply.body)
                 if reply.length is not None and self.command != "HEAD":

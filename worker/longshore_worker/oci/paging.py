@@ -6,10 +6,13 @@ and a page that comes twice ends the list with an error.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from yarl import URL
 
 from longshore_config.errors import AnswerMalformed
 from longshore_worker.oci.client import RegistryClient, Request
@@ -40,7 +43,8 @@ async def pages(
         AnswerMalformed: a page is no JSON object, comes twice, or there are more than ``most``.
         PushError: the registry refuses, or does not answer.
     """
-    seen = {request.url}
+    # Fingerprints: a registry could make each of its links some kilobytes long.
+    seen = {_fingerprint(request.url)}
     for _ in range(most):
         answer = await client.ask(request, limit=limit)
         if answer.status != 200:
@@ -51,15 +55,19 @@ async def pages(
         if not link:
             return
         url = client.resolve(link, answer.url)
-        if url in seen:
+        if _fingerprint(url) in seen:
             raise AnswerMalformed(f"{shown(url)}: the pages of {request.about} go in a circle")
-        seen.add(url)
+        seen.add(_fingerprint(url))
         if client.endpoint.own(url, await client.base()) is None:
             raise AnswerMalformed(
                 f"{request.about}: its next page is at another host, {shown(url)}"
             )
         request = replace(request, url=url)
     raise AnswerMalformed(f"{request.about} has more than {most} pages, which are not read")
+
+
+def _fingerprint(url: URL) -> bytes:
+    return hashlib.blake2b(str(url).encode(), digest_size=16).digest()
 
 
 def _object(body: bytes, request: Request) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from longshore_worker.oci.paging import pages
 PAGE_SIZE: Final = 1_000
 #: The largest page. distribution 2.8 does not page tags: it gives all of them. Unit: bytes.
 PAGE_LIMIT: Final = 8 * 1024 * 1024
+#: Names of one list that are read: who plans keeps them in memory.
+NAMES_LIMIT: Final = 1_000_000
 
 
 async def tags(repository: Repository, *, page_size: int = PAGE_SIZE) -> AsyncIterator[list[str]]:
@@ -24,15 +26,15 @@ async def tags(repository: Repository, *, page_size: int = PAGE_SIZE) -> AsyncIt
 
     Raises:
         RepositoryMissing: there is no such repository.
-        AnswerMalformed: what came is no list of tags.
+        AnswerMalformed: what came is no list of tags, or a list without end.
         PushError: the registry refuses, or does not answer.
     """
     about = f"the tags of {repository}"
     url = (await repository.url("tags/list")).with_query(n=page_size)
     request = Request("GET", url, repository.scopes, about)
     try:
-        async for page in pages(repository.client, request, limit=PAGE_LIMIT):
-            yield _names(page.data, "tags", is_tag, about)
+        async for page in _lists(repository.client, request, "tags", is_tag):
+            yield page
     except ImageNotFound as error:
         raise RepositoryMissing(error.message) from error.__cause__
 
@@ -45,14 +47,29 @@ async def repositories(
     Docker Hub, GHCR and others refuse.
 
     Raises:
-        AnswerMalformed: what came is no list of names.
+        AnswerMalformed: what came is no list of names, or a list without end.
         PushError: the registry refuses, or does not answer.
     """
     about = f"the catalogue of {client.endpoint.registry}"
     url = (await client.base()).join(URL("/v2/_catalog")).with_query(n=page_size)
     request = Request("GET", url, frozenset({catalog()}), about)
+    async for page in _lists(client, request, "repositories", is_repository):
+        yield page
+
+
+async def _lists(
+    client: RegistryClient, request: Request, key: str, good: Callable[[str], bool]
+) -> AsyncIterator[list[str]]:
+    """The names of each page, until they are too many."""
+    count = 0
     async for page in pages(client, request, limit=PAGE_LIMIT):
-        yield _names(page.data, "repositories", is_repository, about)
+        names = _names(page.data, key, good, request.about)
+        count += len(names)
+        if count > NAMES_LIMIT:
+            raise AnswerMalformed(
+                f"{request.about} are more than {NAMES_LIMIT} names, which are not read"
+            )
+        yield names
 
 
 def _names(data: dict[str, Any], key: str, good: Callable[[str], bool], about: str) -> list[str]:

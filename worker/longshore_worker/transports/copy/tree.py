@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from longshore_config.errors import ManifestUnsupported
+from longshore_config.errors import AnswerMalformed, ManifestUnsupported
 from longshore_worker.oci.descriptors import Descriptor, Manifest
 from longshore_worker.transports.copy.together import together
 
@@ -59,26 +59,37 @@ class TreeReader:
 
         Raises:
             ManifestUnsupported: it is deeper or larger than what is copied.
+            AnswerMalformed: an index states another size than its manifest has.
             PushError: something cannot be read.
         """
         found = {root.digest: root}
         self._count_in([root])
         latest = [root]
         for _ in range(DEPTH_MOST):
-            wanted = {child.digest for one in latest for child in one.children} - found.keys()
+            children = (child for one in latest for child in one.children)
+            wanted = {child.digest: child for child in children if child.digest not in found}
             if not wanted:
                 return Tree(root, _rounds(root, found))
             self._bounded(self._count + len(wanted))
-            latest = await together(self._read(read, digest) for digest in wanted)
+            latest = await together(self._read(read, child) for child in wanted.values())
             self._count_in(latest)
             found.update((one.digest, one) for one in latest)
         raise ManifestUnsupported(
             f"{self._what} has indexes within indexes, more than {DEPTH_MOST} deep"
         )
 
-    async def _read(self, read: Callable[[str], Awaitable[Manifest]], digest: str) -> Manifest:
+    async def _read(
+        self, read: Callable[[str], Awaitable[Manifest]], child: Descriptor
+    ) -> Manifest:
         async with self._reads:
-            return await read(digest)
+            found = await read(child.digest)
+        if len(found.raw) != child.size:
+            # containerd refuses to pull what has another size than its index says.
+            raise AnswerMalformed(
+                f"{self._what}: an index says that {child.digest} has {child.size} bytes; "
+                f"it has {len(found.raw)}"
+            )
+        return found
 
     def _count_in(self, manifests: list[Manifest]) -> None:
         self._count += len(manifests)

@@ -18,6 +18,9 @@ from longshore_config.settings import Settings, check_redis_url
 #: Used when nothing says where Redis is.
 FALLBACK_URL = "redis://127.0.0.1:6379/0"
 
+#: What Redis 7.0, and newer ones, say where an account lacks a right within a script.
+REFUSED_IN_SCRIPT = ("user executing the script can't", "ACL failure in script")
+
 #: Seconds to connect, and to wait for one reply. Unit: s.
 CONNECT_TIMEOUT_S = 5
 REPLY_TIMEOUT_S = 30
@@ -94,6 +97,10 @@ def reaching(url: str) -> Iterator[None]:
             f"Redis at {address(url)} is full (maxmemory); nothing was accepted"
         ) from None
     except (redis.exceptions.ReadOnlyError, redis.exceptions.ResponseError) as error:
+        if any(words in str(error) for words in REFUSED_IN_SCRIPT):
+            raise RedisUnreachable(
+                f"Redis at {address(url)} does not let this account do that"
+            ) from None
         raise RedisUnreachable(f"Redis at {address(url)} answered: {plain(error)}") from None
 
 

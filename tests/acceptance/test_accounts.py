@@ -1,4 +1,4 @@
-"""A fleet with the Redis accounts that docs/operations.md describes."""
+"""A fleet with the Redis accounts that are shipped."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 
 from longshore import Client, State
 from longshore_config.settings import Settings
-from tests.integration.test_docs import grant_documented_accounts
+from tests.support.accounts import OTHER, GuardedRedis
 from tests.support.corpus import KIB, shared_layers
 from tests.support.corpus_fill import fill
 from tests.support.images import make_image
-from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site
 
@@ -30,30 +29,37 @@ def test_a_narrow_producer_and_a_narrow_worker_bring_an_image_to_its_registry(
 ) -> None:
     image = f"{plain_registry.address}/ml/accounts:{bulk}".lower()
     make_image(docker_client, image)
-    with RedisServer() as server:
-        site = Site(tmp_path, server.url_of("worker", "pw"), docker_url)
-        grant_documented_accounts(server, site.namespace)
+    server = GuardedRedis()
+    site = Site(tmp_path, server.url_of("worker"), docker_url)
+    server.namespace = site.namespace
+    with server, server.refusing_nothing():
         site.write_catalog({"lab": {"flavor": "default", "uri": plain_registry.address}})
         try:
             site.start_worker()
-            ci = site.environment | {"LONGSHORE_REDIS_URL": server.url_of("ci", "pw")}
-            with Client(settings=Settings.from_environment(ci)) as client:
+            with Client(settings=_settings(site, server, "producer")) as client:
                 record = client.push(image, registry="lab", bulk=bulk).wait(60)
         finally:
             site.close()
 
     assert record.digest == plain_registry.digest("ml/accounts", str(bulk).lower())
-    assert record.submitted_by == "ci"
+    assert record.submitted_by == "producer"
+
+
+def _settings(site: Site, server: GuardedRedis, account: str) -> Settings:
+    return Settings.from_environment(
+        site.environment | {"LONGSHORE_REDIS_URL": server.url_of(account)}
+    )
 
 
 def test_a_narrow_producer_has_images_migrated_and_reports_them(
     tmp_path: Path, docker_url: str
 ) -> None:
     corpus = shared_layers(2, 2, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="accounts")
-    with RedisServer() as server, Registry() as source, Registry() as target:
+    server = GuardedRedis()
+    site = Site(tmp_path, server.url_of("worker"), docker_url)
+    server.namespace = site.namespace
+    with server, server.refusing_nothing(), Registry() as source, Registry() as target:
         fill(source.base, corpus)
-        site = Site(tmp_path, server.url_of("worker", "pw"), docker_url)
-        grant_documented_accounts(server, site.namespace)
         site.write_catalog(
             {
                 "old": {"flavor": "default", "uri": source.address},
@@ -65,8 +71,8 @@ def test_a_narrow_producer_has_images_migrated_and_reports_them(
         spec = {"version": 1, "name": "narrow", "rules": [rule]}
         try:
             site.start_worker("--no-engine")
-            ci = site.environment | {"LONGSHORE_REDIS_URL": server.url_of("ci", "pw")}
-            with Client(settings=Settings.from_environment(ci)) as client:
+            # An account that was added as the file says.
+            with Client(settings=_settings(site, server, OTHER)) as client:
                 rows = list(client.plan(spec).rows())
                 migration = client.migrate(rows)
                 record = migration.wait(60)

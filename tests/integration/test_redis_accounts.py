@@ -1,0 +1,287 @@
+"""The shipped Redis accounts: what each may do succeeds, and what it may not is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+
+import pytest
+import redis
+
+from longshore import Client, JobFailed, Push, State
+from longshore.cli.diagnosis import diagnose
+from longshore_config.errors import NotYours, RedisUnreachable
+from longshore_config.settings import Settings
+from tests.support.accounts import OTHER, GuardedRedis
+from tests.support.migrating import SPEC, row
+from tests.support.redis import redis_binary, valkey_binary
+
+pytestmark = pytest.mark.redis
+
+IMAGE = "registry.example.com/ml/train"
+JOB = "0" * 20 + "-ci"
+#: Redis says it in three ways: for a command, for its keys or channels, within a script.
+REFUSED = r"permission|can't (run|access)"
+
+Table = Sequence[Sequence[str | float]]
+
+#: What administers Redis, or shows what is not this namespace's.
+ADMIN: Table = (
+    ["FLUSHALL"],
+    ["FLUSHDB"],
+    ["KEYS", "*"],
+    ["SCAN", "0"],
+    ["RANDOMKEY"],
+    ["DBSIZE"],
+    ["CONFIG", "GET", "*"],
+    ["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"],
+    ["MONITOR"],
+    ["ACL", "LIST"],
+    ["ACL", "SETUSER", "mallory", "on", "nopass", "~*", "+@all"],
+    ["ACL", "SETUSER", "default", "on", "nopass", "~*", "+@all"],
+    ["ACL", "LOAD"],
+    ["DEBUG", "OBJECT", "longshore:accounts"],
+    ["SCRIPT", "FLUSH"],
+    ["SCRIPT", "KILL"],
+    ["FUNCTION", "FLUSH"],
+    ["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('x', function() return 1 end)"],
+    ["FCALL", "x", 0],
+    ["SHUTDOWN", "NOSAVE"],
+    ["BGREWRITEAOF"],
+    ["SAVE"],
+    ["REPLICAOF", "127.0.0.1", "1"],
+    ["CLIENT", "LIST"],
+    ["CLIENT", "KILL", "TYPE", "normal"],
+    ["CLIENT", "PAUSE", "1"],
+    ["SLOWLOG", "GET"],
+    ["MODULE", "LIST"],
+    ["SWAPDB", "0", "1"],
+    ["MIGRATE", "127.0.0.1", "1", "longshore:accounts", "0", "1"],
+    ["RESTORE", "longshore:from:producer:x", "0", "x"],
+    ["SORT", "longshore:accounts"],
+    ["GET", "other:secret"],
+    ["SET", "other:secret", "x"],
+    ["EVAL", "return redis.call('GET', 'other:secret')", 0],
+    ["EVAL", "return redis.call('FLUSHALL')", 0],
+    ["SUBSCRIBE", "other"],
+    ["PUBLISH", "other", "x"],
+    ["PSUBSCRIBE", "*"],
+    ["SUBSCRIBE", "__keyspace@0__:x"],
+)
+
+#: What is written by workers and by other accounts.
+FOREIGN: Table = (
+    ["HSET", f"longshore:job:{JOB}", "state", "succeeded"],
+    ["SET", f"longshore:job:{JOB}", "x"],
+    ["DEL", f"longshore:job:{JOB}"],
+    ["EXPIRE", f"longshore:job:{JOB}", "1"],
+    ["EVAL", f"return redis.call('HSET', 'longshore:job:{JOB}', 'state', 'x')", 0],
+    ["EVAL", "return redis.call('DEL', KEYS[1])", 1, f"longshore:job:{JOB}"],
+    ["XADD", f"longshore:events:{JOB}", "*", "state", "succeeded"],
+    ["DEL", f"longshore:events:{JOB}"],
+    ["ZADD", "longshore:state:succeeded", 1, JOB],
+    ["ZADD", "longshore:leases", 1, JOB],
+    ["ZREM", "longshore:leases", JOB],
+    ["ZADD", "longshore:due:push.*", 1, JOB],
+    ["ZADD", "longshore:retention", 1, JOB],
+    ["SADD", "longshore:queues", "x"],
+    ["SREM", "longshore:accounts", "ci"],
+    ["DEL", "longshore:accounts"],
+    ["EXPIRE", "longshore:accounts", "1"],
+    ["HSET", f"longshore:migration:{JOB}", "complete", "1"],
+    ["ZADD", f"longshore:migration:{JOB}:jobs", 1, JOB],
+    ["RPUSH", f"longshore:migration:{JOB}:pending", JOB],
+    ["ZADD", "longshore:migrations", 1, JOB],
+    # Workers' views say which components there are, and where they lead.
+    ["SET", "longshore:worker:longshore@evil.1", "{}"],
+    ["ZADD", "longshore:workers", 9e15, "longshore@evil.1"],
+    ["DEL", "longshore:worker:longshore@build.1"],
+    ["SET", "longshore:reaper", "evil"],
+    ["HSET", "longshore:refused", "x", "1"],
+    ["SET", "longshore:pause:registry.example.com:x", "evil"],
+    ["HSET", "longshore:rate:registry.example.com:x", "x", "1"],
+    ["ZADD", "longshore:permits:registry.example.com:x", 1, "x"],
+    ["ZADD", "longshore:blob:registry.example.com:sha256:x", 1, "x"],
+    ["SET", "longshore:lead:registry.example.com:sha256:x", "x"],
+    ["SET", "longshore:lock:x", "x"],
+    ["SET", "longshore:subset:x:y", "sha256:x"],
+    # Another account's requests and wishes.
+    ["SET", f"longshore:from:ci:request:{JOB}", "{}"],
+    ["DEL", f"longshore:from:ci:request:{JOB}"],
+    ["SET", f"longshore:from:ci:cancel:{JOB}", "1"],
+    ["SET", f"longshore:from:ci:retry:{JOB}", "1"],
+    ["ZREM", "longshore:from:ci:queued", JOB],
+    ["ZADD", f"longshore:from:ci:target:{IMAGE}:1", 1, JOB],
+    ["ZADD", "longshore:from:ci:due:push.*", 1, JOB],
+    ["RPUSH", f"longshore:from:ci:rows:{JOB}", "{}"],
+    ["LPOP", f"longshore:from:ci:plan:{JOB}"],
+    ["BLPOP", f"longshore:from:ci:plan:{JOB}", 1],
+    ["EVAL", f"return redis.call('DEL', 'longshore:from:ci:request:{JOB}')", 0],
+)
+
+#: Celery's queues and messages: reading, emptying, replacing.
+QUEUES: Table = (
+    ["LRANGE", "longshore:celery:push.*", 0, -1],
+    ["LINDEX", "longshore:celery:push.*", 0],
+    ["GET", "longshore:celery:push.*"],
+    ["RPOP", "longshore:celery:push.*"],
+    ["LPOP", "longshore:celery:push.*"],
+    ["BRPOP", "longshore:celery:push.*", 1],
+    ["BLPOP", "longshore:celery:copy.bulk", 1],
+    ["LPOP", "longshore:celery:plan.*"],
+    ["DEL", "longshore:celery:push.*"],
+    ["SET", "longshore:celery:push.*", "x"],
+    ["RPUSH", "longshore:celery:push.*", "x"],
+    ["LTRIM", "longshore:celery:push.*", 1, 0],
+    ["LMOVE", "longshore:celery:push.*", "longshore:from:producer:x", "LEFT", "LEFT"],
+    ["RENAME", "longshore:celery:push.*", "longshore:from:producer:x"],
+    ["COPY", "longshore:celery:push.*", "longshore:from:producer:x"],
+    ["EXPIRE", "longshore:celery:push.*", 1],
+    ["EVAL", "return redis.call('LPOP', 'longshore:celery:push.*')", 0],
+    ["HGETALL", "longshore:celery:unacked"],
+    ["HSET", "longshore:celery:unacked", "x", "x"],
+    ["ZADD", "longshore:celery:unacked_index", 1, "x"],
+    ["PUBLISH", "longshore:celery:/0.celeryev/worker.offline", "{}"],
+)
+
+#: What only a producer of that prefix writes.
+OWN: Table = (
+    ["SET", "longshore:from:producer:request:x", "{}"],
+    ["ZADD", "longshore:from:producer:queued", 1, "x"],
+    ["SADD", "longshore:accounts", "x"],
+    ["LPUSH", "longshore:celery:push.*", "x"],
+    ["LPUSH", "longshore:celery:copy.bulk", "x"],
+)
+
+
+@pytest.fixture(scope="module", params=["installed", "valkey"])
+def server(request: pytest.FixtureRequest) -> Iterator[GuardedRedis]:
+    """The installed server, and a Valkey: it speaks of accounts as Redis 7.2 and newer do."""
+    binary = redis_binary() if request.param == "installed" else valkey_binary()
+    # Debugging is on, so that it is the account that does not let it happen.
+    with GuardedRedis(binary=binary, arguments=["--enable-debug-command", "yes"]) as server:
+        yield server
+
+
+def client_of(server: GuardedRedis, account: str) -> Client:
+    settings = Settings.from_environment({"LONGSHORE_REDIS_URL": server.url_of(account)})
+    return Client(settings=settings)
+
+
+def accepted(server: GuardedRedis, account: str, *tables: Table) -> list[str]:
+    """Which of the commands are not refused; all of them must leave the data as it was."""
+    wrong = []
+    with closing(server.client()) as admin, closing(server.as_account(account)) as client:
+        before = _data(admin)
+        for command in chain(*tables):
+            try:
+                answer: object = client.execute_command(*command)  # type: ignore[no-untyped-call]
+            except redis.ResponseError as error:
+                if re.search(REFUSED, str(error)):
+                    continue
+                answer = error
+            wrong.append(f"{' '.join(map(str, command))}: {answer!r}")
+        assert _data(admin) == before
+    return wrong
+
+
+def _data(admin: redis.Redis) -> dict[str, object]:
+    return {str(key): admin.dump(key) for key in admin.scan_iter()}
+
+
+def test_nobody_comes_in_without_a_name_and_a_password(server: GuardedRedis) -> None:
+    for url in (
+        f"redis://127.0.0.1:{server.port}/0",
+        f"redis://default:x@127.0.0.1:{server.port}/0",
+        f"redis://producer:x@127.0.0.1:{server.port}/0",
+    ):
+        with (
+            closing(redis.Redis.from_url(url)) as stranger,
+            pytest.raises(redis.AuthenticationError),
+        ):
+            stranger.ping()
+
+
+@pytest.mark.parametrize("account", ["producer", OTHER])
+def test_a_producer_does_all_its_work(server: GuardedRedis, account: str) -> None:
+    with server.refusing_nothing(), client_of(server, account) as client:
+        job = client.push(f"{IMAGE}:1", registry="prod")
+        again = client.push(f"{IMAGE}:1", registry="prod")
+        many = client.push_many(Push(f"{IMAGE}:{n}", registry="prod", bulk=True) for n in range(9))
+        copy = client.copy(f"{IMAGE}:1", f"{IMAGE}:2", source_registry="a", target_registry="b")
+
+        assert job.id.endswith(f"-{account}")
+        assert again.id == job.id
+        mine = {one.id for one in client.jobs(limit=50) if one.submitted_by == account}
+        assert {job.id, copy.id, *(one.id for one in many)} == mine
+        assert job.cancel().state is State.CANCELLED
+        assert job.retry().state is State.QUEUED
+        assert copy.cancel().state is State.CANCELLED
+        with pytest.raises(JobFailed):
+            copy.wait(5)
+        assert client.fleet().workers == []
+
+
+def test_a_producer_plans_and_runs_migrations(server: GuardedRedis) -> None:
+    with server.refusing_nothing(), client_of(server, "producer") as client:
+        plan = client.plan(SPEC)
+        # The test is the worker that plans it.
+        with closing(server.as_account("worker")) as worker:
+            worker.rpush(f"longshore:from:producer:plan:{plan.id}", row(plan.id, 1).to_json())
+        rows = plan.rows()
+        taken = [next(rows)]
+        rows.close()
+        assert plan.record().state is State.CANCELLED
+        run = client.migrate(taken)
+        assert run.id.endswith("-producer")
+        assert [one.id for one in client.migrations()] == [run.id, plan.id]
+        assert run.report().images == ()
+        assert run.cancel().state is State.CANCELLED
+        assert run.retry().state is State.QUEUED
+
+
+def test_a_producer_reads_anothers_jobs_and_changes_none(server: GuardedRedis) -> None:
+    with client_of(server, OTHER) as ci, client_of(server, "producer") as producer:
+        job = ci.push(f"{IMAGE}:theirs", registry="prod")
+        seen = producer.job(job.id)
+
+        assert seen.record().submitted_by == OTHER
+        with pytest.raises(NotYours):
+            seen.cancel()
+        job.cancel()
+        with pytest.raises(NotYours):
+            seen.retry()
+        assert job.record().state is State.CANCELLED
+
+
+def test_a_producer_is_refused_all_else(server: GuardedRedis) -> None:
+    assert accepted(server, "producer", ADMIN, FOREIGN, QUEUES) == []
+
+
+def test_a_monitor_sees_everything(server: GuardedRedis) -> None:
+    with client_of(server, "producer") as producer:
+        job = producer.push(f"{IMAGE}:seen", registry="prod")
+    with server.refusing_nothing(), client_of(server, "monitor") as client:
+        assert client.job(job.id).record().image == f"{IMAGE}:seen"
+        assert job.id in {one.id for one in client.jobs(limit=100)}
+        assert client.fleet().workers == []
+        assert {one.submitted_by for one in client.migrations()} <= {"producer"}
+        assert [(one.check, one.code) for one in diagnose(client)] == [
+            ("redis", "ok"),
+            ("workers", "no_worker"),
+        ]
+    with (
+        client_of(server, "monitor") as client,
+        pytest.raises(RedisUnreachable, match="does not let this account do that"),
+    ):
+        client.push(f"{IMAGE}:mine", registry="prod")
+
+
+def test_a_monitor_is_refused_all_else(server: GuardedRedis) -> None:
+    assert accepted(server, "monitor", ADMIN, FOREIGN, QUEUES, OWN) == []
+
+
+def test_a_worker_does_not_administer_redis(server: GuardedRedis) -> None:
+    assert accepted(server, "worker", ADMIN) == []

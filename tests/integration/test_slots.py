@@ -50,6 +50,30 @@ def test_a_bell_of_a_connection_that_broke_is_no_error() -> None:
         message.ack()
 
 
+def test_a_connection_that_broke_is_closed_with_a_bell_that_is_not_acknowledged() -> None:
+    bells: list[Message] = []
+    with RedisServer() as redis_server, kombu.Connection(redis_server.url) as connection:
+        channel, other = connection.default_channel, connection.channel()
+        queue = kombu.Queue("bells", channel=channel)
+        survive(channel)
+        consumer = kombu.Consumer(channel, [queue], on_message=bells.append)
+        consumer.consume()
+        kombu.Consumer(other, [kombu.Queue("empty")]).consume()
+        kombu.Producer(channel, routing_key="bells").publish({"a": "bell"})
+        # Both wait for a message at the end: a channel that does cannot be closed in order.
+        for _ in range(3):
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.1)
+        assert len(bells) == 1
+        redis_server.kill9()
+
+        # As Celery does once it saw that the connection is gone.
+        connection.collect(socket_timeout=0.1)
+        connection.close()
+
+        assert channel.closed
+
+
 def test_a_bell_that_redis_cannot_hear_is_no_error() -> None:
     with RedisServer() as redis_server, kombu.Connection(redis_server.url) as connection:
         with taken(connection) as message:

@@ -171,7 +171,7 @@ def survive(channel: Any) -> None:
         # A thread that begins a job leaves the acknowledgement to the loop. If the broker's
         # connection breaks before its turn comes, the channel it belongs to is closed, and kombu
         # finds no address to connect to. The bell is rung again at worst, and then says nothing.
-        if channel.closed or channel.connection is None or channel.connection.client is None:
+        if channel.closed or not _connected(channel):
             logger.debug("a bell of a connection that is gone is not acknowledged")
             return
         try:
@@ -179,8 +179,29 @@ def survive(channel: Any) -> None:
         except (redis.RedisError, OSError) as error:
             logger.debug("a bell is not acknowledged: %s", plain(error))
 
+    restore = channel.qos.restore_unacked_once
+
+    def restore_or_leave(*args: Any, **kwargs: Any) -> None:
+        # When a channel is closed, kombu puts back what is not acknowledged. A connection that
+        # broke is closed twice, and the second time there is no address to connect to.
+        if not _connected(channel):
+            logger.debug("bells of a connection that is gone are not put back")
+            # It would be tried again at the end of the process, and keep the channel until then.
+            channel.qos._on_collect.cancel()
+            return
+        try:
+            restore(*args, **kwargs)
+        except (redis.RedisError, OSError) as error:
+            logger.debug("bells are not put back: %s", plain(error))
+
     channel.handlers["BRPOP"] = read_or_drop
+    channel.qos.restore_unacked_once = restore_or_leave
     channel.basic_ack = acknowledge_or_drop
+
+
+def _connected(channel: Any) -> bool:
+    """Whether a channel still knows where its broker is."""
+    return channel.connection is not None and channel.connection.client is not None
 
 
 class SlotsStep(bootsteps.StartStopStep):

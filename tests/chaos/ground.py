@@ -1,0 +1,61 @@
+"""The servers of a run, and the fleet's settings."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Self
+
+from tests.chaos.faulty import FaultyProxy
+from tests.chaos.plan import Side
+from tests.support.dockerd import DockerDaemon
+from tests.support.redis import RedisServer
+from tests.support.registry import Registry
+from tests.support.worker import Site
+
+#: Unit: s.
+LEASE_S: Final = 5.0
+#: Short times, so that much happens in a run; so many attempts that a good job needs bad luck to
+#: use them up. Units: s.
+SETTINGS: Final = {
+    "LONGSHORE_LEASE": f"{LEASE_S:g}",
+    "LONGSHORE_REAP": "0.5",
+    "LONGSHORE_BACKOFF": "0.5",
+    "LONGSHORE_BACKOFF_MAX": "4",
+    "LONGSHORE_ATTEMPTS": "40",
+    "LONGSHORE_STALL": "10",
+    "LONGSHORE_GRACE": "2",
+}
+#: Of both components, so that permits and tokens are drawn. Units: blobs, 1/s.
+LIMITS: Final = {"transfers": 6, "requests_per_second": 150}
+
+
+class Ground:
+    """Redis, an engine, and two registries behind faulty proxies; no worker yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            self.redis = stack.enter_context(RedisServer())
+            self.engine = stack.enter_context(DockerDaemon())
+            self.source = stack.enter_context(Registry())
+            self.target = stack.enter_context(Registry())
+            self.ways = {
+                side: stack.enter_context(FaultyProxy(registry.port))
+                for side, registry in ((Side.SOURCE, self.source), (Side.TARGET, self.target))
+            }
+            self.site = Site(folder, self.redis.url, self.engine.url, **SETTINGS)
+            stack.callback(self.site.close)
+            self.site.write_catalog(
+                {
+                    name: {"flavor": "default", "uri": self.ways[side].address, "limits": LIMITS}
+                    for name, side in (("old", Side.SOURCE), ("new", Side.TARGET))
+                }
+            )
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -1,0 +1,111 @@
+"""What must not stay in Redis, and what workers must not go on holding."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections import Counter
+from typing import Final
+
+import redis
+
+from longshore_config.keys import Keys
+from tests.chaos.crew import Crew, Held
+from tests.support.worker import Site
+
+#: Whatever expires does so within this: the longest is a lock whose holder died. Unit: s.
+PATIENCE_S: Final = 75.0
+#: Sockets of a kind that a worker may have: to Redis, one for each thread that was ever busy at
+#: once, and there are a hundred threads; to each registry, where idle ones are kept for a minute;
+#: and those of calls to an engine that was away, which go with the next collection of garbage. One
+#: that stayed with each fault of a kind would show within ten minutes.
+MOST_SOCKETS: Final = 60
+#: Other files that a worker may have open beyond what it had after its first jobs.
+MORE_FILES: Final = 8
+#: Memory that a worker may hold beyond what it held after its first jobs. Unit: bytes.
+MORE_MEMORY: Final = 64 * 2**20
+
+#: Of these nothing may be left once all jobs are final; after the namespace.
+_GONE: Final = (
+    "leases", "expiry", "due:*", "copy:*", "lead:*", "line:*", "lock:*", "permits:*", "pause:*",
+    "state:queued", "state:running", "state:retrying", "from:*:queued",
+    "from:*:withdrawn", "from:*:expiry", "from:*:due:*", "from:*:target:*", "from:*:same:*",
+    "from:*:cancel:*", "from:*:retry:*", "from:*:rows:*", "from:*:plan:*", "migration:*:pending",
+    "celery:push.*", "celery:bulk.*", "celery:copy.*", "celery:plan.*",
+)  # fmt: skip
+#: These stay without an end, or as long as their jobs are kept.
+_STAYS: Final = (
+    "job:*", "events:*", "retention", "migrations", "migration:*", "state:*", "workers", "queues",
+    "refused", "accounts", "from:*:request:*", "from:*:queues", "celery:_kombu.binding.*",
+    "celery:_kombu.binding_deadlines", "celery:unacked", "celery:unacked_index",
+)  # fmt: skip
+
+
+def in_redis(site: Site, url: str) -> list[str]:
+    """What is left behind when all that expires has had its time."""
+    deadline = time.monotonic() + PATIENCE_S
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        while (found := _left(client, site.keys)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    return found
+
+
+def _left(client: redis.Redis, keys: Keys) -> list[str]:
+    found = []
+    for key in client.scan_iter(f"{keys.prefix}*", count=1000):
+        name = str(key).removeprefix(keys.prefix)
+        lasting = client.ttl(key) == -1
+        stays = any(fnmatch.fnmatchcase(name, pattern) for pattern in _STAYS)
+        gone = any(fnmatch.fnmatchcase(name, pattern) for pattern in _GONE)
+        if gone or (name.startswith("rate:") and _drawn_ahead(client, str(key))):
+            found.append(f"{name} is left behind: {_shown(client, str(key))}")
+        elif lasting and not stays:
+            found.append(f"{name} has no end: {_shown(client, str(key))}")
+    return sorted(found)
+
+
+def _drawn_ahead(client: redis.Redis, key: str) -> bool:
+    """Whether tokens of a budget are drawn that nobody uses."""
+    seconds, micros = client.time()
+    now = int(seconds) * 1_000_000 + int(micros)
+    drawn = client.hmget(key, "requests", "bytes")
+    return any(int(one or 0) > now for one in drawn)
+
+
+def _shown(client: redis.Redis, key: str) -> str:
+    kind = str(client.type(key))
+    if kind == "zset":
+        return str(client.zrange(key, 0, 5, withscores=True))
+    if kind == "hash":
+        return str(client.hgetall(key))[:500]
+    if kind == "list":
+        return f"{client.llen(key)} entries"
+    return str(client.get(key))[:500] if kind == "string" else kind
+
+
+def unacknowledged(site: Site, url: str) -> int:
+    """Bells that died with whoever took them; they are rung again in a day, and say nothing."""
+    with redis.Redis.from_url(url) as client:
+        return int(client.hlen(f"{site.keys.celery_prefix}unacked"))
+
+
+def in_workers(crew: Crew, warm: Held) -> list[str]:
+    """What workers hold too much of; the first of them lived all the time.
+
+    ``warm``: what the first held after its first jobs.
+    """
+    broken = []
+    for number, hand in enumerate(crew.hands):
+        held = Held.of(hand.pid)
+        counts = Counter(held.files)
+        most = max((n for name, n in counts.items() if name in held.sockets), default=0)
+        others, were = (sum(n not in one.sockets for n in one.files) for one in (held, warm))
+        if most > MOST_SOCKETS or others > were + MORE_FILES:
+            more = "\n    ".join(f"{name}: {count}" for name, count in counts.items())
+            broken.append(f"worker {number} has too many files open:\n    {more}")
+        if held.memory > warm.memory + MORE_MEMORY:
+            broken.append(
+                f"worker {number} holds {held.memory // 2**20} MiB; the first held "
+                f"{warm.memory // 2**20} MiB after its first jobs"
+            )
+    return broken

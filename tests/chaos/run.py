@@ -1,0 +1,159 @@
+"""A run from its start to its report."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from longshore_config.errors import LongshoreError
+from tests.chaos import checks, leftovers
+from tests.chaos.crew import Crew, Hand, Held
+from tests.chaos.ground import LEASE_S, Ground
+from tests.chaos.history import Story, stories
+from tests.chaos.load import Load
+from tests.chaos.plan import planned
+from tests.chaos.report import Report
+from tests.chaos.strike import Striker
+from tests.support.processes import eventually
+
+#: How long the fleet may take to finish everything once nothing is wrong any more. Unit: s.
+DRAIN_S: Final = 180.0
+#: Workers.
+CREW: Final = 4
+#: Lines of a worker's log that are shown for a job.
+_LINES: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is asked for."""
+
+    seed: int
+    #: How long faults strike. Unit: s.
+    seconds: float
+    drain_s: float = DRAIN_S
+
+
+def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Report:
+    """Run a fleet under faults; what is broken stands in the report."""
+    began = time.monotonic()
+    report = Report(options.seed, options.seconds)
+    faults = planned(options.seed, options.seconds, workers=CREW, lease_s=LEASE_S)
+    with (
+        tempfile.TemporaryDirectory(prefix="longshore-chaos-") as folder,
+        Ground(Path(folder)) as ground,
+        Crew(ground.site, CREW) as crew,
+    ):
+        load = Load(ground, options.seed)
+        load.start()
+        # Each has everything loaded by then, and can be compared with later.
+        eventually(lambda: load.waves > 1 or load.error, within=60, what="a first wave")
+        warm = Held.of(crew.hands[0].pid)
+        striker = Striker(ground, crew, tell)
+        striker.run(faults)
+        tell("no more faults")
+        load.stop()
+        report.drain_seconds = round(_drain(load, crew, report, options.drain_s), 1)
+        tell(f"drained in {report.drain_seconds} s")
+        found = stories(ground.site.client, load.asked)
+        _judge(report, ground, load, found, crew)
+        tell("looked at jobs, tags and Redis")
+        _hold(report, ground, crew, warm)
+        _count(report, ground, load, found, striker, crew)
+    report.seconds = round(time.monotonic() - began, 1)
+    return report
+
+
+def _drain(load: Load, crew: Crew, report: Report, within: float) -> float:
+    """Wait until all is final and all workers stand; how long it took. Unit: s."""
+    start = time.monotonic()
+    while time.monotonic() < start + within:
+        with suppress(LongshoreError):
+            if not load.unfinished() and crew.complete():
+                break
+        time.sleep(0.1)
+    else:
+        left = [*load.unfinished(), *([] if crew.complete() else ["a worker that is not seen"])]
+        report.broken.append(f"not drained within {within:.0f} s: {', '.join(left)}")
+    crew.rest()
+    return time.monotonic() - start
+
+
+def _judge(report: Report, ground: Ground, load: Load, found: dict[str, Story], crew: Crew) -> None:
+    target = checks.Target(ground.target)
+    report.tags = len(target.tags)
+    broken = [
+        *checks.of_jobs(found, load.asked),
+        *checks.of_migrations(ground.site.client, load.asked),
+        *checks.of_tags(target, found, load.asked),
+    ]
+    report.broken += [_with_log(one, crew) for one in broken]
+    report.broken += crew.broken
+    report.broken += leftovers.in_redis(ground.site, ground.redis.url)
+    busy = [w.name for w in ground.site.client.fleet().workers if w.running]
+    report.broken += [f"worker {name} still runs jobs" for name in busy]
+
+
+def _with_log(broken: str, crew: Crew) -> str:
+    """What is broken of a job, with what all workers said of it."""
+    if not broken.startswith("job "):
+        return broken
+    job = broken.split()[1]
+    said = [
+        f"    worker {number}: {line}"
+        for number, hand in enumerate(crew.hands)
+        for line in hand.log_text().splitlines()
+        if job in line
+    ]
+    return "\n".join([broken, *said[-_LINES:]])
+
+
+def _hold(report: Report, ground: Ground, crew: Crew, warm: Held) -> None:
+    """Compare what the workers hold with what a fresh one does."""
+    fresh = Hand(ground.site)
+    try:
+        fresh.begin()
+        seen = ground.site.client.fleet
+        eventually(lambda: any(w.name == fresh.name for w in seen().workers), what="a worker")
+        of_fresh = Held.of(fresh.pid)
+    finally:
+        fresh.kill9()
+        fresh.close()
+    report.broken += leftovers.in_workers(crew, warm)
+    held = {"fresh": of_fresh, "first after its first jobs": warm}
+    held |= {f"worker {n}": Held.of(hand.pid) for n, hand in enumerate(crew.hands)}
+    report.files = {name: len(one.files) for name, one in held.items()}
+    report.memory_mib = {name: one.memory // 2**20 for name, one in held.items()}
+
+
+def _count(
+    report: Report,
+    ground: Ground,
+    load: Load,
+    found: dict[str, Story],
+    striker: Striker,
+    crew: Crew,
+) -> None:
+    report.count_jobs(found)
+    report.count_faults(striker.struck, found)
+    report.samples = striker.samples
+    report.migrations = len(load.asked.migrations)
+    for name in load.asked.migrations:
+        record = ground.site.client.migration(name).record()
+        report.migrations_succeeded += record.state == "succeeded"
+    for way in ground.ways.values():
+        report.requests += way.requests
+        for kind, count in way.met.items():
+            report.requests_struck[kind] = report.requests_struck.get(kind, 0) + count
+    report.submits_failed = load.asked.submits_failed
+    report.workers_started = sum(len(hand.names) for hand in crew.hands)
+    report.workers_not_begun = crew.not_begun
+    logs = [hand.log_text() for hand in crew.hands]
+    report.finishes_refused = sum(log.count("outcome refused") for log in logs)
+    report.attempts_given_up = sum(log.count("given up: ") for log in logs)
+    report.bells_unacknowledged = leftovers.unacknowledged(ground.site, ground.redis.url)

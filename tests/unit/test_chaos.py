@@ -1,0 +1,119 @@
+"""The plan of a chaos run, its judgement of jobs and its proxy, without a fleet."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from longshore import JobRecord, State
+from longshore_config.job import ErrorInfo, JobEvent, JobId
+from tests.acceptance.test_chaos import SECONDS, SEED
+from tests.chaos import checks
+from tests.chaos.history import Story
+from tests.chaos.load import Ask, Asked
+from tests.chaos.plan import Fault, Kind, planned
+
+ASK = Ask("copied/app:v1", "sha256:1", "app@sha256:1")
+JOB = JobId("01m85p3zz6as0jgppt9g")
+
+
+def faults(seed: int, seconds: float = 600) -> tuple[Fault, ...]:
+    return planned(seed, seconds, workers=4, lease_s=5)
+
+
+def story(*states: State, **record: Any) -> Story:
+    """A job that went through these states."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    events = [
+        JobEvent(kind="state", at=at.replace(second=second), state=state, worker="one")
+        for second, state in enumerate(states)
+    ]
+    values = {
+        "id": JOB,
+        "state": states[-1],
+        "image": "registry.example.com/copied/app:v1",
+        "registry": "new",
+        "submitted_by": "default",
+        "created_at": at,
+    }
+    return Story(JobRecord(**(values | record)), tuple(events), ASK)
+
+
+def judged(*states: State, **record: Any) -> list[str]:
+    """What is broken of one job that was asked for."""
+    return checks.of_jobs({JOB: story(*states, **record)}, Asked(jobs={JOB: ASK}))
+
+
+def test_a_seed_always_chooses_the_same_faults() -> None:
+    assert faults(1) == faults(1)
+    assert faults(1) != faults(2)
+
+
+def test_the_run_of_ci_has_a_fault_of_each_kind() -> None:
+    assert {fault.kind for fault in faults(SEED, SECONDS)} == set(Kind)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_faults_are_taken_away_within_the_time(seed: int) -> None:
+    for fault in faults(seed):
+        assert 0 < fault.at_s <= fault.until_s < 600
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_is_struck_twice_at_once(seed: int) -> None:
+    until: dict[str, float] = {}
+    for fault in faults(seed):
+        assert until.get(fault.whom, 0) <= fault.at_s
+        until[fault.whom] = fault.until_s
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_worker_is_frozen_at_most(seed: int) -> None:
+    assert {fault.kind for fault in faults(seed) if fault.worker == 0} == {Kind.FREEZE}
+
+
+def test_a_job_that_succeeded_once_is_well() -> None:
+    assert judged(State.QUEUED, State.RUNNING, State.QUEUED, State.RUNNING, State.SUCCEEDED) == []
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ([State.RUNNING], "is still running"),
+        ([State.RUNNING, State.SUCCEEDED, State.SUCCEEDED], "has 2 accepted finishes"),
+        ([State.RUNNING, State.FAILED], "failed for good although nothing is wrong with it"),
+    ],
+)
+def test_a_job_that_is_not_well_is_told_of(states: list[State], said: str) -> None:
+    broken = judged(*states)
+
+    assert len(broken) == 1
+    assert broken[0].startswith(f"job {JOB} {said}\n")
+
+
+def test_a_job_whose_attempts_were_used_up_is_no_defect() -> None:
+    error = ErrorInfo(code="stalled", message="given up after 40 attempts; …", retryable=False)
+
+    assert judged(State.RUNNING, State.FAILED, error=error) == []
+
+
+def test_a_job_that_is_gone_is_told_of() -> None:
+    assert checks.of_jobs({}, Asked(jobs={JOB: ASK})) == [f"job {JOB} was acknowledged and is gone"]
+
+
+def test_a_job_that_nobody_asked_for_is_told_of() -> None:
+    known = story(State.RUNNING, State.SUCCEEDED)
+    unknown = Story(known.record, known.events, None)
+
+    assert checks.of_jobs({JOB: unknown}, Asked())[0].startswith(f"job {JOB} was not asked for")
+
+
+def test_a_job_is_broken_off_by_the_end_of_its_worker_while_it_runs_there() -> None:
+    found = story(State.QUEUED, State.RUNNING, State.QUEUED)
+    start = found.record.created_at.timestamp()
+
+    assert found.broken_off("one", start + 1.5)
+    assert not found.broken_off("another", start + 1.5)
+    assert not found.broken_off("one", start + 2.5)

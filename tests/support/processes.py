@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -11,7 +12,8 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
@@ -48,12 +50,29 @@ def program(*names: str) -> str:
     raise AssertionError("missing() returned")
 
 
+def _ports() -> Iterator[int]:
+    """Ports to try, by chance, over and over.
+
+    They lie below those that kernels give to connections (from 32,768 on), so that none of these
+    takes one between its choice and the server's start. Processes that run tests side by side
+    have 2,000 each.
+    """
+    process = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    first = 12_000 + 2_000 * (int(process) % 10)
+    while True:
+        yield from random.sample(range(first, first + 2_000), 2_000)
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for port in _PORTS:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports have no end")
 
 
 def eventually(

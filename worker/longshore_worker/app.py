@@ -48,6 +48,10 @@ def create_app(settings: Settings) -> Celery:
             # Nothing was claimed: the reaper rings again once Redis answers.
             raise Retry(f"Redis does not answer: {plain(error)}", when=RING_LEAST_S) from None
 
+    # Celery's own (map, group, chord_unlock …) would run for whoever names them in a message.
+    app.finalize(auto=True)
+    for name in [name for name in app.tasks if name != PUSH_TASK]:
+        app.tasks.unregister(name)
     return app
 
 

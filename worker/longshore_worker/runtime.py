@@ -36,6 +36,7 @@ from longshore_worker.fleet.pause_engine import EngineGate
 from longshore_worker.fleet.recall import recall
 from longshore_worker.presence import Presence
 from longshore_worker.pushing import Pushing
+from longshore_worker.questions import only_questions
 from longshore_worker.reaper import Reaper
 from longshore_worker.runner import Runner, Tools
 from longshore_worker.slots import Lane, Slots, Waker
@@ -293,6 +294,7 @@ def run(runtime: Runtime, app: Any) -> int:
     app.longshore = runtime
     # Celery warns of root because of pickle, which is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    only_questions()
     app.conf.task_queues = [queue(name) for name in runtime.queues[Lane.PUSH]]
     worker = Worker(
         app=app,

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import redis
 from celery import bootsteps
+from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.request import Request
 
@@ -31,6 +32,10 @@ logger = logging.getLogger("longshore.worker")
 MOST_PARKED: Final = 64
 #: Migrations that one worker plans at once; planning waits for registries most of the time.
 PLANNED_AT_ONCE: Final = 4
+
+
+#: What counts of a bell's headers: its name, and what Flower and the log show of it.
+BELL_HEADERS: Final = frozenset({"lang", "task", "id", "root_id", "origin", "argsrepr"})
 
 
 class Lane(StrEnum):
@@ -119,8 +124,31 @@ class Waker:
 class BellRequest(Request):
     """A request that wakes the loop when it ends, so that its slot is filled at once.
 
-    Without that the loop sees the free slot only when its next timer fires.
+    Without that the loop sees the free slot only when its next timer fires. Of the message it keeps
+    what a bell has: anybody who rings could add messages that the worker is to send when it is
+    done, or a time until which it is to hold the bell.
+
+    Raises:
+        InvalidTaskError: the message is no bell; Celery logs it and goes on.
     """
+
+    def __init__(
+        self,
+        message: Any,
+        *,
+        body: Any = None,
+        headers: Any = None,
+        decoded: bool = False,
+        **more: Any,
+    ) -> None:
+        payload = body if decoded else message.payload
+        headers = {name: value for name, value in headers.items() if name in BELL_HEADERS}
+        if not isinstance(payload, (list, tuple)) or len(payload) < 2:
+            raise InvalidTaskError("its body is not that of a bell")
+        if not all(isinstance(headers.get(name), str) for name in ("id", "task")):
+            raise InvalidTaskError("it has no id")
+        body = [payload[0], payload[1], {}]
+        super().__init__(message, body=body, headers=headers, decoded=True, **more)
 
     def on_success(self, *args: Any, **kwargs: Any) -> Any:
         """The bell was answered."""

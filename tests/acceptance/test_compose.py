@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis as redis_py
 import requests
 from docker.models.containers import Container
 
+from tests.support.accounts import PASSWORDS
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image
 from tests.support.processes import eventually, free_port, program
@@ -23,7 +25,6 @@ from tests.support.standin import BASE, REGISTRY, ROOT, load_standin, wheels
 # The first run makes the base image and downloads the wheels.
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
-PASSWORD = "planted-redis-password"
 LOGIN = "viewer:planted-flower-password"
 PROJECT = "longshore"
 
@@ -36,13 +37,12 @@ class Stack:
         self.client = daemon.client()
         self.redis_port, self.flower_port, self.registry_port = (free_port() for _ in range(3))
         self.registry = f"127.0.0.1:{self.registry_port}"
-        self.redis_url = f"redis://:{PASSWORD}@127.0.0.1:{self.redis_port}/0"
         self.environment = {
             **os.environ,
             "DOCKER_HOST": daemon.url,
             "COMPOSE_PROJECT_NAME": PROJECT,
-            "COMPOSE_PROFILES": "demo",
-            "REDIS_PASSWORD": PASSWORD,
+            "COMPOSE_PROFILES": "demo,copies",
+            **{f"REDIS_{name.upper()}_PASSWORD": word for name, word in PASSWORDS.items()},
             "FLOWER_BASIC_AUTH": LOGIN,
             "DOCKER_SOCKET": str(daemon.socket),
             "DOCKER_GID": str(daemon.socket.stat().st_gid),
@@ -67,11 +67,15 @@ class Stack:
         assert done.returncode == 0, f"docker-compose {words}:\n{done.stdout}{done.stderr}"[-5000:]
         return done.stdout
 
+    def url_of(self, account: str) -> str:
+        """Where one account reaches Redis from the host."""
+        return f"redis://{account}:{PASSWORDS[account]}@127.0.0.1:{self.redis_port}/0"
+
     def longshore(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of a producer on the host."""
         return subprocess.run(
             [sys.executable, "-m", "longshore", *words],
-            env={**os.environ, "LONGSHORE_REDIS_URL": self.redis_url},
+            env={**os.environ, "LONGSHORE_REDIS_URL": self.url_of("producer")},
             capture_output=True,
             text=True,
         )
@@ -90,7 +94,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         _check_out(stack.folder, python=load_standin(stack.client))
         try:
             stack.compose("up", "-d", "--build", "--scale", "worker=2")
-            eventually(lambda: _two_workers(stack), within=60, what="two live workers")
+            eventually(lambda: len(_workers(stack)) == 3, within=60, what="three live workers")
             yield stack
         finally:
             stack.compose("down", "--volumes", "--timeout", "5")
@@ -111,33 +115,32 @@ def _check_out(folder: Path, *, python: str) -> None:
     (folder / "catalog").mkdir()
 
 
-def _two_workers(stack: Stack) -> list[str] | None:
+def _workers(stack: Stack) -> list[dict[str, Any]]:
     done = stack.longshore("workers", "--json")
-    lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return lines if len(lines) == 2 else None
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(("missing", "named"), [("REDIS_PASSWORD", "random word")])
-def test_compose_refuses_to_start_without_a_password(
-    tmp_path: Path, missing: str, named: str
-) -> None:
-    environment = {**os.environ, "FLOWER_BASIC_AUTH": LOGIN, missing: ""}
+@pytest.mark.parametrize("missing", [f"REDIS_{name.upper()}_PASSWORD" for name in PASSWORDS])
+def test_compose_refuses_to_start_without_a_password(tmp_path: Path, missing: str) -> None:
+    words = {f"REDIS_{name.upper()}_PASSWORD": word for name, word in PASSWORDS.items()}
     done = subprocess.run(
         [program("docker-compose"), "-f", str(ROOT / "docker-compose.yml"), "config"],
         cwd=tmp_path,
-        env=environment,
+        env={**os.environ, "FLOWER_BASIC_AUTH": LOGIN, **words, missing: ""},
         capture_output=True,
         text=True,
     )
     assert done.returncode != 0
     assert missing in done.stderr
-    assert named in done.stderr
+    assert "random word" in done.stderr
 
 
 def test_an_image_is_pushed_through_the_compose_stack(stack: Stack) -> None:
     image = f"{stack.registry}/team/app:1"
     make_image(stack.client, image, layers=[100_000])
-    catalog = f"registries: {{demo: {{flavor: default, uri: '{stack.registry}'}}}}\n"
+    # The engine knows it by its port on the host, workers by the name of its service.
+    demo = {"flavor": "default", "uri": stack.registry, "endpoint": "http://registry:5000"}
+    catalog = json.dumps({"registries": {"demo": demo}})
     (stack.folder / "catalog" / "catalog.yaml").write_text(catalog)
     eventually(
         lambda: '"demo"' in stack.longshore("registry", "list", "--json").stdout,
@@ -146,36 +149,54 @@ def test_an_image_is_pushed_through_the_compose_stack(stack: Stack) -> None:
     done = stack.longshore("push", image, "--registry", "demo", "--wait", "--json")
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout.splitlines()[-1])
-    answer = requests.head(
-        f"http://{stack.registry}/v2/team/app/manifests/1",
-        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
-        timeout=10,
-    )
     assert job["state"] == "succeeded"
-    assert job["digest"] == answer.headers["Docker-Content-Digest"]
+    assert job["submitted_by"] == "producer"
+    assert job["digest"] == _digest(stack, "team/app", "1")
 
 
-def test_workers_are_not_root_and_reach_the_engine(stack: Stack) -> None:
-    for container in stack.containers("worker"):
-        assert container.exec_run(["id", "-u"]).output == b"10001\n"
-    names = {json.loads(line)["engine"] for line in _two_workers(stack) or []}
-    assert names == {stack.client.info()["Name"]}
+def test_workers_with_the_socket_reach_the_engine_and_the_other_has_none(stack: Stack) -> None:
+    engine = stack.client.info()["Name"]
+    assert sorted(str(worker["engine"]) for worker in _workers(stack)) == sorted(
+        ["None", engine, engine]
+    )
+    for service, sockets in (("worker", 1), ("copier", 0)):
+        for container in stack.containers(service):
+            mounts = [mount["Source"] for mount in container.attrs["Mounts"]]
+            assert mounts.count(stack.environment["DOCKER_SOCKET"]) == sockets
 
 
-def test_redis_keeps_what_it_is_given_and_wants_the_password(stack: Stack) -> None:
-    with redis_py.Redis.from_url(stack.redis_url, decode_responses=True) as client:
-        assert client.config_get("appendonly") == {"appendonly": "yes"}
-        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+@pytest.mark.parametrize("service", ["worker", "copier", "flower", "redis", "registry"])
+def test_a_container_has_no_right_that_it_does_not_need(stack: Stack, service: str) -> None:
+    for container in stack.containers(service):
+        status = _output(container, "cat", "/proc/1/status")
+        facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert {int(facts[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
+        assert facts["NoNewPrivs"] == "1"
+        # Debian's registry keeps its images as root; so does the image of the registry itself.
+        assert facts["Uid"].startswith("0") == (service == "registry")
+        for folder in ("/", "/etc", "/opt", "/usr/local/bin", "/var/tmp"):
+            assert "Read-only file system" in _output(container, "touch", f"{folder}/x", user="0")
+
+
+def test_redis_keeps_what_it_is_given_and_lets_accounts_in_alone(stack: Stack) -> None:
+    with redis_py.Redis.from_url(stack.url_of("monitor"), decode_responses=True) as client:
+        assert client.info("persistence")["aof_enabled"] == 1
+        assert client.info("memory")["maxmemory_policy"] == "noeviction"
     with (
         redis_py.Redis(port=stack.redis_port) as stranger,
         pytest.raises(redis_py.exceptions.AuthenticationError),
     ):
         stranger.ping()
+    with (
+        redis_py.Redis.from_url(stack.url_of("producer")) as producer,
+        pytest.raises(redis_py.exceptions.NoPermissionError),
+    ):
+        producer.flushall()
 
 
 def test_no_command_line_holds_a_password(stack: Stack) -> None:
     running = stack.client.containers.list()
-    assert len(running) >= 5
+    assert len(running) == 6
     for container in running:
         assert "planted" not in json.dumps(container.top(ps_args="-eo pid,args"))
         command = {key: container.attrs["Config"][key] for key in ("Cmd", "Entrypoint")}
@@ -188,6 +209,8 @@ def test_flower_wants_a_login_and_is_read_only(stack: Stack) -> None:
     eventually(lambda: _status(f"{url}/healthcheck") == 200, what="Flower")
     assert _status(f"{url}/tasks") == 401
     assert _status(f"{url}/tasks", auth=(user, password)) == 200
+    eventually(lambda: _seen(f"{url}/api/tasks", (user, password)), what="the bell in Flower")
+    eventually(lambda: len(_seen(f"{url}/api/workers?refresh=1", (user, password))) == 3)
     answer = requests.post(f"{url}/api/worker/shutdown/any", auth=(user, password), timeout=10)
     assert answer.status_code == 403
 
@@ -202,11 +225,40 @@ def test_everything_is_published_on_loopback_only(stack: Stack) -> None:
     assert bindings == ["127.0.0.1"] * 3
 
 
-def test_stopping_lets_the_workers_leave_in_order(stack: Stack) -> None:
-    stack.compose("stop")
+def test_stopping_lets_the_workers_leave_in_order_and_copies_need_no_engine(stack: Stack) -> None:
+    stack.compose("stop", "worker")
     codes = [c.attrs["State"]["ExitCode"] for c in stack.containers("worker")]
     assert codes == [0, 0]
-    assert [c.attrs["State"]["ExitCode"] for c in stack.containers("redis")] == [0]
+
+    image = f"{stack.registry}/team/app"
+    names = ("--from", "demo", "--to", "demo", "--wait", "--json")
+    done = stack.longshore("copy", f"{image}:1", f"{image}:copied", *names)
+    assert done.returncode == 0, done.stderr
+    assert _digest(stack, "team/app", "copied") == _digest(stack, "team/app", "1")
+
+    stack.compose("stop")
+    for service in ("copier", "redis"):
+        assert [c.attrs["State"]["ExitCode"] for c in stack.containers(service)] == [0]
+
+
+def _output(container: Container, *command: str, user: str = "") -> str:
+    output = container.exec_run(list(command), user=user).output
+    assert isinstance(output, bytes)
+    return output.decode()
+
+
+def _digest(stack: Stack, repository: str, tag: str) -> str:
+    answer = requests.head(
+        f"http://{stack.registry}/v2/{repository}/manifests/{tag}",
+        headers={"Accept": "application/vnd.docker.distribution.manifest.v2+json"},
+        timeout=10,
+    )
+    return answer.headers["Docker-Content-Digest"]
+
+
+def _seen(url: str, auth: tuple[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = requests.get(url, auth=auth, timeout=10).json()
+    return found
 
 
 def _status(url: str, auth: tuple[str, str] | None = None) -> int | None:

@@ -5,7 +5,7 @@
 #   sh accounts.sh users.acl > /etc/redis/longshore.acl
 #
 # The password of account NAME is in the variable REDIS_NAME_PASSWORD (the name in capitals). An
-# account that is off, or whose first line has a hash (#…) already, needs none.
+# account that is off, or whose rules have a hash (#…) already, needs none.
 # LONGSHORE_NAMESPACE: the namespace in place of `longshore`.
 set -eu
 
@@ -29,7 +29,7 @@ made=$(printf '%s\n' "$accounts" | while read -r _ name state rules; do
   case $name in
     *[!A-Za-z0-9_]*) refuse "account $name: letters, digits and _ only" ;;
   esac
-  case "$state ${rules%% *}" in
+  case "$state $rules" in
     off\ * | *\ \#*)
       printf '%s\n' "user $name $state $rules"
       continue

@@ -59,6 +59,8 @@ def test_the_command_in_the_file_adds_a_producer_with_rules_of_its_own() -> None
 
 
 def test_an_account_with_a_hash_of_its_own_needs_no_variable() -> None:
-    line = f"user ci on #{'0' * 64} -@all\n"
+    users = with_another().replace("user ci on ", f"user ci on #{'0' * 64} ")
+    last = made(users, PASSWORDS).stdout.splitlines()[-1]
 
-    assert made(line, {}).stdout == line
+    assert last.startswith(f"user ci on #{'0' * 64} resetkeys ")
+    assert last.count(" #") == 1

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -124,8 +125,9 @@ def _peers(pid: int) -> dict[str, str]:
 class Crew:
     """So many places, and the thread that keeps them filled."""
 
-    def __init__(self, site: Site, size: int) -> None:
+    def __init__(self, site: Site, size: int, tell: Callable[[str], None]) -> None:
         self._site = site
+        self._tell = tell
         self.hands = [Hand(site) for _ in range(size)]
         #: What ended that should not have.
         self.broken: list[str] = []
@@ -184,6 +186,7 @@ class Crew:
         if not hand.begun and (status in _NOT_BEGUN or hand.doomed is not None):
             self.not_begun += 1
             return
+        self._tell(f"worker {number} ended with status {status}, as it should not")
         last = "\n    ".join(hand.words.splitlines()[-_LINES:])
         self.broken.append(
             f"worker {number} ({hand.names[-1]}) ended with status {status} "

@@ -21,7 +21,7 @@ PATIENCE_S: Final = 75.0
 #: that stayed with each fault of a kind would show within ten minutes.
 MOST_SOCKETS: Final = 60
 #: Other files that a worker may have open beyond what it had after its first jobs.
-MORE_FILES: Final = 8
+MORE_FILES: Final = 16
 #: Memory that a worker may hold beyond what it held after its first jobs. Unit: bytes.
 MORE_MEMORY: Final = 64 * 2**20
 

@@ -47,7 +47,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
     with (
         tempfile.TemporaryDirectory(prefix="longshore-chaos-") as folder,
         Ground(Path(folder)) as ground,
-        Crew(ground.site, CREW) as crew,
+        Crew(ground.site, CREW, tell) as crew,
     ):
         load = Load(ground, options.seed)
         load.start()

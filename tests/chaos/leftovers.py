@@ -11,7 +11,6 @@ import redis
 
 from longshore_config.keys import Keys
 from tests.chaos.crew import Crew, Held
-from tests.support.worker import Site
 
 #: Whatever expires does so within this: the longest is a lock whose holder died. Unit: s.
 PATIENCE_S: Final = 75.0
@@ -41,11 +40,11 @@ _STAYS: Final = (
 )  # fmt: skip
 
 
-def in_redis(site: Site, url: str) -> list[str]:
-    """What is left behind when all that expires has had its time."""
-    deadline = time.monotonic() + PATIENCE_S
+def in_redis(keys: Keys, url: str, *, within: float = PATIENCE_S) -> list[str]:
+    """What is left behind when all that expires has had its time (s)."""
+    deadline = time.monotonic() + within
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        while (found := _left(client, site.keys)) and time.monotonic() < deadline:
+        while (found := _left(client, keys)) and time.monotonic() < deadline:
             time.sleep(0.2)
     return found
 
@@ -83,10 +82,10 @@ def _shown(client: redis.Redis, key: str) -> str:
     return str(client.get(key))[:500] if kind == "string" else kind
 
 
-def unacknowledged(site: Site, url: str) -> int:
+def unacknowledged(keys: Keys, url: str) -> int:
     """Bells that died with whoever took them; they are rung again in a day, and say nothing."""
     with redis.Redis.from_url(url) as client:
-        return int(client.hlen(f"{site.keys.celery_prefix}unacked"))
+        return int(client.hlen(f"{keys.celery_prefix}unacked"))
 
 
 def in_workers(crew: Crew, warm: Held) -> list[str]:

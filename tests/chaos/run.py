@@ -94,7 +94,7 @@ def _judge(report: Report, ground: Ground, load: Load, found: dict[str, Story], 
     ]
     report.broken += [_with_log(one, crew) for one in broken]
     report.broken += crew.broken
-    report.broken += leftovers.in_redis(ground.site, ground.redis.url)
+    report.broken += leftovers.in_redis(ground.site.keys, ground.redis.url)
     busy = [w.name for w in ground.site.client.fleet().workers if w.running]
     report.broken += [f"worker {name} still runs jobs" for name in busy]
 
@@ -156,4 +156,4 @@ def _count(
     logs = [hand.log_text() for hand in crew.hands]
     report.finishes_refused = sum(log.count("outcome refused") for log in logs)
     report.attempts_given_up = sum(log.count("given up: ") for log in logs)
-    report.bells_unacknowledged = leftovers.unacknowledged(ground.site, ground.redis.url)
+    report.bells_unacknowledged = leftovers.unacknowledged(ground.site.keys, ground.redis.url)

@@ -65,7 +65,7 @@ def way() -> Iterator[Way]:
     asked: list[str] = []
     handler = type("Handler", (Echo,), {"asked": asked})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         with FaultyProxy(server.server_port) as proxy:
             yield Way(proxy, asked)
         server.shutdown()

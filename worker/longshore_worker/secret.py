@@ -114,10 +114,18 @@ def _secret(value: object, info: ValidationInfo) -> object:
     return SecretStr(parsed) if isinstance(parsed, str) else parsed
 
 
+def expanded(text: str) -> Path:
+    """A path in which ``~`` counts; of a user that there is not, it stands as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def local_path(text: str, info: ValidationInfo) -> Path:
     """A path as the catalogue gives it: ``~`` counts, and it is relative to the catalogue."""
     folder = (info.context or {}).get("folder")
-    path = Path(text).expanduser()
+    path = expanded(text)
     return path if folder is None else folder / path
 
 

@@ -6,6 +6,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from longshore_config.reference import RegistryUri
 from longshore_worker.catalog.file import Document, Key, Mistake
 from longshore_worker.flavors import Flavors
 from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.secret import expanded
 
 logger = logging.getLogger("longshore.catalog")
 
@@ -228,11 +230,13 @@ def _flavors(document: Document, section: object, paths: tuple[Path, ...]) -> Fl
 
 def _flavor_paths(document: Document, section: object) -> Iterator[Path]:
     for index, text in _texts(document, "flavor_paths", section, "folders"):
-        path = document.path.parent / Path(text).expanduser()
-        if path.is_dir():
-            yield path
-        else:
-            _mistake(document, ("flavor_paths", index), f"flavor_paths: {path} is not a folder")
+        path = document.path.parent / expanded(text)
+        # A name may hold what no file system takes, such as a zero byte.
+        with suppress(OSError, ValueError):
+            if path.is_dir():
+                yield path
+                continue
+        _mistake(document, ("flavor_paths", index), f"flavor_paths: {path} is not a folder")
 
 
 def _anonymous_sources(document: Document, section: object) -> Iterator[str]:

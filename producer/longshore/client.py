@@ -298,6 +298,17 @@ class Client:
         """All live workers and the components they publish."""
         return self._ledger.fleet()
 
+    def refused(self) -> dict[str, int]:
+        """How many messages in queues workers refused so far, by the reason.
+
+        What is refused is no bell, or one for no job: nobody's job was harmed, and somebody who
+        may write to the queues wrote something else.
+
+        Raises:
+            RedisUnreachable: Redis does not answer, or does not let this account read it.
+        """
+        return self._ledger.refused()
+
     def redis_info(self) -> dict[str, Any]:
         """Facts about the Redis server: version, persistence, eviction policy, memory."""
         with reaching(self._url):

@@ -277,6 +277,12 @@ class Ledger:
         entries = streams[0] if streams else []
         return [JobEvent.from_stream(event_id, fields) for event_id, fields in entries]
 
+    def refused(self) -> dict[str, int]:
+        """How many bells and other messages workers refused, by the reason."""
+        with reaching(self._url):
+            found: Any = self._redis.hgetall(self._keys.refused)
+        return {str(reason): int(count) for reason, count in sorted(found.items())}
+
     def fleet(self) -> Fleet:
         """All live workers and what they publish."""
         with reaching(self._url):

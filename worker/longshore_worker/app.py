@@ -32,6 +32,7 @@ def create_app(settings: Settings) -> Celery:
     """The application for settings whose Redis URL is settled."""
     app = Celery("longshore", task_cls=DoorbellTask, set_as_current=False)
     app.conf.update(celery_settings(settings, settings.redis_url.get_secret_value()))
+    app.conf.worker_consumer = "longshore_worker.bells:BellConsumer"
     app.steps["consumer"].add(SlotsStep)
     #: Set by ``longshore worker``; Flower has none.
     app.longshore = None

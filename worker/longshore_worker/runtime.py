@@ -18,7 +18,7 @@ from celery.apps import worker as celery_worker
 from celery.exceptions import SecurityWarning
 from celery.worker import state as celery_state
 
-from longshore.connection import connect
+from longshore.connection import connect, plain
 from longshore.doorbell import Doorbell
 from longshore.ledger import Ledger
 from longshore_config import __version__
@@ -169,6 +169,13 @@ class Runtime:
             slots=self.slots,
             waker=self.waker,
         )
+
+    def refused(self, reason: str) -> None:
+        """Count a message that was refused; a Redis that does not answer is no reason to end."""
+        try:
+            self._claims.count_refused(reason)
+        except redis.RedisError as error:
+            logger.debug("a refused message is not counted: %s", plain(error))
 
     def _engine_problem(self) -> str | None:
         return self.engine_watch.problem if self.engine_watch is not None else None

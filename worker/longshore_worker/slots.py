@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import redis
 from celery import bootsteps
-from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.request import Request
 
@@ -34,8 +33,12 @@ MOST_PARKED: Final = 64
 PLANNED_AT_ONCE: Final = 4
 
 
-#: What counts of a bell's headers: its name, and what Flower and the log show of it.
-BELL_HEADERS: Final = frozenset({"lang", "task", "id", "root_id", "origin", "argsrepr"})
+#: What kombu raises over bytes that are no message. ``DataError``: it cannot keep one whose tag is
+#: no text until it is acknowledged.
+_UNREADABLE: Final = (
+    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
+    redis.DataError,
+)
 
 
 class Lane(StrEnum):
@@ -124,31 +127,8 @@ class Waker:
 class BellRequest(Request):
     """A request that wakes the loop when it ends, so that its slot is filled at once.
 
-    Without that the loop sees the free slot only when its next timer fires. Of the message it keeps
-    what a bell has: anybody who rings could add messages that the worker is to send when it is
-    done, or a time until which it is to hold the bell.
-
-    Raises:
-        InvalidTaskError: the message is no bell; Celery logs it and goes on.
+    Without that the loop sees the free slot only when its next timer fires.
     """
-
-    def __init__(
-        self,
-        message: Any,
-        *,
-        body: Any = None,
-        headers: Any = None,
-        decoded: bool = False,
-        **more: Any,
-    ) -> None:
-        payload = body if decoded else message.payload
-        headers = {name: value for name, value in headers.items() if name in BELL_HEADERS}
-        if not isinstance(payload, (list, tuple)) or len(payload) < 2:
-            raise InvalidTaskError("its body is not that of a bell")
-        if not all(isinstance(headers.get(name), str) for name in ("id", "task")):
-            raise InvalidTaskError("it has no id")
-        body = [payload[0], payload[1], {}]
-        super().__init__(message, body=body, headers=headers, decoded=True, **more)
 
     def on_success(self, *args: Any, **kwargs: Any) -> Any:
         """The bell was answered."""
@@ -179,8 +159,10 @@ def gate(channel: Any, free: Callable[[], bool]) -> None:
     channel.qos.can_consume = MethodType(can_consume, channel.qos)
 
 
-def survive(channel: Any) -> None:
+def survive(channel: Any, refused: Callable[[str], None]) -> None:
     """Let a channel outlive what it cannot read and what it cannot acknowledge.
+
+    ``refused`` counts what it cannot read.
 
     Both happen in the worker's event loop, where an error that is no connection's is the end of
     the process.
@@ -191,8 +173,9 @@ def survive(channel: Any) -> None:
         # Any producer may put bytes into a queue. The message is gone from Redis by now.
         try:
             return read(*args, **kwargs)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except _UNREADABLE as error:
             logger.warning("a message that is no bell was dropped: %s", plain(error))
+            refused("no_bell")
             return None
 
     def acknowledge_or_drop(*args: Any, **kwargs: Any) -> None:
@@ -246,7 +229,7 @@ class SlotsStep(bootsteps.StartStopStep):
         runtime = parent.app.longshore
         slots = runtime.slots
         gate(parent.task_consumer.channel, partial(slots.free, Lane.PUSH))
-        survive(parent.task_consumer.channel)
+        survive(parent.task_consumer.channel, runtime.refused)
         if parent.hub is not None:
             runtime.waker.listen(parent.hub)
         for lane, queues in runtime.queues.items():
@@ -258,7 +241,7 @@ class SlotsStep(bootsteps.StartStopStep):
         channel = parent.connection.channel()
         consumer = parent.app.amqp.TaskConsumer(channel, queues=[queue(name) for name in queues])
         gate(channel, partial(slots.free, lane))
-        survive(channel)
+        survive(channel, parent.app.longshore.refused)
         handle = parent.create_task_handler()
 
         def on_message(message: Any) -> None:

@@ -42,6 +42,7 @@ def diagnose(client: Client) -> list[Finding]:
     findings = [*_redis(client), *_workers(fleet)]
     if fleet.workers:
         findings += [*_engines(fleet), *_catalogues(fleet), *_secrets(fleet)]
+        findings += _refused(client)
         findings += _credentials(
             client, unread={n for w in fleet.workers for n in w.credential_errors}
         )
@@ -95,6 +96,20 @@ def _workers(fleet: Fleet) -> Iterator[Finding]:
     slots = sum(w.interactive_slots for w in fleet.workers)
     message = f"{len(fleet.workers)} alive, {slots} pushes at once{note}"
     yield Finding("workers", True, "ok", message)
+
+
+def _refused(client: Client) -> Iterator[Finding]:
+    """What workers found in the queues that is no bell; told, and no piece that is missing."""
+    try:
+        found = client.refused()
+    except RedisUnreachable:
+        # An account may have no business with it.
+        return
+    if found:
+        counts = ", ".join(f"{reason} {count}" for reason, count in found.items())
+        message = f"refused so far, without harm: {counts}"
+        mend = "find out who writes to the queues by hand; docs/cli.md tells the reasons"
+        yield Finding("messages", True, "refused", message, mend)
 
 
 def _engines(fleet: Fleet) -> Iterator[Finding]:

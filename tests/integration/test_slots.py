@@ -9,7 +9,7 @@ import kombu
 import pytest
 from kombu.message import Message
 
-from longshore_worker.slots import survive
+from longshore_worker.slots import Rest, survive
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.redis
 def taken(connection: kombu.Connection) -> Iterator[Message]:
     """A message that was taken from a queue and not acknowledged yet."""
     channel = connection.channel()
-    survive(channel, lambda reason: None)
+    survive(channel, Rest(), lambda reason: None)
     queue = kombu.Queue("bells", channel=channel)
     queue.declare()
     kombu.Producer(channel, routing_key="bells").publish({"a": "bell"})
@@ -55,7 +55,7 @@ def test_a_connection_that_broke_is_closed_with_a_bell_that_is_not_acknowledged(
     with RedisServer() as redis_server, kombu.Connection(redis_server.url) as connection:
         channel, other = connection.default_channel, connection.channel()
         queue = kombu.Queue("bells", channel=channel)
-        survive(channel, lambda reason: None)
+        survive(channel, Rest(), lambda reason: None)
         consumer = kombu.Consumer(channel, [queue], on_message=bells.append)
         consumer.consume()
         kombu.Consumer(other, [kombu.Queue("empty")]).consume()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +32,9 @@ logger = logging.getLogger("longshore.worker")
 MOST_PARKED: Final = 64
 #: Migrations that one worker plans at once; planning waits for registries most of the time.
 PLANNED_AT_ONCE: Final = 4
+
+#: How long no bells are taken once Redis had no room to note one. Unit: s.
+REST_S: Final = 5.0
 
 
 #: What kombu raises over bytes that are no message. ``DataError``: it cannot keep one whose tag is
@@ -145,8 +149,29 @@ class BellRequest(Request):
             self._app.longshore.waker.wake()
 
 
-def gate(channel: Any, free: Callable[[], bool]) -> None:
-    """Let a channel take messages only while there is a free slot.
+class Rest:
+    """No bells are taken for a while, because Redis has no room to note them."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def begin(self) -> None:
+        """Take none from now on, for a while."""
+        logger.warning(
+            "Redis is full (maxmemory): a bell is lost until the reaper rings again; no more are "
+            "taken for %g s",
+            REST_S,
+        )
+        self._until = time.monotonic() + REST_S
+
+    @property
+    def over(self) -> bool:
+        """Whether bells may be taken."""
+        return time.monotonic() >= self._until
+
+
+def gate(channel: Any, free: Callable[[], bool], rest: Rest) -> None:
+    """Let a channel take messages only while there is a free slot, and Redis has room.
 
     This is what Celery's ``worker_disable_prefetch`` does for its one consumer: the transport
     asks its ``qos`` before each blocking pop.
@@ -154,17 +179,17 @@ def gate(channel: Any, free: Callable[[], bool]) -> None:
     original = channel.qos.can_consume
 
     def can_consume(_: Any) -> bool:
-        return free() and bool(original())
+        return rest.over and free() and bool(original())
 
     channel.qos.can_consume = MethodType(can_consume, channel.qos)
 
 
-def survive(channel: Any, refused: Callable[[str], None]) -> None:
-    """Let a channel outlive what it cannot read and what it cannot acknowledge.
+def survive(channel: Any, rest: Rest, refused: Callable[[str], None]) -> None:
+    """Let a channel outlive what it cannot read, note or acknowledge.
 
     ``refused`` counts what it cannot read.
 
-    Both happen in the worker's event loop, where an error that is no connection's is the end of
+    That happens in the worker's event loop, where an error that is no connection's is the end of
     the process.
     """
     read, acknowledge = channel.handlers["BRPOP"], channel.basic_ack
@@ -176,6 +201,11 @@ def survive(channel: Any, refused: Callable[[str], None]) -> None:
         except _UNREADABLE as error:
             logger.warning("a message that is no bell was dropped: %s", plain(error))
             refused("no_bell")
+            return None
+        except redis.exceptions.OutOfMemoryError:
+            # kombu had no room to note the bell that it took. Nothing could be claimed either, and
+            # further bells would only be lost until they are rung again.
+            rest.begin()
             return None
 
     def acknowledge_or_drop(*args: Any, **kwargs: Any) -> None:
@@ -223,25 +253,25 @@ class SlotsStep(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._consumers: list[Any] = []
+        self._rest = Rest()
 
     def start(self, parent: Any) -> None:
         """Open the channels; called again after each reconnection."""
         runtime = parent.app.longshore
         slots = runtime.slots
-        gate(parent.task_consumer.channel, partial(slots.free, Lane.PUSH))
-        survive(parent.task_consumer.channel, runtime.refused)
+        gate(parent.task_consumer.channel, partial(slots.free, Lane.PUSH), self._rest)
+        survive(parent.task_consumer.channel, self._rest, runtime.refused)
         if parent.hub is not None:
             runtime.waker.listen(parent.hub)
         for lane, queues in runtime.queues.items():
             if slots.limits[lane] and lane is not Lane.PUSH:
                 self._consumers.append(self._consume(parent, slots, lane, queues))
 
-    @staticmethod
-    def _consume(parent: Any, slots: Slots, lane: Lane, queues: list[str]) -> Any:
+    def _consume(self, parent: Any, slots: Slots, lane: Lane, queues: list[str]) -> Any:
         channel = parent.connection.channel()
         consumer = parent.app.amqp.TaskConsumer(channel, queues=[queue(name) for name in queues])
-        gate(channel, partial(slots.free, lane))
-        survive(channel, parent.app.longshore.refused)
+        gate(channel, partial(slots.free, lane), self._rest)
+        survive(channel, self._rest, parent.app.longshore.refused)
         handle = parent.create_task_handler()
 
         def on_message(message: Any) -> None:

@@ -27,6 +27,10 @@ REPLY_TIMEOUT_S: Final = 10
 CONNECTIONS: Final = 16
 #: How long a caller waits for a free connection. Unit: s.
 FREE_TIMEOUT_S: Final = 30
+#: Redis does not answer.
+AWAY: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+#: Refusals that end when somebody tends to Redis.
+MAY_PASS: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 #: Between two tries while Redis is away. Unit: s.
 PAUSE_S: Final = 0.2
 
@@ -60,7 +64,7 @@ class FleetRedis:
         return self.client.register_script(text)
 
     async def ask(self, call: Callable[[], Awaitable[T]], *, patience_s: float = 0) -> T:
-        """Make a call; while Redis is away, again and again for ``patience_s`` seconds.
+        """Make a call; while Redis is away or full, again and again for ``patience_s`` seconds.
 
         A command may so run twice, since the answer of the first may be what was lost.
 
@@ -75,7 +79,7 @@ class FleetRedis:
                     return await _cancellable(call())
                 except redis.exceptions.AuthenticationError:
                     raise
-                except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError):
+                except (*AWAY, *MAY_PASS):
                     if clock() + PAUSE_S > end:
                         raise
                 await asyncio.sleep(PAUSE_S)

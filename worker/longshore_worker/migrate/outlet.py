@@ -17,7 +17,7 @@ from longshore_config.job import JobId
 from longshore_config.keys import Keys
 from longshore_config.migration.plan import PlanRow
 from longshore_worker.claims import Claim, Claims, Due
-from longshore_worker.fleet.redis import FleetRedis
+from longshore_worker.fleet.redis import MAY_PASS, FleetRedis
 from longshore_worker.migrate.requests import row_of
 from longshore_worker.registries import Registries
 
@@ -39,10 +39,6 @@ PAUSE_S: Final = 0.2
 CHUNK: Final = 100
 
 
-#: Refusals that end when somebody tends to Redis.
-_MAY_PASS: Final = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
-
-
 def patiently(call: Callable[[], T], checkpoint: Callable[[], None]) -> T:
     """Make a call; while Redis is away, again and again for as long as the job may go on.
 
@@ -53,7 +49,7 @@ def patiently(call: Callable[[], T], checkpoint: Callable[[], None]) -> T:
         try:
             return call()
         except redis.RedisError as error:
-            if isinstance(error, redis.ResponseError) and not isinstance(error, _MAY_PASS):
+            if isinstance(error, redis.ResponseError) and not isinstance(error, MAY_PASS):
                 # A defect: no wait mends it.
                 raise
             logger.debug("planning waits for Redis: %s", plain(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -76,7 +77,7 @@ class RedisServer(Server):
     def url_of(self, user: str = "", password: str | None = None, database: int = 0) -> str:
         """The URL of one Redis account."""
         password = self.password if password is None else password
-        login = f"{user}:{password}@" if user or password else ""
+        login = f"{user}:{quote(password, safe='')}@" if user or password else ""
         place = f"{login}127.0.0.1:{self.port}/{database}"
         return f"rediss://{place}?{self.tls.query}" if self.tls else f"redis://{place}"
 

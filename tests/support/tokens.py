@@ -54,6 +54,10 @@ class TokenServer:
         self.rights = rights or {}
         #: Scopes asked for, one entry a request, with the user ("" when anonymous).
         self.requests: list[tuple[str, str]] = []
+        #: Every token that was handed out.
+        self.issued: list[str] = []
+        #: Refresh tokens, and whose they are ("OAuth2 Token Authentication").
+        self.refresh: dict[str, str] = {}
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._certificate = self_signed("tokens", self._key)
         self.certificate = folder / "tokens.pem"
@@ -92,6 +96,7 @@ class TokenServer:
         }
         der = base64.b64encode(self._certificate.public_bytes(Encoding.DER)).decode()
         signed = jwt.encode(claims, self._key, algorithm="RS256", headers={"x5c": [der]})
+        self.issued.append(signed)
         issued = dt.datetime.fromtimestamp(now + engine_s - LEEWAY_S, dt.UTC)
         return {
             "token": signed,
@@ -125,6 +130,8 @@ class TokenServer:
                 length = int(self.headers.get("Content-Length", "0"))
                 query = parse_qs(self.rfile.read(length).decode())
                 user, password = (query.get(k, [""])[0] for k in ("username", "password"))
+                if owner := server.refresh.get(query.get("refresh_token", [""])[0]):
+                    user, password = owner, server.users[owner]
                 self._answer(user, password, query)
 
             def _answer(self, user: str, password: str, query: dict[str, list[str]]) -> None:

@@ -39,7 +39,7 @@ from longshore_config.settings import Settings
 from longshore_worker.claims import Answer, Claim, ClaimResult, Claims, Due, Finished
 from longshore_worker.control import Control, Heart
 from longshore_worker.retry import Backoff
-from longshore_worker.work import Accepted, NotHere, Work
+from longshore_worker.work import Accepted, NotHere, Outcome, Work
 
 if TYPE_CHECKING:
     from longshore_config.request import Request
@@ -184,25 +184,14 @@ class Runner:
         accepted: Accepted,
         control: Control,
     ) -> str:
-        job = {"job": claim.job}
-        logger.info("attempt %d: %s", claim.attempt, request.display, extra=job)
+        logger.info("attempt %d: %s", claim.attempt, request.display, extra={"job": claim.job})
         with self._tools.heart.beating(control):
-            try:
-                outcome = work.run(claim, request, accepted, control)
-            except LongshoreError as error:
-                reason = control.stopped if _is_echo(error, control) else error
-                return self._ended(claim, reason or error, control.last_progress)
-            except Exception as error:  # noqa: BLE001 - custom flavors may raise anything
-                if control.stopped is not None:
-                    # What a line that is cut makes of a call is no defect of the call's.
-                    logger.debug("stopped: %s", accepted.redacted(plain(error)), extra=job)
-                    return self._ended(claim, control.stopped, control.last_progress)
-                # An unknown error is a defect: it ends the job, is never retried, and its
-                # traceback stands in the worker's log.
-                trace = accepted.redacted(traceback.format_exc())
-                logger.error("unexpected error", extra=job | {"traceback": trace})  # noqa: TRY400
-                text = accepted.redacted(f"{type(error).__name__}: {plain(error)}")
-                return self._ended(claim, PushError(text), control.last_progress)
+            outcome = self._outcome(claim, request, work, accepted, control)
+            # Out of the reach of what was caught: an error that is raised beside another shows
+            # both, and the other one may hold a secret. Flower has the whole traceback.
+            if isinstance(outcome, LongshoreError):
+                message = accepted.redacted(outcome.message)
+                return self._ended(claim, outcome, message, control.last_progress)
             finished = self._finish(
                 lambda: self._tools.claims.succeed(
                     claim,
@@ -214,21 +203,44 @@ class Runner:
             )
         return self._report(claim, finished, outcome.line)
 
-    def _ended(self, claim: Claim, error: LongshoreError, progress: Progress) -> str:
-        """Give the ledger the outcome of an attempt that did not succeed."""
+    def _outcome(
+        self, claim: Claim, request: Request, work: Work, accepted: Accepted, control: Control
+    ) -> Outcome | LongshoreError:
+        """Do the work; what it came to, or why it did not."""
+        job = {"job": claim.job}
+        try:
+            return work.run(claim, request, accepted, control)
+        except LongshoreError as error:
+            return (control.stopped if _is_echo(error, control) else error) or error
+        except Exception as error:  # noqa: BLE001 - custom flavors may raise anything
+            if control.stopped is not None:
+                # What a line that is cut makes of a call is no defect of the call's.
+                logger.debug("stopped: %s", accepted.redacted(plain(error)), extra=job)
+                return control.stopped
+            # An unknown error is a defect: it ends the job, is never retried, and its
+            # traceback stands in the worker's log.
+            trace = accepted.redacted(traceback.format_exc())
+            logger.error("unexpected error", extra=job | {"traceback": trace})  # noqa: TRY400
+            return PushError(f"{type(error).__name__}: {plain(error)}")
+
+    def _ended(self, claim: Claim, error: LongshoreError, message: str, progress: Progress) -> str:
+        """Give the ledger the outcome of an attempt that did not succeed.
+
+        ``message`` is the error's, without secrets.
+        """
         claims = self._tools.claims
         job = {"job": claim.job}
         if isinstance(error, LeaseLost):
-            logger.warning("given up: %s", error, extra=job)
-            raise JobPostponed(f"given up: {error}", 0)
+            logger.warning("given up: %s", message, extra=job)
+            raise JobPostponed(f"given up: {message}", 0)
         if isinstance(error, PushCancelled):
             return self._report(
                 claim, self._finish(lambda: claims.cancelled(claim, progress=progress)), "cancelled"
             )
         if isinstance(error, HandedBack):
-            finished = self._finish(lambda: claims.release(claim, str(error), progress=progress))
+            finished = self._finish(lambda: claims.release(claim, message, progress=progress))
             raise JobPostponed(self._report(claim, finished, "handed back to the queue"), 0)
-        info = ErrorInfo(code=error.code, message=error.message, retryable=error.retryable)
+        info = ErrorInfo(code=error.code, message=message, retryable=error.retryable)
         line = f"{info.code}: {info.message}"
         if not error.retryable:
             finished = self._finish(lambda: claims.fail(claim, info, progress=progress))

@@ -73,6 +73,11 @@ class Catalog:
             return self._components
 
     @property
+    def last(self) -> Components:
+        """The components as they were last read. Looks at no file, and takes no lock."""
+        return self._components
+
+    @property
     def names(self) -> list[str]:
         """The components' names, sorted."""
         return self.current().names

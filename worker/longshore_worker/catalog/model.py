@@ -242,6 +242,11 @@ def _flavor_paths(document: Document, section: object) -> Iterator[Path]:
 def _anonymous_sources(document: Document, section: object) -> Iterator[str]:
     """Hosts, spelled as in the canonical name of an image."""
     for index, text in _texts(document, "anonymous_sources", section, "hosts"):
+        if "@" in text:
+            # Not shown: what stands before the @ may be a password.
+            place = ("anonymous_sources", index)
+            _mistake(document, place, "anonymous_sources: a host is written without a login")
+            continue
         try:
             uri = RegistryUri.parse(text)
         except InvalidReference as error:

@@ -53,7 +53,7 @@ def run_checks(
         have_credentials = True
     except LongshoreError as error:
         have_credentials = False
-        yield CheckResult("FAIL", "credentials", error.message)
+        yield CheckResult("FAIL", "credentials", registry.redacted(error.message))
     except Exception as error:  # noqa: BLE001 - a custom flavor may raise anything
         have_credentials = False
         said = registry.redacted(f"{type(error).__name__}: {error}")

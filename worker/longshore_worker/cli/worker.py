@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -51,6 +53,7 @@ def worker(
     from longshore_worker import logs
     from longshore_worker.app import app
     from longshore_worker.catalog import Catalog
+    from longshore_worker.redaction import Redactor, spellings
     from longshore_worker.runtime import Runtime, run
     from longshore_worker.transports.engine import find_engine
 
@@ -66,8 +69,17 @@ def worker(
     settings = settings_with_url(settings, url)
     if no_engine and not settings.copies:
         raise click.UsageError("--no-engine with no copies leaves nothing to do")
-    logs.set_up(settings)
+    opened: list[Catalog] = []
+
+    def secrets() -> Iterator[str]:
+        yield from spellings(unquote(urlsplit(url).password or ""), settings.account)
+        for one in opened:
+            for component in one.last.registries.values():
+                yield from component.secret_spellings()
+
+    logs.set_up(settings, Redactor(secrets))
     found = Catalog.open(settings)
+    opened.append(found)
     # An outage later is outlived; a queue that is not there at the start is a mistake.
     with connect(url, retries=0) as client, reaching(url):
         client.ping()

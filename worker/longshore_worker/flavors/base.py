@@ -35,6 +35,7 @@ from longshore_worker.flavors.options import (
     Uses,
 )
 from longshore_worker.fleet.limits import Limits
+from longshore_worker.redaction import SHORTEST, hidden, spellings
 from longshore_worker.secret import EnvReference, FileReference, LocalPath, Secret, Text, resolve
 from longshore_worker.transports.port import Access, Credentials, PushTransport
 
@@ -50,8 +51,6 @@ _notes: ContextVar[list[str] | None] = ContextVar("longshore_notes", default=Non
 
 #: The longest message that a custom flavor's exception may give a job. Unit: characters.
 LONGEST_MESSAGE = 2_000
-#: Shorter secrets are not looked for in messages: they would blot out ordinary words.
-SHORTEST_REDACTED = 4
 
 
 class BaseContainerRegistry(BaseModel):
@@ -320,12 +319,13 @@ class BaseContainerRegistry(BaseModel):
             raise type(error)(shown, retry_after_s=error.retry_after_s) from None
         except LongshoreError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # A custom flavor's code may raise anything, and its message belongs to the job.
             trace = self.redacted(traceback.format_exc())
             logger.debug("flavor %r of %r raised: %s", self.FLAVOR, self.name, trace)
             message = " ".join(str(error).split()) or type(error).__name__
-            raise otherwise(self.redacted(f"{about}{message}")[:LONGEST_MESSAGE]) from error
+            # Not from the error, which holds what is redacted here.
+            raise otherwise(self.redacted(f"{about}{message}")[:LONGEST_MESSAGE]) from None
 
     def resolve(self, option: str) -> str | None:
         """The text of an option, its reference followed; ``None``: it is not set.
@@ -347,19 +347,27 @@ class BaseContainerRegistry(BaseModel):
 
     def redacted(self, text: str) -> str:
         """The text without any of this component's secrets that can be had just now."""
+        return hidden(text, self.secret_spellings())
+
+    def secret_spellings(self) -> set[str]:
+        """All the ways in which this component's secrets may be written, as far as it has them."""
+        found: set[str] = set()
+        username = self._readable("username", self.username)
         for option, value in self:
-            if not isinstance(value, SecretStr | EnvReference | FileReference):
-                continue
-            try:
-                secret = resolve(value, self.name, option)
-            except CredentialsMissing:
-                continue
-            if option != "username" and secret and len(secret) >= SHORTEST_REDACTED:
-                text = text.replace(secret, "***")
-        return text
+            if option != "username" and isinstance(value, SecretStr | EnvReference | FileReference):
+                secret = self._readable(option, value) or ""
+                found |= spellings(secret, username) if len(secret) >= SHORTEST else set()
+        return found
+
+    def _readable(self, option: str, value: object) -> str | None:
+        try:
+            return resolve(value, self.name, option)
+        except CredentialsMissing:
+            return None
 
     def note(self, sentence: str) -> None:
         """Say what was done to the registry; `longshore registry prepare` shows it."""
+        sentence = self.redacted(sentence)
         logger.info("%s: %s", self.name, sentence)
         collected = _notes.get()
         if collected is not None:

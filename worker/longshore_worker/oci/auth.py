@@ -13,7 +13,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -68,7 +68,8 @@ class TokenAnswer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    #: Holds a token.
+    body: bytes = field(repr=False)
 
 
 #: Asks a token server: method, URL, headers, form. Follows no redirect with a login.

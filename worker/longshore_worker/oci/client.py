@@ -77,8 +77,9 @@ class Request:
     scopes: Scopes = frozenset()
     #: What it is about, for messages: ``repository:tag`` and the like.
     about: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Stream | None = None
+    #: May hold a login.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | Stream | None = field(default=None, repr=False)
     #: Statuses that are no error.
     expected: frozenset[int] = frozenset({200})
     #: ``None``: as long as bytes move. Unit: s.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
@@ -32,6 +32,7 @@ from longshore_config.errors import (
     UploadLost,
 )
 from longshore_worker.oci.headers import retry_after
+from longshore_worker.redaction import hidden, spellings
 from longshore_worker.transports.port import Credentials
 from longshore_worker.transports.push_errors import clean
 
@@ -92,13 +93,18 @@ class Speaker:
     registry: str
     credentials: Credentials | None = None
     #: Tokens in use just now.
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def clean(self, text: str) -> str:
         """The text on one bounded line, escaped, and without credentials and tokens."""
-        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return clean(text, self.credentials)
+        return clean(hidden(text, self._tokens()), self.credentials)
+
+    def shown(self, url: URL) -> str:
+        """A URL for a message; a redirect's may hold in its path what was sent."""
+        return self.clean(shown(url))
+
+    def _tokens(self) -> set[str]:
+        return set().union(*(spellings(token) for token in self.secrets))
 
 
 def shown(url: URL) -> str:
@@ -114,9 +120,10 @@ def refusal(
     codes, words = _read_body(body)
     return Refusal(
         method,
-        shown(url),
+        speaker.shown(url),
         status,
-        tuple(codes),
+        # A code is upper case, and so could a password be.
+        tuple(code for code in codes if speaker.clean(code) == code),
         speaker.clean("; ".join(words)),
         retry_after(headers),
     )
@@ -185,12 +192,12 @@ def _judge(refused: Refusal, speaker: Speaker, about: str) -> tuple[type[PushErr
 
 def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> PushError:
     """The typed error for an exchange that the HTTP library gave up."""
-    where = f"{speaker.registry} ({shown(url)})"
+    where = f"{speaker.registry} ({speaker.shown(url)})"
     forbidden = _forbidden(error)
     if forbidden is not None:
         return RegistryUntrusted(
-            f"{speaker.registry} leads to {shown(url)}, an address of this machine or its link "
-            f"({forbidden}); nothing is sent there"
+            f"{speaker.registry} leads to {speaker.shown(url)}, an address of this machine or its "
+            f"link ({forbidden}); nothing is sent there"
         )
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or "it does not verify"

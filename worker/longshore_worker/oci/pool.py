@@ -13,7 +13,7 @@ import os
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -54,7 +54,7 @@ class Way:
     tls: ssl.SSLContext | bool
     proxy: URL | None = None
     #: ``Proxy-Authorization``, where the proxy's URL has a login.
-    proxy_login: str | None = None
+    proxy_login: str | None = field(default=None, repr=False)
 
 
 class ClientPool:

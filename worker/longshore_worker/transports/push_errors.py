@@ -8,12 +8,10 @@ those of a vendor say where they were reported.
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
 
 from longshore_config.errors import (
     Denied,
@@ -30,6 +28,7 @@ from longshore_config.errors import (
     RepositoryMissing,
 )
 from longshore_config.reference import ImageReference
+from longshore_worker.redaction import formless, hidden, spellings
 from longshore_worker.transports.port import Credentials
 
 #: What is kept of a message that somebody else wrote. Unit: characters.
@@ -55,8 +54,9 @@ class Spoken:
 def clean(text: str, credentials: Credentials | None = None) -> str:
     """One bounded line of printable characters in which no credential stands."""
     if credentials is not None:
-        for secret in _spellings(credentials):
-            text = text.replace(secret, "***")
+        secret = credentials.password.get_secret_value()
+        text = hidden(text, spellings(secret, credentials.username))
+    text = formless(text)
     # A query may hold a signature or a token; a user in a URL may come with a password.
     text = re.sub(r"(://[^\s\"'?]*)\?[^\s\"']*", r"\1?…", text)
     text = re.sub(r"://[^\s/@\"']*@", "://***@", text)
@@ -64,15 +64,6 @@ def clean(text: str, credentials: Credentials | None = None) -> str:
     text = "; ".join(line for line in lines if line and line != "errors:")
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
-
-
-def _spellings(credentials: Credentials) -> list[str]:
-    password = credentials.password.get_secret_value()
-    if not password:
-        return []
-    login = f"{credentials.username}:{password}".encode()
-    found = {password, quote(password, safe=""), base64.b64encode(login).decode()}
-    return sorted(found, key=len, reverse=True)
 
 
 def translate(text: str, spoken: Spoken) -> PushError:

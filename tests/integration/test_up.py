@@ -98,6 +98,10 @@ def longshore(environment: dict[str, str], *words: str) -> subprocess.CompletedP
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+def _environ(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -129,8 +133,13 @@ def test_everything_runs_is_found_by_other_commands_and_ends_on_ctrl_c(
 
 
 def test_it_shows_no_password_and_listens_on_loopback_only(environment: dict[str, str]) -> None:
-    with up(environment) as running:
+    with up({**environment, "PROD_PASSWORD": "planted-for-the-worker"}) as running:
         running.ready()
+        # Only the worker has a use for what the catalogue refers to.
+        told = {part: _environ(running.reports[part]["pid"]) for part in ("redis", "flower")}
+        assert [part for part, has in told.items() if b"planted-for-the-worker" in has] == []
+        assert b"planted-for-the-worker" in _environ(running.reports["worker"]["pid"])
+        assert b"LONGSHORE_" not in told["redis"]
         url = urlsplit(running.url_file.read_text().strip())
         assert url.password
         shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout

@@ -174,3 +174,15 @@ def test_what_cannot_be_used_is_told_without_being_shown(
     with pytest.raises(CredentialsMissing, match=right) as caught:
         registry().credentials()
     assert "hunter22" not in caught.value.message
+
+
+def test_a_helper_does_not_learn_where_the_queue_is(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGSHORE_REDIS_URL", "redis://:planted-redis-pw@h/0")
+    monkeypatch.setenv("HELPER_SETTING", "kept")
+    told = '{"Username": "u", "Secret": "%s"}'
+    script = f"printf '{told}' \"${{HELPER_SETTING}}${{LONGSHORE_REDIS_URL:-,none}}\""
+    helper(tmp_path, monkeypatch, "curious", script)
+    config.write_text(json.dumps({"credsStore": "curious"}))
+    assert login(registry()) == ("u", "kept,none")

@@ -153,6 +153,8 @@ def _ask_helper(name: str, key: str) -> Credentials | None:
         answer = subprocess.run(
             [path, "get"],
             input=key.encode(),
+            # It logs in to a registry; how to reach the queue is not for it.
+            env={n: value for n, value in os.environ.items() if not n.startswith("LONGSHORE_")},
             capture_output=True,
             timeout=HELPER_TIMEOUT_S,
             check=False,

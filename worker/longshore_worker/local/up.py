@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,6 +49,9 @@ _FLOWER: Final = (
     # What is pushed where stands in the arguments, which Flower does not show by itself.
     f"--tasks_columns={FLOWER_COLUMNS}",
 )
+#: Variables that Flower is given, by name and by how the name starts.
+_FLOWER_NAMES: Final = frozenset({"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV"})
+_FLOWER_PREFIXES: Final = ("LONGSHORE_", "FLOWER_", "CELERY_", "PYTHON", "XDG_", "LC_", "LD_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class Up:
         flower = Part(
             "Flower",
             [*python, *_FLOWER, f"--port={port}"],
-            environment,
+            _for_flower(environment),
             log,
             # It executes a flowerconfig.py that it finds in its working directory.
             private_folder(self.folder / "flower"),
@@ -231,6 +234,15 @@ class Up:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _for_flower(environment: Mapping[str, str]) -> dict[str, str]:
+    """What Flower needs; the rest may hold the secrets that the catalogue refers to."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _FLOWER_NAMES or name.startswith(_FLOWER_PREFIXES)
+    }
 
 
 def as_json(started: Started) -> str:

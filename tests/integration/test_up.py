@@ -98,7 +98,7 @@ def longshore(environment: dict[str, str], *words: str) -> subprocess.CompletedP
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def _environ(pid: int) -> bytes:
+def _environ(pid: object) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 

@@ -7,7 +7,7 @@ the job of its planning says how it stands.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -194,14 +194,26 @@ class MigrationLedger:
                 continue
             stored = StoredMigration(fields, job, None if fields else _request(body))
             if stored.over and _number(fields, "failed"):
-                asked = self._asked(migration)
-                stored = StoredMigration(fields, job, stored.request, asked)
+                stored = self._with_asked(migration, stored)
             found.append(compose(migration, stored))
         return found
 
     def planning(self, migration: JobId) -> JobRecord | None:
         """The job of a migration's planning; ``None``: its retention ended."""
         return self._jobs.read([migration])[0]
+
+    def _with_asked(self, migration: JobId, stored: StoredMigration) -> StoredMigration:
+        """What is held of a migration that seems over, with the wishes to try again.
+
+        A worker may hear of the last wish after the totals were read, and before the wishes are:
+        then the totals, read once more, say that it goes on.
+        """
+        asked = self._asked(migration)
+        if asked:
+            return replace(stored, asked=asked)
+        with reaching(self._url):
+            fields: Any = self._redis.hgetall(self._keys.migration(migration))
+        return replace(stored, fields=fields or stored.fields)
 
     def _asked(self, migration: JobId) -> int:
         """Images that were asked to be tried again and that no worker heard of yet."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longshore import Client, JobFailed, PlanRow, State, UsageError, WaitTimeout
+from longshore.migrationledger import MigrationLedger
 from longshore.migrations import Migration, MigrationFailed
 from longshore_config.component import PublicComponent
 from longshore_config.errors import NotYours, UnknownJob
@@ -170,6 +171,26 @@ def test_failures_are_retried_and_nothing_else_is(bench: Bench, client: Client) 
     assert migration.wait(5).images.succeeded == 2
     with pytest.raises(UsageError, match="nothing of it failed; nothing to retry"):
         migration.retry()
+
+
+def test_a_retry_that_a_worker_hears_of_meanwhile_is_no_failure(
+    bench: Bench, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration, planning = begin(bench, client)
+    (job,) = planning.images(1)
+    planning.end()
+    failed(bench, job)
+    migration.retry()
+    count = MigrationLedger._asked
+
+    def late(ledger: MigrationLedger, asked: JobId) -> int:
+        bench.claim(job)
+        return count(ledger, asked)
+
+    monkeypatch.setattr(MigrationLedger, "_asked", late)
+    record = migration.record()
+
+    assert (record.state, record.images.running, record.images.failed) == ("running", 1, 0)
 
 
 def test_failed_planning_is_retried(bench: Bench, client: Client) -> None:

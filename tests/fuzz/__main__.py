@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.fuzz.keep import keep as keep_best
 from tests.fuzz.targets import TARGETS
 
 HERE: Final = Path(__file__).parent
@@ -99,22 +99,8 @@ def fuzz(target: str, runs: int, seed: int, *, keep: bool) -> Result:
             str(kept),
         )
         if keep and done.returncode == 0:
-            _keep(target, found, kept)
+            keep_best(TARGETS[target].run, kept, found.iterdir(), TARGETS[target].longest)
     return _result(target, done)
-
-
-def _keep(target: str, found: Path, kept: Path) -> None:
-    """Make the smallest corpus that reaches all that the kept one and the found one reach."""
-    merged = found.parent / "merged"
-    merged.mkdir()
-    _libfuzzer(target, "-merge=1", str(merged), str(kept), str(found))
-    if any(merged.iterdir()):
-        for old in kept.iterdir():
-            # Inputs that broke something once stay, whatever else reaches the same branches.
-            if not old.name.startswith("was-"):
-                old.unlink()
-        for new in merged.iterdir():
-            shutil.copy(new, kept / new.name[:16])
 
 
 def _result(target: str, done: subprocess.CompletedProcess[str]) -> Result:

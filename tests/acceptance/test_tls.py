@@ -202,9 +202,9 @@ def test_a_push_to_a_private_authority_needs_it_in_the_engine(
             assert record.error is not None
             assert record.error.code == "engine_misconfigured"
             assert f"/etc/docker/certs.d/{registry.address}/ca.crt" in record.error.message
-            settings, asked = inside.check()
-            assert f"copy {authority.ca} to /etc/docker/certs.d/{registry.address}" in settings
-            assert "does not trust the certificate" in asked
+        settings, asked = inside.check()
+        assert f"copy {authority.ca} to /etc/docker/certs.d/{registry.address}" in settings
+        assert "does not trust the certificate" in asked
 
         network.trust(registry.address, ca=authority.ca)
         assert inside.check() == []
@@ -237,9 +237,9 @@ def test_a_push_with_a_client_certificate_needs_it_in_the_engine(
             assert record.error is not None
             assert record.error.code == "engine_misconfigured", record.error
             assert f"/etc/docker/certs.d/{registry.address}" in record.error.message
-            settings = inside.check()[0]
-            assert "seems to have no client certificate" in settings
-            assert f"copy {pair[0]} to /etc/docker/certs.d/{registry.address}/client" in settings
+        settings = inside.check()[0]
+        assert "seems to have no client certificate" in settings
+        assert f"copy {pair[0]} to /etc/docker/certs.d/{registry.address}/client" in settings
 
         network.trust(registry.address, ca=authority.ca, cert=pair[0], key=pair[1])
         assert inside.check() == []

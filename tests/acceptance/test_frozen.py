@@ -49,7 +49,9 @@ def source() -> Iterator[Registry]:
                 place = repository(pool, registry.address, name)
                 for tag in ("older", "newer"):
                     layer = noise(3_000, f"{name}{tag}")
-                    child = await put_image(place, image(layer), layer, b"{}")
+                    # No blob is shared: none of the copies waits for one that is held.
+                    config = f'{{"note": "{name} {tag}"}}'.encode()
+                    child = await put_image(place, image(layer, config=config), layer, config)
                     await put_image(place, index(entry(child, "linux/amd64")), tag=tag)
 
         with_pool(put)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import kombu
 import pytest
 from kombu.message import Message
+from kombu.transport.redis import Channel
 
-from longshore_worker.slots import Rest, survive
+from longshore_worker.slots import Rest, Unacknowledged, survive
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Put back at the end.
+    monkeypatch.setattr(Channel, "QoS", Channel.QoS)
+    Unacknowledged.install()
 
 
 @contextmanager
@@ -81,6 +91,27 @@ def test_a_bell_that_redis_cannot_hear_is_no_error() -> None:
 
             message.ack()
         redis_server.start()
+
+
+def test_a_channel_whose_connection_broke_is_forgotten() -> None:
+    with RedisServer() as redis_server, kombu.Connection(redis_server.url) as connection:
+        # As that of Celery's remote control, which hears what all workers are told.
+        channel = connection.channel()
+        assert channel.qos.can_consume()
+        exchange = kombu.Exchange("told", type="fanout")
+        kombu.Consumer(channel, [kombu.Queue("heard", exchange, auto_delete=True)]).consume()
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=0.1)
+        redis_server.kill9()
+        connection.collect(socket_timeout=0.1)
+        connection.close()
+        assert not channel.closed
+        known = weakref.ref(channel)
+
+        del channel
+        gc.collect()
+
+        assert known() is None
 
 
 def test_a_bell_is_acknowledged() -> None:

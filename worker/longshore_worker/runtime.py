@@ -39,7 +39,7 @@ from longshore_worker.pushing import Pushing
 from longshore_worker.questions import only_questions
 from longshore_worker.reaper import Reaper
 from longshore_worker.runner import Runner, Tools
-from longshore_worker.slots import Lane, Slots, Waker
+from longshore_worker.slots import Lane, Slots, Unacknowledged, Waker
 from longshore_worker.transports.engine import Engine
 from longshore_worker.work import Work
 
@@ -302,6 +302,7 @@ def run(runtime: Runtime, app: Any) -> int:
     # Celery warns of root because of pickle, which is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     only_questions()
+    Unacknowledged.install()
     app.conf.task_queues = [queue(name) for name in runtime.queues[Lane.PUSH]]
     worker = Worker(
         app=app,

@@ -22,6 +22,7 @@ import redis
 from celery import bootsteps
 from celery.worker import state
 from celery.worker.request import Request
+from kombu.transport.redis import Channel, QoS
 
 from longshore.connection import plain
 from longshore_config.celery_settings import queue
@@ -184,6 +185,24 @@ def gate(channel: Any, free: Callable[[], bool], rest: Rest) -> None:
     channel.qos.can_consume = MethodType(can_consume, channel.qos)
 
 
+class Unacknowledged(QoS):
+    """The messages of a channel that are not acknowledged, which die with the channel.
+
+    kombu remembers each channel until the process ends, so as to put them back then. With that a
+    channel whose connection broke, and which could not be closed in order, stayed with its sockets:
+    one for each restart of Redis. Bells are rung again.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._on_collect.cancel()
+
+    @classmethod
+    def install(cls) -> None:
+        """Use it for all channels of this process: Celery opens some that no step of ours sees."""
+        Channel.QoS = cls
+
+
 def survive(channel: Any, rest: Rest, refused: Callable[[str], None]) -> None:
     """Let a channel outlive what it cannot read, note or acknowledge.
 
@@ -227,8 +246,6 @@ def survive(channel: Any, rest: Rest, refused: Callable[[str], None]) -> None:
         # broke is closed twice, and the second time there is no address to connect to.
         if not _connected(channel):
             logger.debug("bells of a connection that is gone are not put back")
-            # It would be tried again at the end of the process, and keep the channel until then.
-            channel.qos._on_collect.cancel()
             return
         try:
             restore(*args, **kwargs)

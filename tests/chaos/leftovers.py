@@ -24,9 +24,10 @@ MORE_FILES: Final = 16
 #: Memory that a worker may hold beyond what it held after its first jobs. Unit: bytes.
 MORE_MEMORY: Final = 64 * 2**20
 
-#: Of these nothing may be left once all jobs are final; after the namespace.
+#: Of these nothing may be left once all jobs are final; after the namespace. Leads count as long
+#: as their copies are there.
 _GONE: Final = (
-    "leases", "expiry", "due:*", "copy:*", "lead:*", "line:*", "lock:*", "permits:*", "pause:*",
+    "leases", "expiry", "due:*", "copy:*", "lock:*", "permits:*", "pause:*",
     "state:queued", "state:running", "state:retrying", "from:*:queued",
     "from:*:withdrawn", "from:*:expiry", "from:*:due:*", "from:*:target:*", "from:*:same:*",
     "from:*:cancel:*", "from:*:retry:*", "from:*:rows:*", "from:*:plan:*", "migration:*:pending",
@@ -80,6 +81,14 @@ def _shown(client: redis.Redis, key: str) -> str:
     if kind == "list":
         return f"{client.llen(key)} entries"
     return str(client.get(key))[:500] if kind == "string" else kind
+
+
+def dead_leads(keys: Keys, url: str) -> int:
+    """Leads and places in line of copies that died: they count for nothing, and end in a day."""
+    with redis.Redis.from_url(url) as client:
+        return sum(
+            1 for kind in ("lead", "line") for _ in client.scan_iter(f"{keys.prefix}{kind}:*")
+        )
 
 
 def unacknowledged(keys: Keys, url: str) -> int:

@@ -62,6 +62,7 @@ class Report:
     finishes_refused: int = 0
     attempts_given_up: int = 0
     bells_unacknowledged: int = 0
+    dead_leads: int = 0
     files: dict[str, int] = field(default_factory=dict)
     memory_mib: dict[str, int] = field(default_factory=dict)
     #: The first worker on the way: when (s), memory (MiB), open files.
@@ -96,7 +97,8 @@ class Report:
             "worker struck to its jobs' finishes": _times(self.broken_off),
             "duplicates refused": f"finishes {self.finishes_refused}; attempts that gave up by "
             f"themselves {self.attempts_given_up}",
-            "bells not acknowledged": str(self.bells_unacknowledged),
+            "ends in a day": f"bells not acknowledged {self.bells_unacknowledged}, leads of dead "
+            f"copies {self.dead_leads}",
             "open files": _counted(self.files),
             "memory, MiB": _counted(self.memory_mib),
             "first worker, MiB and files": ", ".join(

@@ -156,4 +156,5 @@ def _count(
     logs = [hand.log_text() for hand in crew.hands]
     report.finishes_refused = sum(log.count("outcome refused") for log in logs)
     report.attempts_given_up = sum(log.count("given up: ") for log in logs)
+    report.dead_leads = leftovers.dead_leads(ground.site.keys, ground.redis.url)
     report.bells_unacknowledged = leftovers.unacknowledged(ground.site.keys, ground.redis.url)

@@ -70,7 +70,7 @@ def test_a_blob_that_is_not_there_is_told_of(filled: Registry) -> None:
 
 @pytest.mark.redis
 @pytest.mark.parametrize(
-    "left", ["leases", "due:push.*", "lead:registry:sha256:1", "permits:registry:-", "unknown"]
+    "left", ["leases", "due:push.*", "copy:somebody", "permits:registry:-", "unknown"]
 )
 def test_what_is_left_in_redis_is_told_of(redis_server: RedisServer, left: str) -> None:
     keys: Keys = new_keys()
@@ -78,6 +78,7 @@ def test_what_is_left_in_redis_is_told_of(redis_server: RedisServer, left: str) 
         client.zadd(f"{keys.prefix}{left}", {"somebody": 1})
         client.set(f"{keys.prefix}job:1", "is kept")
         client.set(f"{keys.prefix}reaper", "somebody", ex=60)
+        client.set(f"{keys.prefix}lead:registry:sha256:1", "somebody dead", ex=60)
 
         (found,) = leftovers.in_redis(keys, redis_server.url, within=0)
 

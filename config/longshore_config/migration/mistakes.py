@@ -129,7 +129,7 @@ def explain(error: ValidationError, models: Mapping[str, type[BaseModel]]) -> li
 
     ``models`` gives the model at each path of names (``""``, ``rules``, ``rules.tags``), whose
     field descriptions say what would be right. Of very many mistakes only the first are explained,
-    so that a text of a million wrong keys does not keep its reader busy for minutes.
+    because the nearest known key of each is looked for: some 25 s for a million on one core.
     """
     errors = error.errors(include_url=False)
     left = len(errors) - MOST_MISTAKES + 1 if len(errors) > MOST_MISTAKES else 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from benchmarks import peers, report
-from benchmarks.cases import CASES
-from benchmarks.measure import Result, Wanted, measure
+from benchmarks.cases import CASES, SCALE, chosen
+from benchmarks.measure import Case, Result, Wanted, measure
 from benchmarks.servers import Ground
 
 _ROUNDS: Final = 5
@@ -19,30 +20,38 @@ _QUICK_ROUNDS: Final = 2
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a benchmark's data, in a folder of its own
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; status 1 when a limit is missed."""
-    given = _arguments()
-    if missing := peers.missing():
-        say(f"not installed: {', '.join(missing)}")
+    given = _arguments(words)
+    cases: list[Case] = given.cases
+    if missing := peers.missing(cases):
+        say(f"not here: {', '.join(missing)}")
         return 2
-    wanted = Wanted(ours=not given.only_peers, peers=not given.only_ours)
     folder = _MEMORY if given.data == "memory" else Path(tempfile.gettempdir())
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="longshore-bench-", dir=folder) as data:
-        ground = Ground(Path(data))
+        ground = Ground(Path(data), tiny=given.tiny, long=given.long)
         around = report.Surroundings.look(ground.data)
-        for name in given.names or CASES:
-            case = CASES[name]
-            rounds = case.rounds or (_QUICK_ROUNDS if given.quick else _ROUNDS)
-            with case.sides(ground, rounds, wanted) as sides:
-                if sides:
-                    results.append(measure(case, sides, rounds, say))
+        for case in cases:
+            results += _measured(case, ground, given)
+            # After each case: hours may pass, and what is measured is not to be lost.
+            _written(given.output, report.document(results, around, tiny=given.tiny))
     sys.stdout.write(report.table(results, around) + "\n")
-    output = given.output or Path(".cache/bench") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    say(f"every figure is in {given.output}")
+    return 0 if given.tiny or all(result.kept for result in results) else 1
+
+
+def _measured(case: Case, ground: Ground, given: argparse.Namespace) -> list[Result]:
+    usual = 1 if given.tiny else _QUICK_ROUNDS if given.quick else _ROUNDS
+    rounds = min(case.rounds or usual, usual)
+    wanted = Wanted(ours=not given.only_peers, peers=not given.only_ours)
+    with case.sides(ground, rounds, wanted) as sides:
+        return [measure(case, sides, rounds, say)] if sides else []
+
+
+def _written(output: Path, text: str) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(report.document(results, around))
-    say(f"every figure is in {output}")
-    return 0 if all(result.kept for result in results) else 1
+    output.write_text(text)
 
 
 def say(text: str) -> None:
@@ -51,21 +60,42 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    given = parser.parse_args(words)
+    if given.output is None:
+        name = f".cache/bench/{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+        given.output = Path(name)
+    try:
+        given.cases = chosen(given.names, scale=given.scale)
+    except LookupError as error:
+        parser.error(
+            f"no measurement '{error}'; there are {', '.join(CASES)}, and {SCALE} for some"
+        )
+    return given
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev bench",
         description="Measure Longshore and its peers on the same work, in turns.",
         epilog=f"names:\n{report.catalogue(CASES.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all if left out")
-    parser.add_argument(
-        "--quick", action="store_true", help=f"{_QUICK_ROUNDS} rounds, not {_ROUNDS}"
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="what to measure; all but scale-* if left out")
+    add("--quick", action="store_true", help=f"{_QUICK_ROUNDS} rounds, not {_ROUNDS}")
+    add("--scale", action="store_true", help="how cost grows: every scale-*")
+    add("--long", action="store_true", help="with scale-copy and scale-push: an image of 8 GiB")
+    add(
+        "--tiny",
+        action="store_true",
+        help="see that each case works: one round, sizes at which no figure means anything",
     )
     sides = parser.add_mutually_exclusive_group()
     sides.add_argument("--only-peers", action="store_true", help="without Longshore")
     sides.add_argument("--only-ours", action="store_true", help="without its peers")
-    parser.add_argument(
+    add(
         "--data",
         choices=["disk", "memory"],
         # Debian's registry waits for the disk at each blob: on a disk that others use, figures
@@ -74,11 +104,8 @@ def _arguments() -> argparse.Namespace:
         help="where the registries of all sides keep their data: in /dev/shm (the default where "
         "there is one) or on the disk of the temporary folder",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where JSON goes")
-    given = parser.parse_args()
-    if unknown := [name for name in given.names if name not in CASES]:
-        parser.error(f"no measurement {unknown[0]!r}; there are {', '.join(CASES)}")
-    return given
+    add("-o", "--output", type=Path, metavar="FILE", help="where JSON goes")
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import docker
+
+from benchmarks.measure import Case
 from benchmarks.servers import Place
 from tests.support.corpus import Corpus, Image
+from tests.support.dockerd import DockerDaemon
 
+DOCKER_PUSH: Final = "docker push"
+DOCKER_SDK: Final = "Docker SDK"
 SKOPEO_SYNC: Final = "skopeo sync"
 SKOPEO_COPY: Final = "skopeo copy"
 CURL: Final = "curl | curl"
-#: The programs that the sides need.
-PROGRAMS: Final = ("skopeo", "curl", "docker-registry", "redis-server")
 #: Where `skopeo sync` puts repositories: it keeps the last part of their names only.
 SYNCED: Final = "synced/"
 _PLAIN: Final = ("--src-tls-verify=false", "--dest-tls-verify=false")
 
 
-def missing() -> list[str]:
-    """Programs that are not installed."""
-    return [name for name in PROGRAMS if shutil.which(name) is None]
+def missing(cases: Iterable[Case]) -> list[str]:
+    """What these cases need and this machine or this user has not."""
+    cases = list(cases)
+    needed = dict.fromkeys(name for case in cases for name in case.programs)
+    folders = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    found = [name for name in needed if shutil.which(name, path=folders) is None]
+    if os.geteuid() != 0 and any(case.root for case in cases):
+        found.append("root, for a private Docker Engine")
+    return found
+
+
+def docker_push(engine: DockerDaemon, name: str) -> float:
+    """An image that has this name already. Unit: s."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        # Nobody's logins, credential helpers or contexts.
+        environment = os.environ | {"DOCKER_CONFIG": folder, "DOCKER_HOST": engine.url}
+        return timed(["docker", "push", "--quiet", name], environment)
+
+
+def sdk_push(client: docker.DockerClient, name: str) -> float:
+    """The same through the Docker SDK, in a process that stands. Unit: s."""
+    begin = time.perf_counter()
+    events = client.api.push(name, stream=True, decode=True)
+    problems = [event["error"] for event in events if "error" in event]
+    took = time.perf_counter() - begin
+    assert not problems, problems
+    return took
 
 
 def skopeo_sync(source: Place, corpus: Corpus, target: Place) -> float:
@@ -35,7 +64,7 @@ def skopeo_sync(source: Place, corpus: Corpus, target: Place) -> float:
         file = Path(folder) / "sync.yml"
         file.write_text(f'"{source.address}":\n  tls-verify: false\n  images:\n{names}')
         words = ["skopeo", "--insecure-policy", "sync", "--src", "yaml", "--dest", "docker"]
-        return _timed(
+        return timed(
             [*words, "--dest-tls-verify=false", str(file), f"{target.address}/{SYNCED[:-1]}"]
         )
 
@@ -43,7 +72,7 @@ def skopeo_sync(source: Place, corpus: Corpus, target: Place) -> float:
 def skopeo_copy(source: Place, image: Image, target: Place) -> float:
     """One image. Unit: s."""
     names = [f"docker://{place.address}/{image.name}" for place in (source, target)]
-    return _timed(["skopeo", "--insecure-policy", "copy", *_PLAIN, *names])
+    return timed(["skopeo", "--insecure-policy", "copy", *_PLAIN, *names])
 
 
 def curl_to_curl(source: Place, image: Image, target: Place) -> float:
@@ -57,12 +86,13 @@ def curl_to_curl(source: Place, image: Image, target: Place) -> float:
     )
     pull = f"{source.base}/v2/{image.repository}/blobs/{layer.digest}"
     push = f"{target.base}/v2/{image.repository}/blobs/uploads/"
-    return _timed(["sh", "-c", script, "sh", pull, push, layer.digest])
+    return timed(["sh", "-c", script, "sh", pull, push, layer.digest])
 
 
-def _timed(command: Sequence[str]) -> float:
+def timed(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """A whole process. Unit: s."""
     begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     took = time.perf_counter() - begin
     assert done.returncode == 0, f"{' '.join(command[:4])} failed: {done.stderr[-2000:]}"
     return took

@@ -6,23 +6,26 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measure import OURS, Case, Result
+from benchmarks.measure import OURS, Case, Comparison, Kind, Result, Series
 
 _VERSIONS: Final = {
     "skopeo": ["skopeo", "--version"],
     "curl": ["curl", "--version"],
     "docker-registry": ["docker-registry", "--version"],
     "redis": ["redis-server", "--version"],
+    "docker": ["docker", "--version"],
     "longshore": ["git", "describe", "--always", "--dirty"],
 }
-_NUMBER: Final = re.compile(r"\d+\.\d+(?:\.\d+)?\S*")
+_NUMBER: Final = re.compile(r"\d+\.\d+(?:\.\d+)?[^\s,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,13 @@ class Surroundings:
             "data": f"{_output(['stat', '-f', '-c', '%T', str(data)])}, equal for all sides",
         }
         versions = {name: _version(command) for name, command in _VERSIONS.items()}
-        return cls(machine, {**versions, "python": platform.python_version()})
+        libraries = {name: metadata.version(name) for name in ("celery", "kombu", "redis")}
+        libraries = {f"{name} for Python": version for name, version in libraries.items()}
+        return cls(machine, {**versions, **libraries, "python": platform.python_version()})
 
 
 def table(results: Sequence[Result], around: Surroundings) -> str:
-    """Lines for people: each side's median and spread, and our ratio to it."""
+    """Lines for people: each side's median, least and most, and our ratio to it."""
     lines = [", ".join(f"{name} {value}" for name, value in around.machine.items())]
     lines.append(", ".join(f"{name} {value}" for name, value in around.versions.items()))
     for result in results:
@@ -59,9 +64,10 @@ def table(results: Sequence[Result], around: Surroundings) -> str:
     return "\n".join(lines)
 
 
-def document(results: Sequence[Result], around: Surroundings) -> str:
+def document(results: Sequence[Result], around: Surroundings, *, tiny: bool = False) -> str:
     """The same as JSON, with every figure."""
     found = {
+        "tiny": tiny,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": dict(around.machine),
         "versions": dict(around.versions),
@@ -76,23 +82,32 @@ def catalogue(cases: Iterable[Case]) -> str:
 
 
 def _rows(result: Result) -> Iterable[str]:
-    compared = {one.peer: one for one in result.comparisons}
+    case = result.case
     for name, series in result.series.items():
-        figure = f"{series.median:9.3f} {result.case.unit:<3} ±{series.spread / 2:5.1%}"
-        line = f"  {name:<26}{figure}  n={len(series.figures)}"
-        if name in compared:
-            one = compared[name]
-            line += (
-                f"   ours is {one.median:.3f} × ({min(one.ratios):.3f} to {max(one.ratios):.3f})"
-            )
-            line += _verdict(one.limit, one.kept)
-        if name == OURS and result.case.limit is not None:
-            line += _verdict(result.case.limit, series.median <= result.case.limit)
+        figures = series.figures
+        line = f"  {name:<28} {_span(series.median, figures)} {case.unit}, n={len(figures)}"
+        for what, beside in series.beside.items():
+            line += f"; {what}: {statistics.median(beside):.2f}"
+        if name == OURS and case.limit is not None:
+            line += _verdict(f"at most {case.limit:g}", series.median <= case.limit)
+        yield line
+    for one in result.comparisons:
+        pair = one.pair
+        adds = pair.limit is not None and pair.limit.kind is Kind.MORE_BY
+        line = f"    {pair.ours} {'−' if adds else '÷'} {pair.theirs}"
+        line += f", {pair.what}: " if pair.what else ": "
+        line += _span(one.median, one.pairs)
+        if pair.limit is not None:
+            line += _verdict(f"{pair.limit.kind} {pair.limit.value:g}", one.kept is True)
         yield line
 
 
-def _verdict(limit: float | None, kept: bool | None) -> str:
-    return "" if limit is None else f", at most {limit:g}: {'kept' if kept else 'MISSED'}"
+def _span(middle: float, figures: Sequence[float]) -> str:
+    return f"{middle:.3f} ({min(figures):.3f} to {max(figures):.3f})"
+
+
+def _verdict(limit: str, kept: bool) -> str:
+    return f", {limit}: {'kept' if kept else 'MISSED'}"
 
 
 def _case(result: Result) -> dict[str, Any]:
@@ -102,14 +117,33 @@ def _case(result: Result) -> dict[str, Any]:
         "unit": result.case.unit,
         "limit": result.case.limit,
         "kept": result.kept,
-        "sides": {
-            name: {"median": one.median, "spread": one.spread, "figures": list(one.figures)}
-            for name, one in result.series.items()
-        },
-        "ratios": {
-            one.peer: {"median": one.median, "limit": one.limit, "pairs": list(one.ratios)}
-            for one in result.comparisons
-        },
+        "scale": result.case.scale,
+        "sides": {name: _side(one) for name, one in result.series.items()},
+        "ratios": [_comparison(one) for one in result.comparisons],
+    }
+
+
+def _side(series: Series) -> dict[str, Any]:
+    return {
+        "median": series.median,
+        "spread": series.spread,
+        "figures": list(series.figures),
+        "at": series.at,
+        "beside": {what: list(figures) for what, figures in series.beside.items()},
+    }
+
+
+def _comparison(one: Comparison) -> dict[str, Any]:
+    limit = one.pair.limit
+    return {
+        "ours": one.pair.ours,
+        "theirs": one.pair.theirs,
+        "what": one.pair.what,
+        "median": one.median,
+        "pairs": list(one.pairs),
+        "limit": None if limit is None else limit.value,
+        "kind": Kind.AT_MOST if limit is None else limit.kind,
+        "kept": one.kept,
     }
 
 

@@ -1,29 +1,27 @@
-"""The ground that all sides stand on: fresh registries, a Redis, a worker; all on loopback."""
+"""The ground that all sides stand on: fresh registries, each on a loopback port."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, TypeVar
 
 import requests
 
-from longshore import Client
-from longshore_config.settings import Settings
 from tests.support.corpus import Corpus, Layer
 from tests.support.corpus_fill import fill
 from tests.support.delay import DelayProxy
-from tests.support.redis import RedisServer
 from tests.support.registry import Registry
-from tests.support.worker import QUICK, Site, WorkerProcess
 
 #: Round trip of the cases with a long way. Unit: s.
 FAR_S: Final = 0.05
+
+T = TypeVar("T")
 
 
 class BenchRegistry(Registry):
@@ -76,69 +74,42 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where data lies, and how far away registries are."""
+    """Where data lies, how far away registries are, and how large the work is."""
 
     #: Folder for the registries' data, the same for all sides.
     data: Path
     #: Unit: s; 0: nothing stands before the registries.
     round_trip_s: float = 0.0
+    #: Sizes at which no figure means anything: to see that a case works.
+    tiny: bool = False
+    #: Also what takes very long.
+    long: bool = False
 
     def away(self, round_trip_s: float) -> Ground:
         """The same ground with registries so far away."""
-        return Ground(self.data, round_trip_s)
+        return replace(self, round_trip_s=round_trip_s)
+
+    def on_disk(self) -> Ground:
+        """The same ground for what is too much for a file system in memory."""
+        return replace(self, data=Path(tempfile.gettempdir()))
+
+    def choose(self, usual: T, tiny: T) -> T:
+        """How large the work is."""
+        return tiny if self.tiny else usual
 
     @contextmanager
-    def registry(self, corpus: Corpus | None = None) -> Iterator[Place]:
-        """A fresh registry; with a corpus, filled with it directly."""
+    def registry(
+        self, corpus: Corpus | None = None, *, like: Place | None = None
+    ) -> Iterator[Place]:
+        """A fresh registry; filled directly with a corpus, or with what another one holds."""
         with ExitStack() as stack:
             registry = stack.enter_context(BenchRegistry(self.data))
             if corpus is not None:
                 fill(registry.base, corpus)
+            if like is not None:
+                subprocess.run(["cp", "-a", f"{like.registry.data}/.", registry.data], check=True)
             address = registry.address
             if self.round_trip_s:
                 proxy = DelayProxy(registry.port, round_trip_s=self.round_trip_s)
                 address = stack.enter_context(proxy).address
             yield Place(registry, address)
-
-
-class Fleet:
-    """A Redis and one worker with its defaults, which knows some registries by name."""
-
-    def __init__(self, components: Mapping[str, Place], **settings: str) -> None:
-        self._components = components
-        self._settings = settings
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-            # What `longshore up` and the documentation ask for, not the tests' "always".
-            redis = RedisServer(arguments=["--appendfsync", "everysec"])
-            stack.enter_context(redis)
-            self.site = Site(folder, redis.url, docker_url="", **self._settings)
-            stack.callback(self.site.close)
-            for name in QUICK:
-                if name not in self._settings:
-                    del self.site.environment[name]
-            self.site.write_catalog(
-                {
-                    name: {"flavor": "default", "uri": place.address, "insecure": True}
-                    for name, place in self._components.items()
-                }
-            )
-            self.worker: WorkerProcess = self.site.start_worker("--no-engine")
-            self.client = Client(settings=Settings.from_environment(self.site.environment))
-            stack.callback(self.client.close)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def command(self, *arguments: str) -> float:
-        """Run the command line, and give how long the whole process took. Unit: s."""
-        begin = time.perf_counter()
-        done = self.site.run(*arguments, timeout=3600)
-        took = time.perf_counter() - begin
-        assert done.returncode == 0, f"longshore {arguments[0]}: {done.stderr[-2000:]}"
-        return took

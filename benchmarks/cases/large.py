@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 
 from benchmarks import peers
-from benchmarks.measure import OURS, Case, Side, Wanted
-from benchmarks.servers import Fleet, Ground, Place
+from benchmarks.fleet import Fleet
+from benchmarks.measure import OURS, Case, Limit, Side, Wanted
+from benchmarks.servers import Ground, Place
 from tests.support.corpus import MIB, Corpus, Image, Layer, large_layers
 
 #: What a worker moves before the clock runs.
@@ -18,8 +20,11 @@ _WARM = Corpus("warm", (Image("warm/app", "v1", (Layer("warm", 2**16),)),))
 class _Large(Case):
     """One image into an empty registry, each round."""
 
+    #: How many layers, of how many MiB each.
+    shape = (1, 1)
+    programs = (*Case.programs, "skopeo")
+
     def __init__(self) -> None:
-        self.corpus = large_layers(1, MIB)
         self.tools: dict[str, Callable[[Place, Image, Place], float]] = {
             peers.SKOPEO_COPY: peers.skopeo_copy
         }
@@ -27,6 +32,8 @@ class _Large(Case):
     @contextmanager
     def sides(self, ground: Ground, rounds: int, wanted: Wanted) -> Iterator[list[Side]]:
         """Each side has its own target for each round."""
+        count, size = self.shape
+        self.corpus = large_layers(count, ground.choose(size, 1) * MIB)
         with ExitStack() as stack:
             source = stack.enter_context(ground.registry(self.corpus))
             sides: list[Side] = []
@@ -90,11 +97,12 @@ class OneLayer(_Large):
 
     name = "one-layer"
     title = "one image with one layer of 512 MiB"
+    shape = (1, 512)
+    programs = (*_Large.programs, "curl")
 
     def __init__(self) -> None:
         super().__init__()
-        self.corpus = large_layers(1, 512 * MIB)
-        self.limits = {peers.SKOPEO_COPY: 0.62, peers.CURL: 1.15}
+        self.limits = {peers.SKOPEO_COPY: Limit(0.62), peers.CURL: Limit(1.15)}
         self.tools[peers.CURL] = peers.curl_to_curl
 
 
@@ -103,8 +111,5 @@ class EightLayers(_Large):
 
     name = "eight-layers"
     title = "one image with eight layers of 64 MiB"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.corpus = large_layers(8, 64 * MIB)
-        self.limits = {peers.SKOPEO_COPY: 0.55}
+    shape = (8, 64)
+    limits = MappingProxyType({peers.SKOPEO_COPY: Limit(0.55)})

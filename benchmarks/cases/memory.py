@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
+from benchmarks import processes
+from benchmarks.fleet import Fleet
 from benchmarks.measure import OURS, Case, Side, Wanted
-from benchmarks.servers import Fleet, Ground
+from benchmarks.servers import Ground
 from tests.support.corpus import MIB, separate_layers
 
 
@@ -28,9 +27,9 @@ class WorkerMemory(Case):
         if not wanted.ours:
             yield []
             return
-        corpus = separate_layers(16, 512 * MIB)
+        corpus = separate_layers(16, ground.choose(512, 1) * MIB)
         # 16 GiB on both sides: too much for a file system in memory.
-        ground = Ground(Path(tempfile.gettempdir()))
+        ground = ground.on_disk()
         with ExitStack() as stack:
             source = stack.enter_context(ground.registry(corpus))
             targets = [stack.enter_context(ground.registry()) for _ in range(rounds)]
@@ -46,23 +45,9 @@ class WorkerMemory(Case):
                     ]
                     for job in jobs:
                         job.wait()
-                    peak = sum(_peak(pid) for pid in _family(fleet.worker.pid))
+                    peak = processes.peak(fleet.worker.pid)
                 target.check(corpus)
                 target.discard()
                 return peak / MIB
 
             yield [Side(OURS, run)]
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all its descendants that live."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in _family(int(child)))]
-
-
-def _peak(pid: int) -> int:
-    """VmHWM of a process. Unit: bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found is not None, f"process {pid} has no VmHWM"
-    return int(found[1]) * 1024

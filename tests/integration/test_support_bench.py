@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from benchmarks import peers
-from benchmarks.cases import CASES
-from benchmarks.measure import OURS, Case, Result, Side, Wanted, measure
+from benchmarks import images, peers
+from benchmarks.cases import CASES, chosen, links
+from benchmarks.measure import (
+    OURS,
+    Case,
+    Figure,
+    Kind,
+    Limit,
+    Pair,
+    Result,
+    Side,
+    Wanted,
+    measure,
+)
 from benchmarks.report import Surroundings, document, table
 from benchmarks.servers import Ground
 from tests.support.corpus import KIB, large_layers, shared_layers
@@ -27,7 +39,7 @@ class Scripted(Case):
     title = "a case that is told what it takes"
 
     def __init__(self, ours: list[float], theirs: list[float]) -> None:
-        self.limits = {"peer": 0.5}
+        self.limits = {"peer": Limit(0.5)}
         self.order: list[str] = []
         self._figures = {OURS: ours, f"{OURS}, whole process": [9.0] * len(ours), "peer": theirs}
 
@@ -60,7 +72,7 @@ def test_ratios_are_those_of_pairs_and_not_of_medians() -> None:
     (comparison,) = result.comparisons
     assert result.series[OURS].median == 2
     assert result.series["peer"].median == 4
-    assert comparison.ratios == (0.25, 1.0, 0.9)
+    assert comparison.pairs == (0.25, 1.0, 0.9)
     assert comparison.median == 0.9
 
 
@@ -71,15 +83,114 @@ def test_a_missed_limit_is_said_in_the_table_and_in_the_result(ours: float, word
     assert f"at most 0.5: {word}" in table([result], AROUND)
     (case,) = json.loads(document([result], AROUND))["cases"]
     assert case["kept"] is (word == "kept")
-    assert case["ratios"]["peer"] == {"median": ours / 2, "limit": 0.5, "pairs": [ours / 2]}
+    (ratio,) = case["ratios"]
+    assert (ratio["theirs"], ratio["kind"], ratio["limit"]) == ("peer", "at most", 0.5)
+    assert ratio["pairs"] == [ours / 2]
     assert case["sides"][OURS]["figures"] == [ours]
 
 
+@pytest.mark.parametrize(
+    ("kind", "mine", "kept"),
+    [
+        (Kind.AT_MOST, 5, True),
+        (Kind.AT_MOST, 5.1, False),
+        (Kind.AT_LEAST, 5, True),
+        (Kind.AT_LEAST, 4.9, False),
+        (Kind.MORE_BY, 10.5, True),
+        (Kind.MORE_BY, 10.6, False),
+    ],
+)
+def test_a_limit_is_a_quotient_of_times_or_of_rates_or_a_difference(
+    kind: Kind, mine: float, kept: bool
+) -> None:
+    limit = Limit(0.5, kind)
+    assert limit.keeps(limit.pair(mine, 10)) is kept
+
+
+class Sized(Scripted):
+    """A fake that knows more than how long it took."""
+
+    def _side(self, name: str) -> Side:
+        def run(number: int) -> Figure:
+            return Figure(self._figures[name][number], {"size MiB": 3.0 if name == OURS else 2.0})
+
+        return Side(name, run)
+
+    def pairs(self, names: Sequence[str]) -> list[Pair]:
+        return [*super().pairs(names), Pair("peer", Limit(1.15), what="size MiB")]
+
+
+def test_what_a_run_shows_beside_its_time_has_a_limit_too() -> None:
+    case = Sized([1, 1], [4, 4])
+    with case.sides(Ground(Path("/")), 2, Wanted()) as sides:
+        result = measure(case, sides, 2, lambda _: None)
+
+    assert result.series["peer"].beside == {"size MiB": (2.0, 2.0)}
+    assert [one.kept for one in result.comparisons] == [True, False]
+    assert not result.kept
+    assert "÷ peer, size MiB: 1.500 (1.500 to 1.500), at most 1.15: MISSED" in table(
+        [result], AROUND
+    )
+
+
 def test_all_that_is_to_be_reached_has_a_limit() -> None:
-    assert set(CASES) == {
-        *("cold", "nothing", "one-layer", "eight-layers", "cold-far", "nothing-far", "memory")
+    assert {name for name, case in CASES.items() if not case.limits and not case.limit} == {
+        *("idle", "scale-ledger", "scale-tags", "scale-workers", "scale-copy", "scale-push")
     }
-    assert all(case.limits or case.limit for case in CASES.values())
+    assert len(CASES) == 26
+
+
+def test_what_is_measured_is_all_but_growth_unless_names_are_given() -> None:
+    assert {case.name for case in chosen([], scale=False)} == {
+        name for name in CASES if not name.startswith("scale-")
+    }
+    assert chosen(["scale"], scale=False) == chosen([], scale=True)
+    assert [case.name for case in chosen(["submit", "cold"], scale=False)] == ["cold", "submit"]
+    with pytest.raises(LookupError, match="cool"):
+        chosen(["cool"], scale=False)
+
+
+def test_a_root_file_system_is_made_of_this_machines_files_and_always_the_same(
+    tmp_path: Path,
+) -> None:
+    one, other = (images.root_file_system(tmp_path / name, 300_000) for name in ("one", "other"))
+    assert one.diff_id == other.diff_id
+    assert one.length >= 300_000
+    with tarfile.open(tmp_path / "one") as tar:
+        names = tar.getnames()
+    assert all(name.startswith("usr/") for name in names)
+    assert len(names) > 1
+
+
+@pytest.mark.redis
+def test_a_producer_is_measured_beside_a_loop_of_apply_async(tmp_path: Path) -> None:
+    tiny = Ground(tmp_path, tiny=True)
+    case = CASES["submit-bulk"]
+    with case.sides(tiny, 1, Wanted()) as sides:
+        result = measure(case, sides, 1, lambda _: None)
+    assert list(result.series) == [OURS, "apply_async"]
+    assert all(series.median > 0 for series in result.series.values())
+
+
+@pytest.mark.redis
+@pytest.mark.engine
+def test_a_job_that_does_nothing_is_measured_beside_a_bare_task(tmp_path: Path) -> None:
+    tiny = Ground(tmp_path, tiny=True)
+    case = CASES["noop-rate"]
+    with case.sides(tiny, 1, Wanted()) as sides:
+        result = measure(case, sides, 1, lambda _: None)
+    assert list(result.series) == [OURS, "Celery task"]
+    assert all(series.median > 0 for series in result.series.values())
+
+
+@pytest.mark.redis
+@pytest.mark.registry
+def test_workers_with_links_of_their_own_move_a_corpus_together(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, tiny=True)
+    corpus = links.corpus_of(ground)
+    with ground.registry(corpus) as source, ground.registry() as target:
+        assert links.migrate(corpus, source, target, 2) > 0
+        target.check(corpus)
 
 
 @pytest.mark.registry

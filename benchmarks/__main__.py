@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks import peers, report
+from benchmarks import page, peers, report
 from benchmarks.cases import CASES, SCALE, chosen
 from benchmarks.measure import Case, Result, Wanted, measure
 from benchmarks.servers import Ground
@@ -23,6 +23,10 @@ _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a benchmark's data, in a folde
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; status 1 when a limit is missed."""
     given = _arguments(words)
+    if given.page:
+        for path in page.write(given.page, given.output):
+            say(f"written: {path}")
+        return 0
     cases: list[Case] = given.cases
     if missing := peers.missing(cases):
         say(f"not here: {', '.join(missing)}")
@@ -65,7 +69,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(words)
     if given.output is None:
         name = f".cache/bench/{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-        given.output = Path(name)
+        given.output = Path("docs" if given.page else name)
     try:
         given.cases = chosen(given.names, scale=given.scale)
     except LookupError as error:
@@ -104,7 +108,15 @@ def _parser() -> argparse.ArgumentParser:
         help="where the registries of all sides keep their data: in /dev/shm (the default where "
         "there is one) or on the disk of the temporary folder",
     )
-    add("-o", "--output", type=Path, metavar="FILE", help="where JSON goes")
+    add(
+        "--page",
+        nargs="+",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing: write docs/performance.md and its charts from these files; what "
+        "stands in several counts as in the last",
+    )
+    add("-o", "--output", type=Path, metavar="PATH", help="where JSON goes, or the page's folder")
     return parser
 
 

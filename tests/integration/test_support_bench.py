@@ -7,10 +7,11 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import images, peers
+from benchmarks import images, page, peers
 from benchmarks.cases import CASES, chosen, links
 from benchmarks.measure import (
     OURS,
@@ -148,6 +149,56 @@ def test_what_is_measured_is_all_but_growth_unless_names_are_given() -> None:
     assert [case.name for case in chosen(["submit", "cold"], scale=False)] == ["cold", "submit"]
     with pytest.raises(LookupError, match="cool"):
         chosen(["cool"], scale=False)
+
+
+def test_the_page_is_made_of_what_was_measured_and_says_what_was_not(tmp_path: Path) -> None:
+    case, result = measured([0.9, 1.1], [2, 1])
+    case.name, case.title = "push-layer", "a layer | and more"
+    growing = Growing()
+    with growing.sides(Ground(Path("/")), 1, Wanted()) as sides:
+        growth = measure(growing, sides, 1, lambda _: None)
+    file = tmp_path / "run.json"
+    file.write_text(document([result, growth], AROUND, tiny=True))
+
+    written = page.write([file], tmp_path)
+
+    text = (tmp_path / "performance.md").read_text()
+    assert "{{" not in text
+    assert "- cores 2\n- peer 1.9\n" in text
+    assert "A tiny run: no figure means anything" in text
+    assert "| `push-layer`: a layer \\| and more | longshore | 1 s | 0.9 to 1.1 |" in text
+    assert "0.775 ×, at most 0.5: **missed**" in text
+    assert "| `cold` | | (not measured) | | |" in text
+    pictures = [path for path in written if path.suffix == ".svg"]
+    assert {path.name for path in pictures} == {
+        *("performance-pushes.svg", "performance-scale-tags.svg")
+    }
+    for path in pictures:
+        assert f"](images/{path.name})" in text
+        assert ElementTree.fromstring(path.read_text()).tag.endswith("svg")
+    assert "at most 0.5: missed" in pictures[0].read_text()
+
+
+class Growing(Case):
+    """A fake whose cost does not follow its work."""
+
+    name = "scale-tags"
+    title = "costs that grow"
+    scale = True
+
+    @contextmanager
+    def sides(self, ground: Ground, rounds: int, wanted: Wanted) -> Iterator[list[Side]]:
+        yield [
+            Side(f"{OURS}, {size}", lambda _, size=size: Figure(size, {"in all s": 1}), at=size)  # type: ignore[misc]
+            for size in (1, 10)
+        ]
+
+
+def test_a_place_that_nothing_fills_is_an_error(tmp_path: Path) -> None:
+    template = tmp_path / "template.md"
+    template.write_text("{{tabel: cold}}")
+    with pytest.raises(ValueError, match="tabel: cold"):
+        page.write([], tmp_path, template)
 
 
 def test_a_root_file_system_is_made_of_this_machines_files_and_always_the_same(

@@ -42,6 +42,8 @@ def main(words: Sequence[str] | None = None) -> int:
             _written(given.output, report.document(results, around, tiny=given.tiny))
     sys.stdout.write(report.table(results, around) + "\n")
     say(f"every figure is in {given.output}")
+    if given.tiny:
+        say("a tiny run: no figure and no verdict means anything")
     return 0 if given.tiny or all(result.kept for result in results) else 1
 
 

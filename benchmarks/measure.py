@@ -89,7 +89,7 @@ class Case(ABC):
     limits: Mapping[str, Limit] = {}
     #: Our own figure: what it may be at most, in the case's unit.
     limit: float | None = None
-    #: Rounds where the usual number would take too long; ``None``: the usual number.
+    #: The most rounds, where the usual number would take too long; ``None``: the usual number.
     rounds: int | None = None
     #: Programs that it needs.
     programs: Sequence[str] = ("docker-registry", "redis-server")

@@ -75,9 +75,8 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     try:
         given.cases = chosen(given.names, scale=given.scale)
     except LookupError as error:
-        parser.error(
-            f"no measurement '{error}'; there are {', '.join(CASES)}, and {SCALE} for some"
-        )
+        there = f"{', '.join(CASES)}, and {SCALE} for all that begin so"
+        parser.error(f"no measurement '{error}'; there are {there}")
     return given
 
 

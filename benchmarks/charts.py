@@ -16,6 +16,7 @@ from longshore.report.charts import escape
 _WIDTH: Final = 760
 _ROW, _TOP, _FOOT, _MARGIN = 46, 44, 40, 24
 _GOOD, _BAD, _PLAIN = "#1d8a4e", "#cf3341", "#2f6fde"
+_GROUND: Final = "#f8fafc"
 _COLOURS: Final = ("#2f6fde", "#b45309", "#12968a", "#7c3aed", "#64748b")
 _DASHES: Final = ("", "7 4", "2 3", "9 3 2 3", "1 5")
 _FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -138,9 +139,10 @@ def _line(x1: float, x2: float, y1: float, y2: float, colour: str, width: float)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", colour: str = "#0f172a") -> str:
+    # With an edge in the ground's colour: lines of the grid do not run through it.
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
-        f"{escape(text)}</text>"
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
+        f'stroke="{_GROUND}" stroke-width="4" paint-order="stroke">{escape(text)}</text>'
     )
 
 
@@ -152,7 +154,7 @@ def _svg(height: float, title: str, body: Sequence[str]) -> str:
     # A ground of its own: readable on light and on dark pages.
     ground = (
         f'<rect x="1" y="1" width="{_WIDTH - 2}" height="{height - 2:.0f}" rx="10" '
-        'fill="#f8fafc" stroke="#cbd5e1"/>'
+        f'fill="{_GROUND}" stroke="#cbd5e1"/>'
     )
     heading = (
         f'<text x="{_MARGIN}" y="24" font-size="14" font-weight="600" fill="#0f172a">'

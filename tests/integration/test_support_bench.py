@@ -214,24 +214,30 @@ def test_a_root_file_system_is_made_of_this_machines_files_and_always_the_same(
 
 
 @pytest.mark.redis
-def test_a_producer_is_measured_beside_a_loop_of_apply_async(tmp_path: Path) -> None:
-    tiny = Ground(tmp_path, tiny=True)
-    case = CASES["submit-bulk"]
-    with case.sides(tiny, 1, Wanted()) as sides:
-        result = measure(case, sides, 1, lambda _: None)
-    assert list(result.series) == [OURS, "apply_async"]
-    assert all(series.median > 0 for series in result.series.values())
-
-
-@pytest.mark.redis
+@pytest.mark.registry
 @pytest.mark.engine
-def test_a_job_that_does_nothing_is_measured_beside_a_bare_task(tmp_path: Path) -> None:
-    tiny = Ground(tmp_path, tiny=True)
-    case = CASES["noop-rate"]
-    with case.sides(tiny, 1, Wanted()) as sides:
-        result = measure(case, sides, 1, lambda _: None)
-    assert list(result.series) == [OURS, "Celery task"]
-    assert all(series.median > 0 for series in result.series.values())
+@pytest.mark.parametrize(
+    ("name", "sides", "beside"),
+    [
+        ("submit-bulk", [OURS, "apply_async"], set()),
+        ("noop-rate", [OURS, "Celery task"], set()),
+        (
+            "push-rootfs",
+            [OURS, f"{OURS}, whole process", "docker push", "Docker SDK"],
+            {"compressed MiB"},
+        ),
+    ],
+)
+def test_a_tiny_run_does_the_work_of_all_sides(
+    name: str, sides: list[str], beside: set[str], tmp_path: Path
+) -> None:
+    case = CASES[name]
+    with case.sides(Ground(tmp_path, tiny=True), 1, Wanted()) as found:
+        result = measure(case, found, 1, lambda _: None)
+
+    assert list(result.series) == sides
+    assert all(one.median > 0 and set(one.beside) == beside for one in result.series.values())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.redis

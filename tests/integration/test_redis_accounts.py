@@ -268,6 +268,7 @@ def test_a_monitor_sees_everything(server: GuardedRedis) -> None:
         assert job.id in {one.id for one in client.jobs(limit=100)}
         assert client.fleet().workers == []
         assert {one.submitted_by for one in client.migrations()} <= {"producer"}
+        assert client.refused() == {}
         assert [(one.check, one.code) for one in diagnose(client)] == [
             ("redis", "ok"),
             ("workers", "no_worker"),

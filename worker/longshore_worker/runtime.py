@@ -29,6 +29,7 @@ from longshore_config.keys import Keys
 from longshore_config.lanes import BULK_COPY_QUEUE, COPY_QUEUE, PLAN_QUEUE, worker_queues
 from longshore_config.settings import Settings
 from longshore_worker.catalog import Catalog
+from longshore_worker.channels import Unacknowledged
 from longshore_worker.claims import Claims
 from longshore_worker.control import Heart
 from longshore_worker.engine_watch import EngineWatch
@@ -39,7 +40,7 @@ from longshore_worker.pushing import Pushing
 from longshore_worker.questions import only_questions
 from longshore_worker.reaper import Reaper
 from longshore_worker.runner import Runner, Tools
-from longshore_worker.slots import Lane, Slots, Unacknowledged, Waker
+from longshore_worker.slots import Lane, Slots, Waker
 from longshore_worker.transports.engine import Engine
 from longshore_worker.work import Work
 

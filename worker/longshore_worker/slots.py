@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from types import MethodType
 from typing import Any, Final
 
-import redis
 from celery import bootsteps
 from celery.worker import state
 from celery.worker.request import Request
-from kombu.transport.redis import Channel, QoS
 
-from longshore.connection import plain
 from longshore_config.celery_settings import queue
+from longshore_worker.channels import Rest, close, gate, survive
 
 logger = logging.getLogger("longshore.worker")
 
@@ -33,17 +28,6 @@ logger = logging.getLogger("longshore.worker")
 MOST_PARKED: Final = 64
 #: Migrations that one worker plans at once; planning waits for registries most of the time.
 PLANNED_AT_ONCE: Final = 4
-
-#: How long no bells are taken once Redis had no room to note one. Unit: s.
-REST_S: Final = 5.0
-
-
-#: What kombu raises over bytes that are no message. ``DataError``: it cannot keep one whose tag is
-#: no text until it is acknowledged.
-_UNREADABLE: Final = (
-    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
-    redis.DataError,
-)
 
 
 class Lane(StrEnum):
@@ -150,118 +134,6 @@ class BellRequest(Request):
             self._app.longshore.waker.wake()
 
 
-class Rest:
-    """No bells are taken for a while, because Redis has no room to note them."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def begin(self) -> None:
-        """Take none from now on, for a while."""
-        logger.warning(
-            "Redis is full (maxmemory): a bell is lost until the reaper rings again; no more are "
-            "taken for %g s",
-            REST_S,
-        )
-        self._until = time.monotonic() + REST_S
-
-    @property
-    def over(self) -> bool:
-        """Whether bells may be taken."""
-        return time.monotonic() >= self._until
-
-
-def gate(channel: Any, free: Callable[[], bool], rest: Rest) -> None:
-    """Let a channel take messages only while there is a free slot, and Redis has room.
-
-    This is what Celery's ``worker_disable_prefetch`` does for its one consumer: the transport
-    asks its ``qos`` before each blocking pop.
-    """
-    original = channel.qos.can_consume
-
-    def can_consume(_: Any) -> bool:
-        return rest.over and free() and bool(original())
-
-    channel.qos.can_consume = MethodType(can_consume, channel.qos)
-
-
-class Unacknowledged(QoS):
-    """The messages of a channel that are not acknowledged, which die with the channel.
-
-    kombu remembers each channel until the process ends, so as to put them back then. With that a
-    channel whose connection broke, and which could not be closed in order, stayed with its sockets:
-    one for each restart of Redis. Bells are rung again.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._on_collect.cancel()
-
-    @classmethod
-    def install(cls) -> None:
-        """Use it for all channels of this process: Celery opens some that no step of ours sees."""
-        Channel.QoS = cls
-
-
-def survive(channel: Any, rest: Rest, refused: Callable[[str], None]) -> None:
-    """Let a channel outlive what it cannot read, note or acknowledge.
-
-    ``refused`` counts what it cannot read.
-
-    That happens in the worker's event loop, where an error that is no connection's is the end of
-    the process.
-    """
-    read, acknowledge = channel.handlers["BRPOP"], channel.basic_ack
-
-    def read_or_drop(*args: Any, **kwargs: Any) -> Any:
-        # Any producer may put bytes into a queue. The message is gone from Redis by now.
-        try:
-            return read(*args, **kwargs)
-        except _UNREADABLE as error:
-            logger.warning("a message that is no bell was dropped: %s", plain(error))
-            refused("no_bell")
-            return None
-        except redis.exceptions.OutOfMemoryError:
-            # kombu had no room to note the bell that it took. Nothing could be claimed either, and
-            # further bells would only be lost until they are rung again.
-            rest.begin()
-            return None
-
-    def acknowledge_or_drop(*args: Any, **kwargs: Any) -> None:
-        # A thread that begins a job leaves the acknowledgement to the loop. If the broker's
-        # connection breaks before its turn comes, the channel it belongs to is closed, and kombu
-        # finds no address to connect to. The bell is rung again at worst, and then says nothing.
-        if channel.closed or not _connected(channel):
-            logger.debug("a bell of a connection that is gone is not acknowledged")
-            return
-        try:
-            acknowledge(*args, **kwargs)
-        except (redis.RedisError, OSError) as error:
-            logger.debug("a bell is not acknowledged: %s", plain(error))
-
-    restore = channel.qos.restore_unacked_once
-
-    def restore_or_leave(*args: Any, **kwargs: Any) -> None:
-        # When a channel is closed, kombu puts back what is not acknowledged. A connection that
-        # broke is closed twice, and the second time there is no address to connect to.
-        if not _connected(channel):
-            logger.debug("bells of a connection that is gone are not put back")
-            return
-        try:
-            restore(*args, **kwargs)
-        except (redis.RedisError, OSError) as error:
-            logger.debug("bells are not put back: %s", plain(error))
-
-    channel.handlers["BRPOP"] = read_or_drop
-    channel.qos.restore_unacked_once = restore_or_leave
-    channel.basic_ack = acknowledge_or_drop
-
-
-def _connected(channel: Any) -> bool:
-    """Whether a channel still knows where its broker is."""
-    return channel.connection is not None and channel.connection.client is not None
-
-
 class SlotsStep(bootsteps.StartStopStep):
     """Worker step: gate the interactive queues, and consume the other lanes beside them."""
 
@@ -306,7 +178,7 @@ class SlotsStep(bootsteps.StartStopStep):
         for consumer in consumers:
             # Also of a connection that broke, and after one that cannot be cancelled, else sockets
             # stay: each gets a new channel.
-            for end in (consumer.cancel, partial(_close, consumer.channel)):
+            for end in (consumer.cancel, partial(close, consumer.channel)):
                 try:
                     end()
                 except Exception as error:  # noqa: BLE001 - kombu, on what is broken already
@@ -315,14 +187,3 @@ class SlotsStep(bootsteps.StartStopStep):
     def shutdown(self, parent: Any) -> None:
         """The same, at the worker's end."""
         self.stop(parent)
-
-
-def _close(channel: Any) -> None:
-    """Close a channel, also one whose connection broke while it waited for a message.
-
-    kombu reads the answer first and gives up where there is none; it does not read twice.
-    """
-    try:
-        channel.close()
-    except (redis.RedisError, OSError):
-        channel.close()

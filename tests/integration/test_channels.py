@@ -12,7 +12,7 @@ import pytest
 from kombu.message import Message
 from kombu.transport.redis import Channel
 
-from longshore_worker.slots import Rest, Unacknowledged, survive
+from longshore_worker.channels import Rest, Unacknowledged, survive
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.redis

@@ -78,7 +78,7 @@ def test_its_password_is_in_private_files_and_on_no_command_line(tmp_path: Path)
     with started(tmp_path) as (url, part):
         password = urlsplit(url).password or ""
         shown = subprocess.run(
-            ["ps", "-o", "args", "-p", str(part.pid)], capture_output=True, text=True
+            ["ps", "-ww", "-o", "args", "-p", str(part.pid)], capture_output=True, text=True
         ).stdout
         holders = [
             path

@@ -115,10 +115,10 @@ def _secret(value: object, info: ValidationInfo) -> object:
 
 
 def expanded(text: str) -> Path:
-    """A path in which ``~`` counts; of a user that there is not, it stands as it is."""
+    """A path in which ``~`` counts; of a user that there cannot be, it stands as it is."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return Path(text)
 
 

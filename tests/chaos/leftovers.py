@@ -9,7 +9,9 @@ from typing import Final
 
 import redis
 
+from longshore import Client
 from longshore_config.keys import Keys
+from longshore_worker.presence import EVERY_S
 from tests.chaos.crew import Crew, Held
 
 #: Whatever expires does so within this: the longest is a lock whose holder died. Unit: s.
@@ -17,7 +19,7 @@ PATIENCE_S: Final = 75.0
 #: Sockets of a kind that a worker may have: to Redis, one for each thread that was ever busy at
 #: once, and there are a hundred threads; to each registry, where idle ones are kept for a minute;
 #: and those of calls to an engine that was away, which go with the next collection of garbage. One
-#: that stayed with each fault of a kind would show within ten minutes.
+#: that stayed with each fault of a kind would show within half an hour.
 MOST_SOCKETS: Final = 60
 #: Other files that a worker may have open beyond what it had after its first jobs.
 MORE_FILES: Final = 16
@@ -81,6 +83,16 @@ def _shown(client: redis.Redis, key: str) -> str:
     if kind == "list":
         return f"{client.llen(key)} entries"
     return str(client.get(key))[:500] if kind == "string" else kind
+
+
+def busy(client: Client) -> list[str]:
+    """Workers that say that they run jobs; they say it every few seconds."""
+    deadline = time.monotonic() + 3 * EVERY_S
+    while found := [worker.name for worker in client.fleet().workers if worker.running]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    return [f"worker {name} still runs jobs" for name in found]
 
 
 def dead_leads(keys: Keys, url: str) -> int:

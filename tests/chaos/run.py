@@ -95,8 +95,7 @@ def _judge(report: Report, ground: Ground, load: Load, found: dict[str, Story], 
     report.broken += [_with_log(one, crew) for one in broken]
     report.broken += crew.broken
     report.broken += leftovers.in_redis(ground.site.keys, ground.redis.url)
-    busy = [w.name for w in ground.site.client.fleet().workers if w.running]
-    report.broken += [f"worker {name} still runs jobs" for name in busy]
+    report.broken += leftovers.busy(ground.site.client)
 
 
 def _with_log(broken: str, crew: Crew) -> str:
@@ -114,7 +113,7 @@ def _with_log(broken: str, crew: Crew) -> str:
 
 
 def _hold(report: Report, ground: Ground, crew: Crew, warm: Held) -> None:
-    """Compare what the workers hold with what a fresh one does."""
+    """Look at what the workers hold, and tell what a fresh one does."""
     fresh = Hand(ground.site)
     try:
         fresh.begin()

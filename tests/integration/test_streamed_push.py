@@ -110,7 +110,7 @@ def test_the_image_is_the_engines_own_and_its_digest_the_registrys(
     answer = plain_registry.get("stream/one/manifests/1", accept=MANIFEST_TYPES).json()
     assert answer["config"]["digest"] == push.image_id
     assert len(answer["layers"]) == 3
-    assert push.control.steps == [Step.PUSHING]
+    assert push.control.steps == [Step.PUSHING, Step.VERIFYING]
     assert push.control.last.bytes_done == push.control.last.bytes_total > 3 * MIB
     assert push.control.warnings == []
 
@@ -179,7 +179,10 @@ def test_two_layers_of_one_size_are_told_apart(fresh: Fresh, plain_registry: Reg
     name = f"{plain_registry.address}/stream/sizes"
     first, second = os.urandom(2 * MIB), os.urandom(2 * MIB)
     fresh(f"{name}:1", first).run()
-    pushed = fresh(f"{name}:2", first, second).run()
+    push = fresh(f"{name}:2", first, second)
+    pushed = push.run()
+    # One has the size of a layer that is there and is another: it was asked for, and is told.
+    assert "the engine pushed it" in push.control.warnings[0]
     assert plain_registry.digest("stream/sizes", "2") == pushed.digest
     assert len(set(layers_of(plain_registry, f"{name}:2"))) == 2
 

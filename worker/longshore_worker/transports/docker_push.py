@@ -26,7 +26,7 @@ from longshore_config.errors import (
 )
 from longshore_config.job import Progress, Step
 from longshore_config.reference import ImageReference, RegistryUri
-from longshore_worker.transports.engine import Engine
+from longshore_worker.transports.engine import Engine, digests_of
 from longshore_worker.transports.line import Line
 from longshore_worker.transports.port import Access, Credentials, JobControl, Pushed
 from longshore_worker.transports.push_errors import Spoken, translate
@@ -130,17 +130,20 @@ class DockerPush:
     def _push(self, line: Line, image: ImageReference, credentials: Credentials | None) -> Pushed:
         self._control.checkpoint()
         self._settle_reference(line, image)
-        present = self._present_already(line, image, credentials)
+        inspected = self._engine.inspect(line, self._image_id)
+        present = self._present_already(line, image, credentials, inspected)
         if present is not None:
             return Pushed(present, skipped=True)
         self._control.checkpoint()
-        streamed = self._open_stream(line, image, credentials)
+        streamed = self._open_stream(image, credentials, inspected)
+        self._control.step(Step.PUSHING)
+        digest = None
         if streamed is not None and self._begins_streaming(streamed):
             digest = self._stream(line, image, streamed)
-            if digest is not None:
-                return Pushed(self._confirmed(line, image, credentials, digest))
             streamed = None
-        return self._push_by_engine(line, image, credentials, streamed)
+        if digest is None:
+            digest = self._push_by_engine(line, image, credentials, streamed)
+        return Pushed(self._confirmed(line, image, credentials, digest))
 
     def _push_by_engine(
         self,
@@ -148,30 +151,30 @@ class DockerPush:
         image: ImageReference,
         credentials: Credentials | None,
         streamed: StreamPush | None,
-    ) -> Pushed:
+    ) -> str:
         """Let the engine push, and change over where it turns out that most is new."""
         self._control.checkpoint()
-        self._control.step(Step.PUSHING)
         stream = self._send(line, image, credentials, streamed)
         if stream is None and streamed is not None:
             logger.debug("%s: most of it is new: it is streamed", image)
             digest = self._stream(line, image, streamed)
             if digest is not None:
-                return Pushed(self._confirmed(line, image, credentials, digest))
+                return digest
             stream = self._send(line, image, credentials, None)
         if stream is None:
             raise EngineUnavailable(f"engine {self._engine.label} did not push {image}")
-        self._control.step(Step.VERIFYING)
-        return Pushed(self._verified(line, image, credentials, stream))
+        return self._verified(line, image, stream)
 
     def _open_stream(
-        self, line: Line, image: ImageReference, credentials: Credentials | None
+        self,
+        image: ImageReference,
+        credentials: Credentials | None,
+        inspected: Mapping[str, Any],
     ) -> StreamPush | None:
         """The streamed way, with what is remembered; ``None``: the engine is to push."""
         if self._streamed is None:
             return None
         try:
-            inspected = self._engine.inspect(line, self._image_id)
             streamed = self._streamed.open(image, credentials, inspected)
             if streamed is not None:
                 streamed.look()
@@ -185,8 +188,11 @@ class DockerPush:
         return streamed
 
     def _begins_streaming(self, streamed: StreamPush) -> bool:
-        forced = self._streamed is not None and self._streamed.forced
-        return forced or begins(streamed.size, streamed.known_size)
+        return self._is_forced or begins(streamed.size, streamed.known_size)
+
+    @property
+    def _is_forced(self) -> bool:
+        return self._streamed is not None and self._streamed.forced
 
     def _stream(self, line: Line, image: ImageReference, streamed: StreamPush) -> str | None:
         """Stream; ``None``: the engine is to push instead."""
@@ -194,6 +200,8 @@ class DockerPush:
             return streamed.push(line, image)
         except Fallback as reason:
             logger.debug("%s is left to the engine: %s", image, reason)
+            if self._is_forced:
+                self._control.warn(f"it was not streamed, the engine pushed it: {reason}")
             return None
 
     def _settle_reference(self, line: Line, image: ImageReference) -> None:
@@ -215,10 +223,14 @@ class DockerPush:
             )
 
     def _present_already(
-        self, line: Line, image: ImageReference, credentials: Credentials | None
+        self,
+        line: Line,
+        image: ImageReference,
+        credentials: Credentials | None,
+        inspected: Mapping[str, Any],
     ) -> str | None:
         """The digest, when the registry's tag holds this very image already."""
-        digests = self._engine.digests(line, self._image_id, image)
+        digests = digests_of(inspected, image)
         # The engine does not know what it became when it was streamed.
         became = self._streamed.remembered(image, self._image_id) if self._streamed else None
         if became is not None:
@@ -268,27 +280,23 @@ class DockerPush:
             return RegistryUnavailable(f"the login ended during the push: {error.message}")
         return error
 
-    def _verified(
-        self,
-        line: Line,
-        image: ImageReference,
-        credentials: Credentials | None,
-        stream: PushStream,
-    ) -> str:
-        """Make sure that what was pushed is the job's image, and see what the tag holds now."""
+    def _verified(self, line: Line, image: ImageReference, stream: PushStream) -> str:
+        """The digest of what the engine pushed, if that is the job's image."""
         digest = str(stream.digest)
-        digests = self._engine.digests(line, self._image_id, image)
+        # Asked anew: the push itself made the engine record the digest.
+        digests = digests_of(self._engine.inspect(line, self._image_id), image)
         if digest not in digests and stream.instead_of not in {*digests, self._image_id}:
             raise DigestMismatch(
                 f"{image} was tagged anew while it was pushed: {digest} is not "
                 f"{self._image_id[:19]}; push it again"
             )
-        return self._confirmed(line, image, credentials, digest)
+        return digest
 
     def _confirmed(
         self, line: Line, image: ImageReference, credentials: Credentials | None, digest: str
     ) -> str:
         """See what the tag holds now. The push is done: whatever comes of this, it succeeded."""
+        self._control.step(Step.VERIFYING)
         try:
             remote = self._engine.look_up(line, image, credentials)
         except PushError as error:

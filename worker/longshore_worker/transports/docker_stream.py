@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from longshore_config.errors import BlobMissing, DigestMismatch, HandedBack
-from longshore_config.job import Progress, Step
+from longshore_config.job import Progress
 from longshore_config.reference import ImageReference
 from longshore_worker.loop import BackgroundLoop, Running
 from longshore_worker.oci.client import Repository
@@ -31,6 +31,8 @@ from longshore_worker.transports.stream import upload
 from longshore_worker.transports.stream.export import SMALL_MOST, Member, members
 from longshore_worker.transports.stream.known import Fallback, KnownLayer, Memory
 from longshore_worker.transports.stream.squeeze import PIECE, Squeezer
+
+T = TypeVar("T")
 
 #: How long the write of the tag may take, and how much of what is left of the lease. Unit: s.
 TAG_TIMEOUT_S: Final = 30.0
@@ -127,7 +129,6 @@ class StreamPush:
             Fallback: it cannot be done so.
             PushError: what went wrong.
         """
-        self._control.step(Step.PUSHING)
         there = self._run(upload.present(self._repository, self._known))
         known = {diff_id: self._known[diff_id] for diff_id in there}
         sizes = frozenset(one.tar_size for one in known.values() if one.tar_size > SMALL_LAYER)
@@ -225,13 +226,6 @@ class StreamPush:
         finally:
             running.cancel()
 
-    def _result(self, running: Running[Descriptor]) -> Descriptor:
-        try:
-            return running.result()
-        except CancelledError:
-            self._control.checkpoint()
-            raise HandedBack("the worker's event loop stopped") from None
-
     def _tell(self, size: int) -> None:
         self._done += size
         layers = len(set(self._diff_ids))
@@ -256,12 +250,15 @@ class StreamPush:
         raw = json.dumps(value, separators=(",", ":")).encode()
         return Manifest(raw, DOCKER_MANIFEST, digest_of(raw))
 
-    def _run(self, work: Any) -> Any:
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something in the background loop; a job that is stopped ends it."""
         running = self._grounds.loop.start(work)
+        with self._control.closing(running.cancel):
+            return self._result(running)
+
+    def _result(self, running: Running[T]) -> T:
         try:
-            with self._control.closing(running.cancel):
-                return running.result()
+            return running.result()
         except CancelledError:
             self._control.checkpoint()
             raise HandedBack("the worker's event loop stopped") from None

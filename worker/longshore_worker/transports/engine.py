@@ -234,15 +234,6 @@ class Engine:
             raise missing from None
         return found
 
-    def digests(self, line: Line, image_id: str, image: ImageReference) -> set[str]:
-        """Digests under which the image is known to be in the reference's repository.
-
-        Raises:
-            ImageNotFound: the image is not in this engine any more.
-        """
-        recorded = self.inspect(line, image_id).get("RepoDigests") or []
-        return {digest for text in recorded if (digest := _digest_in(text, image))}
-
     def tag(self, line: Line, image_id: str, image: ImageReference) -> None:
         """Let the reference mean this image.
 
@@ -373,6 +364,15 @@ def connect(environment: Mapping[str, str] | None = None) -> docker.DockerClient
             return docker.DockerClient(base_url=endpoint.url, tls=tls, use_ssh_client=True)
     except (EngineUnavailable, docker.errors.APIError):
         return None
+
+
+def digests_of(inspected: Mapping[str, Any], image: ImageReference) -> set[str]:
+    """Digests under which an image is known to be in the reference's repository.
+
+    ``inspected``: what the engine knows of the image.
+    """
+    recorded = inspected.get("RepoDigests") or []
+    return {digest for text in recorded if (digest := _digest_in(text, image))}
 
 
 def auth_config(credentials: Credentials | None) -> dict[str, str]:

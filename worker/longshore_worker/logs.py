@@ -10,17 +10,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 
+from longshore_config.printable import clean
 from longshore_config.settings import Settings
 
 
 def _time(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _one_line(text: str) -> str:
-    """Foreign text cannot forge a second line or move the terminal's cursor."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
@@ -52,10 +48,10 @@ class TextFormatter(_Redacting):
         """One event."""
         job = getattr(record, "job", "")
         place = f" [{job}]" if job else ""
-        line = f"{_time(record)} {record.levelname}{place} {_one_line(self._message(record))}"
+        line = f"{_time(record)} {record.levelname}{place} {clean(self._message(record))}"
         if trace := self._trace(record):
             # Set in: a line break in a foreign message must not begin what looks like an event.
-            line += "".join(f"\n  {_one_line(part)}" for part in trace.split("\n"))
+            line += "".join(f"\n  {clean(part)}" for part in trace.split("\n"))
         return line
 
 

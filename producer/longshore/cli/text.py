@@ -11,21 +11,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import IO
 
+from longshore_config.printable import clean as clean
+
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60))
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
-
-
-def clean(text: str) -> str:
-    """The text with everything that is not printable (control, bidi, line ends) escaped.
-
-    Job records hold what registries, engines and other people wrote.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in text
-    )
 
 
 def clean_json(text: str) -> str:

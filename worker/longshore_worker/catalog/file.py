@@ -11,6 +11,7 @@ from typing import Final
 import platformdirs
 
 from longshore_config.errors import CatalogError
+from longshore_config.printable import clean
 from longshore_config.yamlfile import Key, YamlText
 from longshore_config.yamlfile import LineMistake as Mistake
 
@@ -110,10 +111,6 @@ class Document(YamlText):
     def error(self) -> CatalogError:
         """All mistakes, one a line, each with its place."""
         mistakes = sorted(set(self.mistakes))
-        lines = (f"{self.path}:{m.line}: {m.text}" for m in mistakes)
-        return CatalogError("\n".join(map(_escaped, lines)))
-
-
-def _escaped(line: str) -> str:
-    """Keys and values are told as they stand in the file; none may move a cursor or end a line."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        # Keys and values are told as they stand in the file; none may move a cursor or end a line.
+        lines = (clean(f"{self.path}:{m.line}: {m.text}") for m in mistakes)
+        return CatalogError("\n".join(lines))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from longshore_config import printable
 from longshore_config.errors import (
     Denied,
     EngineMisconfigured,
@@ -62,7 +63,7 @@ def clean(text: str, credentials: Credentials | None = None) -> str:
     text = re.sub(r"://[^\s/@\"']*@", "://***@", text)
     lines = [line.strip() for line in text.splitlines()]
     text = "; ".join(line for line in lines if line and line != "errors:")
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable.clean(text)
     return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
 
 

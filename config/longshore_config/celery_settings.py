@@ -48,6 +48,9 @@ def celery_settings(settings: Settings, redis_url: str) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": 5,
+        # A Redis that refuses (it is full, or read-only for a while) is like one that is away: with
+        # this a worker connects again, and without it ends.
+        "broker_channel_error_retry": True,
         # Acknowledged when taken: a broken connection cannot start a job twice, and what is
         # lost is only a bell, which the reaper rings again.
         "task_acks_late": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,27 @@ def test_a_full_redis_is_told_from_one_that_is_away(full: FullRedis) -> None:
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         full.client.set("key", "value")
     assert full.client.ping()
+
+
+def test_workers_that_start_or_connect_again_while_redis_is_full_wait_for_room(
+    site: CopySite, full: FullRedis
+) -> None:
+    one = site.start_copier()
+    full.copy(site, 0).wait(30)
+    full.fill_up()
+    full.client.client_kill_filter(_type="normal", skipme=True)
+    eventually(lambda: "maxmemory" in one.log_text(), what="a refusal")
+    with ThreadPoolExecutor(1) as aside:
+        # It is there for producers only once there is room.
+        starting = aside.submit(site.start_copier)
+        eventually(lambda: len(site.workers) == 2, what="another worker")
+        other = site.workers[1]
+        eventually(lambda: "maxmemory" in other.log_text(), what="a refusal at the start")
+        assert (one.running, other.running) == (True, True)
+        full.make_room()
+        assert starting.result(30) is other
+
+    for number, frozen in enumerate((one, other), 1):
+        frozen.freeze()
+        full.copy(site, number).wait(60)
+        frozen.thaw()

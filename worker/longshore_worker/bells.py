@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+import redis
 from celery.worker.consumer import Consumer
 
 from longshore_config.celery_settings import PUSH_TASK
@@ -20,6 +21,8 @@ logger = logging.getLogger("longshore.worker")
 
 #: The longest bell: an id and a line for people. Unit: bytes.
 LONGEST_BELL: Final = 16_384
+#: Between two connections to a Redis that refuses what Celery needs; it may be full. Unit: s.
+REFUSED_PAUSE_S: Final = 2.0
 #: The longest id of a task and name of a sender. Unit: characters.
 _LONGEST_NAME: Final = 255
 
@@ -100,3 +103,18 @@ class BellConsumer(Consumer):
             self.app.longshore.refused(odd)
 
         return on_message
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Say so."""
+        super().on_connection_error_before_connected(exc)
+        self._pause(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say so, and let go of the connection."""
+        super().on_connection_error_after_connected(exc)
+        self._pause(exc)
+
+    def _pause(self, error: Exception) -> None:
+        # What Redis refuses now it would refuse again at once.
+        if isinstance(error, redis.ResponseError):
+            self.app.longshore.draining.wait(REFUSED_PAUSE_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -32,18 +31,6 @@ TAG = "/v2/acme/app/manifests/1"
 BLOB = f"/v2/acme/app/blobs/{EMPTY_DIGEST}"
 UPLOADS = "/v2/acme/app/blobs/uploads/"
 TOO_MANY = Reply(429, b"", {"Retry-After": "40"})
-
-
-@pytest.fixture
-def server() -> Iterator[HostileServer]:
-    with HostileServer() as made:
-        yield made
-
-
-@pytest.fixture
-def other() -> Iterator[HostileServer]:
-    with HostileServer() as made:
-        yield made
 
 
 def governed(pool: ClientPool, server: HostileServer, governor: Governor) -> Repository:

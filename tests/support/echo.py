@@ -9,107 +9,89 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import ClassVar
 from urllib.parse import quote
+
+from tests.support.loopback import Loopback, LoopbackHandler, body_of
 
 #: What ``/token`` hands out; planted.
 TOKEN = "planted-echo-token-0123456789abcdef"
 
 
-class EchoRegistry:
+class EchoRegistry(Loopback):
     """Asks for a login, Basic or ``bearer``, and repeats it in every answer."""
 
     def __init__(self, *, bearer: bool = False) -> None:
         self.bearer = bearer
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
         self._end = threading.Event()
+        super().__init__(_EchoHandler)
 
-    @property
-    def address(self) -> str:
-        """``127.0.0.1:PORT``."""
-        return f"127.0.0.1:{self._http.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         self._end.set()
-        self._http.shutdown()
-        self._http.server_close()
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_: object) -> None:
-                pass
+class _EchoHandler(LoopbackHandler):
+    owner: ClassVar[EchoRegistry]
 
-            def handle_any(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", "0") or 0))
-                login = self.headers.get("Authorization", "")
-                if not login:
-                    self._challenge()
-                elif self.path.startswith("/token"):
-                    self._token(login)
-                elif self.path.rstrip("/") == "/v2":
-                    self._send(200, b"{}")
-                else:
-                    self._refuse(login)
+    def handle_any(self) -> None:
+        body_of(self)
+        login = self.headers.get("Authorization", "")
+        if not login:
+            self._challenge()
+        elif self.path.startswith("/token"):
+            self._token(login)
+        elif self.path.rstrip("/") == "/v2":
+            self._send(200, b"{}")
+        else:
+            self._refuse(login)
 
-            def _challenge(self) -> None:
-                kind = f'Basic realm="{server.address}"'
-                if server.bearer:
-                    kind = f'Bearer realm="http://{server.address}/token",service="echo"'
-                self._send(401, b"", **{"WWW-Authenticate": kind})
+    def _challenge(self) -> None:
+        kind = f'Basic realm="{self.owner.address}"'
+        if self.owner.bearer:
+            kind = f'Bearer realm="http://{self.owner.address}/token",service="echo"'
+        self._send(401, b"", **{"WWW-Authenticate": kind})
 
-            def _token(self, login: str) -> None:
-                if "refused" in self.path:
-                    self._send(401, self._errors(login))
-                elif "broken" in self.path:
-                    self._send(200, self._errors(login))
-                else:
-                    self._send(200, json.dumps({"token": TOKEN}).encode())
+    def _token(self, login: str) -> None:
+        if "refused" in self.path:
+            self._send(401, self._errors(login))
+        elif "broken" in self.path:
+            self._send(200, self._errors(login))
+        else:
+            self._send(200, json.dumps({"token": TOKEN}).encode())
 
-            def _refuse(self, login: str) -> None:
-                if "/dropping/" in self.path:
-                    self.close_connection = True
-                elif "/hanging/" in self.path:
-                    server._end.wait(20)
-                    self.close_connection = True
-                elif "/redirecting/" in self.path:
-                    secret = quote(login.partition(" ")[2], safe="")
-                    place = f"http://{secret}@{server.address}/{secret}/x?t={secret}"
-                    self._send(307, b"", Location=place)
-                elif "/plain/" in self.path:
-                    self._send(400, f"no: {login} {_password(login)}\n{login}".encode())
-                else:
-                    status = 503 if "/failing/" in self.path else 403
-                    self._send(status, self._errors(login))
+    def _refuse(self, login: str) -> None:
+        if "/dropping/" in self.path:
+            self.close_connection = True
+        elif "/hanging/" in self.path:
+            self.owner._end.wait(20)
+            self.close_connection = True
+        elif "/redirecting/" in self.path:
+            secret = quote(login.partition(" ")[2], safe="")
+            place = f"http://{secret}@{self.owner.address}/{secret}/x?t={secret}"
+            self._send(307, b"", Location=place)
+        elif "/plain/" in self.path:
+            self._send(400, f"no: {login} {_password(login)}\n{login}".encode())
+        else:
+            status = 503 if "/failing/" in self.path else 403
+            self._send(status, self._errors(login))
 
-            def _errors(self, login: str) -> bytes:
-                secret = _password(login)
-                words = f"not for Authorization: {login}, {secret}, {quote(secret, safe='')}"
-                errors = [
-                    {"code": "DENIED", "message": words, "detail": secret},
-                    {"code": secret, "message": f"https://u:{secret}@host/?a={secret}"},
-                ]
-                return json.dumps({"errors": errors}).encode()
+    def _errors(self, login: str) -> bytes:
+        secret = _password(login)
+        words = f"not for Authorization: {login}, {secret}, {quote(secret, safe='')}"
+        errors = [
+            {"code": "DENIED", "message": words, "detail": secret},
+            {"code": secret, "message": f"https://u:{secret}@host/?a={secret}"},
+        ]
+        return json.dumps({"errors": errors}).encode()
 
-            def _send(self, status: int, body: bytes, **headers: str) -> None:
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
-            setattr(Handler, f"do_{method}", Handler.handle_any)
-        return Handler
+    def _send(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 def _password(login: str) -> str:

@@ -8,8 +8,9 @@ import http.client
 import re
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import ClassVar
+
+from tests.support.loopback import Loopback, LoopbackHandler, body_of
 
 #: What is between two servers only, and not passed on.
 _HOPS = {"connection", "transfer-encoding", "content-length", "keep-alive"}
@@ -40,7 +41,7 @@ class Passed:
     digest: str
 
 
-class Gate:
+class Gate(Loopback):
     """Listens on the loopback before a registry there; its ``address`` takes the other's place."""
 
     def __init__(self, target: int) -> None:
@@ -50,14 +51,7 @@ class Gate:
         self._target = target
         self._holds: list[Hold] = []
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def address(self) -> str:
-        """``127.0.0.1:PORT``."""
-        return f"127.0.0.1:{self._http.server_address[1]}"
+        super().__init__(_GateHandler)
 
     def hold(self, method: str, path: str, *, answer: bool = False) -> Hold:
         """Hold the next request of this method whose whole path matches a pattern."""
@@ -76,16 +70,6 @@ class Gate:
         path = f"/v2/{repository}/manifests/{tag}"
         return [one.digest for one in self.passed if (one.method, one.path) == ("PUT", path)]
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
     def _held(self, method: str, path: str) -> Hold | None:
         with self._lock:
             for hold in self._holds:
@@ -95,60 +79,43 @@ class Gate:
                     return hold
         return None
 
-    def _handler(gate) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_: object) -> None:
-                pass
+class _GateHandler(LoopbackHandler):
+    owner: ClassVar[Gate]
 
-            def handle_any(self) -> None:
-                body = self._body()
-                hold = gate._held(self.command, self.path.partition("?")[0])
-                if hold is not None and not hold.answer:
-                    hold.released.wait(60)
-                status, headers, answer = self._ask(body)
-                if hold is not None and hold.answer:
-                    hold.released.wait(60)
-                # The client may have hung up meanwhile.
-                with contextlib.suppress(OSError):
-                    self._write(status, headers, answer)
+    def handle_any(self) -> None:
+        body = body_of(self)
+        hold = self.owner._held(self.command, self.path.partition("?")[0])
+        if hold is not None and not hold.answer:
+            hold.released.wait(60)
+        status, headers, answer = self._ask(body)
+        if hold is not None and hold.answer:
+            hold.released.wait(60)
+        # The client may have hung up meanwhile.
+        with contextlib.suppress(OSError):
+            self._write(status, headers, answer)
 
-            def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-                headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOPS}
-                there = http.client.HTTPConnection("127.0.0.1", gate._target, timeout=30)
-                with contextlib.closing(there):
-                    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
-                    with gate._lock:
-                        path = self.path.partition("?")[0]
-                        gate.passed.append(Passed(self.command, path, digest))
-                    there.request(self.command, self.path, body or None, headers)
-                    found = there.getresponse()
-                    return found.status, found.getheaders(), found.read()
+    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOPS}
+        there = http.client.HTTPConnection("127.0.0.1", self.owner._target, timeout=30)
+        with contextlib.closing(there):
+            digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+            with self.owner._lock:
+                path = self.path.partition("?")[0]
+                self.owner.passed.append(Passed(self.command, path, digest))
+            there.request(self.command, self.path, body or None, headers)
+            found = there.getresponse()
+            return found.status, found.getheaders(), found.read()
 
-            def _write(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-                self.send_response(status)
-                length = str(len(body))
-                for name, value in headers:
-                    if name.lower() == "content-length":
-                        length = value
-                    elif name.lower() not in _HOPS:
-                        self.send_header(name, value)
-                self.send_header("Content-Length", length)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-
-            def _body(self) -> bytes:
-                if self.headers.get("Transfer-Encoding") != "chunked":
-                    return self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                pieces = []
-                while size := int(self.rfile.readline() or b"0", 16):
-                    pieces.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(pieces)
-
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
-            setattr(Handler, f"do_{method}", Handler.handle_any)
-        return Handler
+    def _write(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response(status)
+        length = str(len(body))
+        for name, value in headers:
+            if name.lower() == "content-length":
+                length = value
+            elif name.lower() not in _HOPS:
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)

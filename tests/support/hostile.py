@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
+from tests.support.loopback import body_of
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -169,7 +171,7 @@ class HostileServer:
 
             def handle_any(self) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                reply = server._reply(Seen(self.command, self.path, headers, self._body()))
+                reply = server._reply(Seen(self.command, self.path, headers, body_of(self)))
                 if reply.gate is not None:
                     reply.gate.wait(30)
                 if reply.hang_up:
@@ -204,16 +206,6 @@ class HostileServer:
                     self.wfile.write(reply.body)
                 if reply.length is not None and self.command != "HEAD":
                     self.close_connection = True
-
-            def _body(self) -> bytes:
-                if self.headers.get("Transfer-Encoding") != "chunked":
-                    return self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                pieces = []
-                while size := int(self.rfile.readline() or b"0", 16):
-                    pieces.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(pieces)
 
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT"):
             setattr(Handler, f"do_{method}", Handler.handle_any)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.loopback import Loopback, LoopbackHandler, body_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def error(status: int, code: str, message: str, **headers: str) -> Answer:
     return Answer(status, body, {"Content-Type": "application/json", **headers})
 
 
-class ScriptedRegistry:
+class ScriptedRegistry(Loopback):
     """Accepts every upload and forgets every manifest, except where ``script`` has an answer.
 
     ``script`` maps ``"METHOD what"`` to answers, where *what* is ``ping``, ``blob``,
@@ -46,23 +46,7 @@ class ScriptedRegistry:
         self.blobs: dict[str, bytes] = {}
         self._uploads: dict[str, bytes] = {}
         self._numbers = itertools.count(1)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def address(self) -> str:
-        """``127.0.0.1:PORT``."""
-        return f"127.0.0.1:{self._http.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        super().__init__(_ScriptedHandler)
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         """What the script says, else what a registry that has nothing yet says."""
@@ -95,37 +79,20 @@ class ScriptedRegistry:
             return Answer(201, headers={"Location": path, "Docker-Content-Digest": digest})
         return Answer(202, headers={"Location": place, "Range": f"0-{max(len(data) - 1, 0)}"})
 
-    def _handler(registry) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_: object) -> None:
-                pass
+class _ScriptedHandler(LoopbackHandler):
+    owner: ClassVar[ScriptedRegistry]
 
-            def handle_any(self) -> None:
-                answer = registry.answer(self.command, self.path, self._body())
-                self.send_response(answer.status)
-                for name, value in answer.headers.items():
-                    self.send_header(name, value)
-                if "Content-Length" not in answer.headers:
-                    self.send_header("Content-Length", str(len(answer.body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(answer.body)
-
-            def _body(self) -> bytes:
-                if self.headers.get("Transfer-Encoding") != "chunked":
-                    return self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                pieces = []
-                while size := int(self.rfile.readline(), 16):
-                    pieces.append(self.rfile.read(size))
-                    self.rfile.readline()
-                self.rfile.readline()
-                return b"".join(pieces)
-
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
-            setattr(Handler, f"do_{method}", Handler.handle_any)
-        return Handler
+    def handle_any(self) -> None:
+        answer = self.owner.answer(self.command, self.path, body_of(self))
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if "Content-Length" not in answer.headers:
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
 
 
 def _kind(path: str) -> str:

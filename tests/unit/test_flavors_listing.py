@@ -97,13 +97,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCloud]:
 
 
 @pytest.fixture
-def server() -> Iterator[HostileServer]:
-    """A fake of a registry with ``_catalog``."""
-    with HostileServer() as fake:
-        yield fake
-
-
-@pytest.fixture
 def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     with stubbed_ecr(monkeypatch) as stubber:
         yield stubber

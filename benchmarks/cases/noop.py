@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
@@ -118,13 +119,13 @@ class _NoOp(Case):
     programs = ("redis-server", "dockerd")
     root = True
 
+    @abstractmethod
     def ours(self, ours: _Ours, round_: int, ground: Ground) -> float | Figure:
         """Our figure of one round."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bare(self, bare: _Bare, round_: int, ground: Ground) -> float | Figure:
         """The peer's."""
-        raise NotImplementedError
 
     @contextmanager
     def sides(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,9 +38,9 @@ class _Push(Case):
     programs = (*Case.programs, "docker", "dockerd")
     root = True
 
+    @abstractmethod
     def _image(self, client: docker.DockerClient, ground: Ground) -> str:
         """Make the image; its id."""
-        raise NotImplementedError
 
     @contextmanager
     def sides(self, ground: Ground, rounds: int, wanted: Wanted) -> Iterator[list[Side]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,13 +43,13 @@ class _Scale(Case):
     rounds = 1
     scale = True
 
+    @abstractmethod
     def sizes(self, ground: Ground) -> Sequence[int]:
         """How much work."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cost(self, ground: Ground, size: int) -> float | Figure:
         """Do so much of it; what a unit of it cost."""
-        raise NotImplementedError
 
     @contextmanager
     def sides(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
@@ -29,9 +30,9 @@ class _Submit(Case):
     #: Usually, and where it is tiny.
     counts = (2000, 20)
 
+    @abstractmethod
     def submit(self, client: Client, names: list[str]) -> None:
         """Enqueue a push of each."""
-        raise NotImplementedError
 
     @contextmanager
     def sides(

@@ -21,7 +21,7 @@ from tests.support.leftovers import accepted_finishes
 from tests.support.processes import eventually
 from tests.support.recorded import now_ms
 from tests.support.registry import Registry
-from tests.support.worker import reaches
+from tests.support.worker import WorkerProcess, reaches
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -39,6 +39,12 @@ def test_a_wrong_clock_is_really_wrong(offset: str) -> None:
 
     assert abs(abs(float(wrong[0]) - float(right[0])) - 5 * 3600) < 60
     assert abs(float(wrong[1]) - float(right[1])) < 60
+
+
+def worker_with_one_slot(site: CopySite, offset: str) -> WorkerProcess:
+    """A worker whose clock is wrong by so much, and that takes one copy at a time."""
+    wrong = wrong_by(offset) if offset else {}
+    return site.start_worker("--no-engine", "--copies", "1", LONGSHORE_LEASE=str(LEASE_S), **wrong)
 
 
 def test_leases_and_retries_go_by_the_clock_of_redis(
@@ -72,15 +78,7 @@ def test_leases_and_retries_go_by_the_clock_of_redis(
             workers = []
             # Each takes one copy and has no slot for another; the first one's reaper leads.
             for number, offset in enumerate(CLOCKS):
-                workers.append(
-                    site.start_worker(
-                        "--no-engine",
-                        "--copies",
-                        "1",
-                        LONGSHORE_LEASE=str(LEASE_S),
-                        **(wrong_by(offset) if offset else {}),
-                    )
-                )
+                workers.append(worker_with_one_slot(site, offset))
                 jobs.append(copy(number, gate.address))
                 eventually(holds[number].reached.is_set, what=f"the upload of worker {number}")
             renewed = now_ms(ledger) + LEASE_S * 1000

@@ -36,26 +36,27 @@ ATTEMPTS = 3
 CORPUS = shared_layers(1, 1, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="poison")
 
 
+def two_catalogues(site: CopySite, address: str) -> tuple[Path, Path]:
+    """One that knows nothing of the poison, and one that has it as a component."""
+    (site.folder / "poison.py").write_text(FLAVOR)
+    site.write_catalog({"lab": component(address)})
+    healthy = site.catalog.rename(site.folder / "healthy.yaml")
+    poison = component(f"{address}/poison", allow=["push", "copy_to"]) | {"flavor": "poison"}
+    site.write_catalog(
+        {"lab": component(address), "poison": poison},
+        flavors=["poison.Poison"],
+        flavor_paths=[str(site.folder)],
+    )
+    return healthy, site.catalog.rename(site.folder / "poisoned.yaml")
+
+
 def test_a_job_that_kills_its_workers_stops_after_its_attempts_and_says_so(
     tmp_path: Path, redis_url: str, plain_registry: Registry
 ) -> None:
     fill(plain_registry.base, CORPUS)
     site, address = CopySite(tmp_path, redis_url), plain_registry.address
-    (site.folder / "poison.py").write_text(FLAVOR)
     # The worker that stays knows nothing of the component, and has no part in it.
-    site.write_catalog({"lab": component(address)})
-    poisoned = site.folder / "poisoned.yaml"
-    healthy = site.catalog.rename(site.folder / "healthy.yaml")
-    site.write_catalog(
-        {
-            "lab": component(address),
-            "poison": component(f"{address}/poison", allow=["push", "copy_to"])
-            | {"flavor": "poison"},
-        },
-        flavors=["poison.Poison"],
-        flavor_paths=[str(site.folder)],
-    )
-    site.catalog.rename(poisoned)
+    healthy, poisoned = two_catalogues(site, address)
     settings = {
         "LONGSHORE_LEASE": "30",
         "LONGSHORE_REAP": "0.1",

@@ -26,7 +26,7 @@ from longshore_config.errors import LongshoreError, RedisUnreachable
 from longshore_config.settings import Settings
 from longshore_worker import BaseContainerRegistry
 from longshore_worker.catalog.file import Document
-from longshore_worker.catalog.model import build
+from longshore_worker.catalog.model import Components, build
 from longshore_worker.flavors.options import Use
 from longshore_worker.loop import BackgroundLoop
 from longshore_worker.oci import tags
@@ -86,6 +86,20 @@ def print_all_of_ours(told: Haystack) -> int:
     return count
 
 
+async def ask_everybody(components: Components, told: Haystack) -> ClientPool:
+    """Have each component's registry answer, and fail, in some ways; the pool is still open."""
+    pool = ClientPool({"https_proxy": f"http://u:{PROXY}@proxy.example.com:3128"})
+    for name in components.registries:
+        component = components.registry(name)
+        client = pool.client(component.registry_endpoint, component.credentials())
+        for repository in ("reprs/a", "denied/a", "redirecting/a", "plain/a", "broken/a"):
+            try:
+                [page async for page in tags.tags(client.repository(repository))]
+            except LongshoreError as error:
+                told.add("errors", *chain(error))
+    return pool
+
+
 def test_nothing_that_lives_shows_a_secret(
     loop: BackgroundLoop,
     basic_registry: Registry,
@@ -111,22 +125,7 @@ def test_nothing_that_lives_shows_a_secret(
         components = build(Document.parse(tmp_path / "catalog.yaml", text))
         registries = Registries(components)
         opened = {name: registries.open(name, Use.COPY_FROM) for name in places}
-
-        async def ask() -> ClientPool:
-            proxies = {"https_proxy": f"http://u:{PROXY}@proxy.example.com:3128"}
-            pool = ClientPool(proxies)
-            for name, (host, _) in places.items():
-                component = components.registry(name)
-                client = pool.client(component.registry_endpoint, component.credentials())
-                for repository in ("reprs/a", "denied/a", "redirecting/a", "plain/a", "broken/a"):
-                    try:
-                        [page async for page in tags.tags(client.repository(repository))]
-                    except LongshoreError as error:
-                        told.add("errors", *chain(error))
-                assert host
-            return pool
-
-        pool = loop.run(ask())
+        pool = loop.run(ask_everybody(components, told))
         settings = Settings.from_environment({"LONGSHORE_REDIS_URL": server.url})
         doorbell = Doorbell(settings, server.url)
         with Client(settings=settings) as client:

@@ -1,42 +1,24 @@
-"""The copy of whole images between two real registries."""
+"""The copy of whole images between two real registries: what arrives, and what is refused."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from longshore_config.errors import (
-    DigestMismatch,
     ImageNotFound,
     ImmutableTag,
     ManifestUnsupported,
-    PushCancelled,
 )
-from longshore_config.keys import Keys
 from longshore_config.migration.platforms import Platform
 from longshore_config.migration.spec import OnConflict
-from longshore_worker.fleet.leads import RedisLeads
-from longshore_worker.fleet.port import Leads, Place, Where
-from longshore_worker.fleet.redis import FleetRedis
-from longshore_worker.oci import blobs, manifests
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import DOCKER_MANIFEST, Manifest
-from longshore_worker.oci.manifests import Written
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.copy.alone import AloneLeads
-from longshore_worker.transports.copy.image import copy_image
-from longshore_worker.transports.copy.port import Copied, CopyTask
-from longshore_worker.transports.copy.registry import RegistryRepository
+from longshore_worker.oci import manifests
+from longshore_worker.oci.descriptors import DOCKER_MANIFEST
+from longshore_worker.transports.copy.port import Copied
 from longshore_worker.transports.copy.tree import DEPTH_MOST
 from tests.support.copies import (
-    WatchedControl,
-    delete_manifest,
     describe,
     entry,
     image,
@@ -45,9 +27,8 @@ from tests.support.copies import (
     noise,
     put_blob,
     put_image,
-    repository,
-    with_pool,
 )
+from tests.support.imagecopy import Run, Sides, multi_arch, runner
 from tests.support.registry import Registry
 
 pytestmark = pytest.mark.registry
@@ -60,91 +41,9 @@ def registries() -> Iterator[tuple[Registry, Registry]]:
         yield source, target
 
 
-class Sides:
-    """Both registries as one test uses them, in repositories of its own."""
-
-    def __init__(self, pool: ClientPool, registries: tuple[Registry, Registry], name: str) -> None:
-        self._pool = pool
-        self._registries = registries
-        self.name = name
-        self.leads = AloneLeads()
-        self.control = WatchedControl()
-        self._copies = 0
-
-    def source(self, name: str = "") -> Repository:
-        return repository(self._pool, self._registries[0].address, name or self.name)
-
-    def target(self, name: str = "") -> Repository:
-        return repository(self._pool, self._registries[1].address, name or self.name)
-
-    async def copy(
-        self,
-        reference: str,
-        *tags: str,
-        to: str = "",
-        control: WatchedControl | None = None,
-        leads: Leads | None = None,
-        **task: Any,
-    ) -> Copied:
-        """Copy with a control of its own."""
-        self.control = control = control or WatchedControl()
-        self._copies += 1
-        return await copy_image(
-            CopyTask(reference, tags, **task),
-            RegistryRepository(self.source()),
-            RegistryRepository(self.target(to)),
-            leads or self.leads,
-            control,
-            f"copy{self._copies}",
-        )
-
-    async def has_same(self, *references: str) -> None:
-        """Both sides have the same bytes under these."""
-        for reference in references:
-            ours = await manifests.get(self.target(), reference)
-            assert ours.raw == (await manifests.get(self.source(), reference)).raw
-            for blob in ours.blobs:
-                head = await blobs.head(self.target(), blob.digest)
-                assert head is not None, f"{reference} lacks {blob.digest}"
-
-
-Run = Callable[[Callable[[Sides], Awaitable[None]]], None]
-
-
 @pytest.fixture
 def run(registries: tuple[Registry, Registry], request: pytest.FixtureRequest) -> Run:
-    """Run a test's own coroutine with both sides."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
-
-    def start(work: Callable[[Sides], Awaitable[None]]) -> None:
-        with_pool(lambda pool: work(Sides(pool, registries, f"t/{name}")))
-
-    return start
-
-
-async def multi_arch(side: Sides, tag: str = "v1") -> dict[str, Manifest]:
-    """An index for two platforms, each with an attestation, at the source."""
-    source = side.source()
-    found: dict[str, Manifest] = {}
-    entries = []
-    for platform in ("linux/amd64", "linux/arm64"):
-        parts = [noise(20_000, f"{side.name}/{platform}/{n}") for n in range(3)]
-        config = json.dumps({"architecture": platform}).encode()
-        found[platform] = await put_image(source, image(*parts, config=config), *parts, config)
-        statement = noise(100, f"{side.name}/{platform}")
-        proof = image(statement, config=b"{}", note=platform)
-        found[f"proof/{platform}"] = await put_image(source, proof, statement, b"{}")
-        entries += [
-            entry(found[platform], platform),
-            entry(
-                proof,
-                "unknown/unknown",
-                vnd__docker__reference__type="attestation-manifest",
-                vnd__docker__reference__digest=found[platform].digest,
-            ),
-        ]
-    found["index"] = await put_image(source, index(*entries), tag=tag)
-    return found
+    return runner(registries, request.node.name)
 
 
 def test_an_index_arrives_with_all_its_images_and_keeps_its_digest(run: Run) -> None:
@@ -342,282 +241,5 @@ def test_nothing_is_copied_where_all_tags_are_to_be_left_alone(run: Run) -> None
         copied = await side.copy("v1", "v1", on_conflict=OnConflict.SKIP)
         assert copied == Copied(new.digest, skipped=True, kept=("v1",))
         assert await manifests.head(side.target(), new.digest) is None
-
-    run(work)
-
-
-def blob_file(registry: Registry, digest: str) -> Path:
-    """Where distribution 2.8 keeps a blob."""
-    algorithm, _, value = digest.partition(":")
-    folder = registry.data / "docker/registry/v2/blobs" / algorithm / value[:2] / value
-    return folder / "data"
-
-
-def test_nothing_of_a_corrupt_image_is_tagged(
-    run: Run, registries: tuple[Registry, Registry]
-) -> None:
-    async def work(side: Sides) -> None:
-        layers = [noise(300_000, f"{side.name}{n}") for n in range(4)]
-        made = await put_image(side.source(), image(*layers), *layers, b"{}", tag="v1")
-        broken = made.layers[2].digest
-        blob_file(registries[0], broken).write_bytes(noise(300_000, "other"))
-        with pytest.raises(DigestMismatch, match=f"{broken}: what came is"):
-            await side.copy("v1", "v1")
-        assert await manifests.head(side.target(), "v1") is None
-        assert await manifests.head(side.target(), made.digest) is None
-        assert await blobs.head(side.target(), broken) is None
-        # Nothing is led any more.
-        place = Place(registries[1].address, side.name)
-        free = await side.leads.take(place, "another", [broken])
-        assert free[broken].where is Where.LEAD
-
-    run(work)
-
-
-def test_a_wrong_hint_costs_one_more_look(run: Run, registries: tuple[Registry, Registry]) -> None:
-    async def work(side: Sides) -> None:
-        layer, config = noise(5_000, side.name), side.name.encode()
-        wanted = image(layer, config=config)
-        made = await put_image(side.source(), wanted, layer, config, tag="v1")
-        place = Place(registries[1].address, side.name)
-        await side.leads.arrived(place, "liar", [made.layers[0].digest])
-        await side.copy("v1", "v1")
-        await side.has_same("v1")
-        said = side.control.bytes
-        assert (said["moved"], said["present"]) == (len(layer) + len(config), 0)
-
-    run(work)
-
-
-def test_a_wrong_hint_of_a_child_costs_one_more_look(
-    run: Run, registries: tuple[Registry, Registry]
-) -> None:
-    async def work(side: Sides) -> None:
-        whole = await multi_arch(side)
-        place = Place(registries[1].address, side.name)
-        wrong = [whole[name].layers[0].digest for name in ("linux/amd64", "linux/arm64")]
-        await side.leads.arrived(place, "liar", wrong)
-        await side.copy("v1", "v1")
-        await side.has_same("v1", *(one.digest for one in whole.values()))
-        said = side.control.bytes
-        assert (said["moved"], said["present"]) == (said["planned"], 0)
-
-    run(work)
-
-
-def test_what_another_repository_holds_is_mounted(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        whole = await multi_arch(side)
-        await side.copy("v1", "v1")
-        await side.copy("v1", "v1", to=f"{side.name}/other")
-        said = side.control.bytes
-        assert (said["moved"], said["mounted"]) == (0, said["planned"])
-        other = await manifests.get(side.target(f"{side.name}/other"), "v1")
-        assert other.raw == whole["index"].raw
-
-    run(work)
-
-
-def test_within_one_registry_nothing_is_sent(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        whole = await multi_arch(side)
-        control, to = WatchedControl(), side.source(f"{side.name}/copy")
-        copied = await copy_image(
-            CopyTask("v1", ("v1",)),
-            RegistryRepository(side.source()),
-            RegistryRepository(to),
-            side.leads,
-            control,
-            "copy",
-        )
-        assert copied == Copied(whole["index"].digest, tagged=("v1",))
-        assert (control.bytes["moved"], control.bytes["mounted"]) == (0, control.bytes["planned"])
-        assert (await manifests.get(to, "v1")).raw == whole["index"].raw
-
-    run(work)
-
-
-def test_a_refused_mount_becomes_an_upload(run: Run, registries: tuple[Registry, Registry]) -> None:
-    async def work(side: Sides) -> None:
-        layer, config = noise(5_000, side.name), side.name.encode()
-        made = await put_image(side.source(), image(layer, config=config), layer, config, tag="v1")
-        elsewhere = Place(registries[1].address, f"{side.name}/empty")
-        await side.leads.arrived(elsewhere, "liar", [made.layers[0].digest])
-        await side.copy("v1", "v1")
-        await side.has_same("v1")
-        assert side.control.bytes["moved"] == len(layer) + len(config)
-        # The registry mounts; only this hint was wrong, and is no more.
-        assert await side.leads.can_mount(elsewhere.registry)
-        third = Place(elsewhere.registry, f"{side.name}/third")
-        found = await side.leads.take(third, "third", [made.layers[0].digest])
-        assert found[made.layers[0].digest].repository == side.name
-
-    run(work)
-
-
-def test_blobs_that_are_there_are_found_without_hints(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        await multi_arch(side)
-        await side.copy("v1")
-        whole = await multi_arch(side, "v2")
-        side.leads = AloneLeads()
-        await delete_manifest(side.target(), whole["index"].digest)
-        await side.copy("v2", "v2")
-        said = side.control.bytes
-        assert (said["moved"], said["present"]) == (0, said["planned"])
-
-    run(work)
-
-
-def test_into_a_new_repository_nothing_is_looked_for_and_the_fleet_is_asked(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        made = await multi_arch(side)
-        copied = await side.copy(made["index"].digest, "v1", fresh=True)
-        assert copied == Copied(made["index"].digest, tagged=("v1",))
-        await side.has_same("v1", *(one.digest for one in made.values()))
-        # What was brought there meanwhile is known from the fleet, not from the registry.
-        again = await side.copy(made["index"].digest, "v2", fresh=True)
-        said = side.control.bytes
-        assert (said["moved"], said["present"]) == (0, said["planned"])
-        assert again.tagged == ("v2",)
-
-    run(work)
-
-
-async def share(side: Sides, leads: Sequence[Leads]) -> None:
-    """12 copies into four repositories at once, in turns over these leads."""
-    shared = [noise(100_000, f"{side.name}{n}") for n in range(5)]
-    unique = sum(map(len, shared))
-    for number in range(12):
-        own = noise(1_000, f"{side.name}/own{number}")
-        config = f"{side.name}{number}".encode()
-        unique += len(own) + len(config)
-        layers = [*shared, own]
-        wanted = image(*layers, config=config)
-        await put_image(side.source(), wanted, *layers, config, tag=f"v{number}")
-    controls = [WatchedControl() for _ in range(12)]
-    async with asyncio.TaskGroup() as group:
-        for number, control in enumerate(controls):
-            to, tag = f"{side.name}/{number % 4}", f"v{number}"
-            mine = leads[number % len(leads)]
-            group.create_task(side.copy(tag, tag, to=to, control=control, leads=mine))
-    assert sum(control.bytes["moved"] for control in controls) == unique
-    for control in controls:
-        said = control.bytes
-        assert said["moved"] + said["mounted"] + said["present"] == said["planned"]
-    for number in range(12):
-        target = side.target(f"{side.name}/{number % 4}")
-        for blob in (await manifests.get(target, f"v{number}")).blobs:
-            assert await blobs.head(target, blob.digest) is not None
-
-
-def test_shared_layers_are_sent_once_by_copies_side_by_side(run: Run) -> None:
-    run(lambda side: share(side, [side.leads]))
-
-
-def test_shared_layers_are_sent_once_by_workers_side_by_side(run: Run, redis_url: str) -> None:
-    async def work(side: Sides) -> None:
-        keys = Keys(side.name.replace("/", "-"))
-        async with (
-            FleetRedis(redis_url) as one,
-            FleetRedis(redis_url) as other,
-            RedisLeads(one, keys, lease_s=30) as ours,
-            RedisLeads(other, keys, lease_s=30) as theirs,
-        ):
-            await share(side, [ours, theirs])
-
-    run(work)
-
-
-def test_a_copy_that_is_cancelled_leads_nothing_more(
-    run: Run, registries: tuple[Registry, Registry]
-) -> None:
-    async def work(side: Sides) -> None:
-        made = await put_image(side.source(), image(b"layer"), b"layer", b"{}", tag="v1")
-        place = Place(registries[1].address, side.name)
-        digest = made.layers[0].digest
-        await side.leads.take(place, "other", [digest])
-        control = WatchedControl()
-        copy = asyncio.create_task(side.copy("v1", "v1", control=control))
-        async with asyncio.timeout(30):
-            await control.is_parked.wait()
-        copy.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await copy
-        await side.leads.give_up(place, "other", [digest])
-        found = await side.leads.take(place, "third", [digest])
-        assert found[digest].where is Where.LEAD
-
-    run(work)
-
-
-def test_a_copy_whose_job_was_stopped_writes_no_tag(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        await put_image(side.source(), image(b"layer"), b"layer", b"{}", tag="v1")
-        await side.copy("v1")
-        control = WatchedControl()
-        control.stop = PushCancelled("asked for")
-        with pytest.raises(PushCancelled):
-            await side.copy("v1", "v1", control=control)
-        assert await manifests.head(side.target(), "v1") is None
-
-    run(work)
-
-
-def test_a_tag_is_written_only_with_lease_left(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        await put_image(side.source(), image(b"layer"), b"layer", b"{}", tag="v1")
-        control = WatchedControl()
-        control.leases = [0.0, 0.5, 60.0]
-        await side.copy("v1", "v1", control=control)
-        # All were looked at before the tag was written.
-        assert control.leases == [60.0]
-        await side.has_same("v1")
-
-    run(work)
-
-
-class SlowManifests(RegistryRepository):
-    """A real target, whose manifests wait until they are let through."""
-
-    let_through: asyncio.Event
-
-    async def put(
-        self, reference: str, manifest: Manifest, *, timeout_s: float | None = None
-    ) -> Written:
-        await self.let_through.wait()
-        return await super().put(reference, manifest, timeout_s=timeout_s)
-
-
-def test_mounts_that_need_a_manifest_wait_for_it(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        layer, config = noise(5_000, side.name), side.name.encode()
-        made = await put_image(side.source(), image(layer, config=config), layer, config, tag="v1")
-        let_through = asyncio.Event()
-        copies, controls = [], []
-        for name in ("first", "second"):
-            target = SlowManifests(side.target(f"{side.name}/{name}"), mounts_need_manifest=True)
-            target.let_through = let_through
-            controls.append(WatchedControl())
-            copy = copy_image(
-                CopyTask("v1", ("v1",)),
-                RegistryRepository(side.source()),
-                target,
-                side.leads,
-                controls[-1],
-                name,
-            )
-            copies.append(asyncio.create_task(copy))
-        async with asyncio.timeout(30):
-            await asyncio.wait(
-                [asyncio.create_task(one.is_parked.wait()) for one in controls],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        assert not any(control.bytes["mounted"] for control in controls)
-        let_through.set()
-        for copied in await asyncio.gather(*copies):
-            assert copied.digest == made.digest
-        assert sum(one.bytes["moved"] for one in controls) == len(layer) + len(config)
-        assert sum(one.bytes["mounted"] for one in controls) == len(layer) + len(config)
 
     run(work)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from longshore.connection import connect
 from longshore.ledger import Ledger
-from longshore_config.job import ErrorInfo, JobId, JobRecord, Progress
+from longshore_config.job import ErrorInfo, JobId, JobRecord, Progress, PushRequest
 from longshore_config.keys import Keys
 from longshore_config.request import parse_request
 from longshore_config.settings import Settings
 from longshore_worker.claims import Claim, ClaimResult, Claims, Finished
+from longshore_worker.reaper import Reaper
 
 if TYPE_CHECKING:
     from longshore_config.request import Request
@@ -91,3 +92,30 @@ class Bench:
         assert record.error is not None
         found: dict[str, object] = json.loads(record.error.model_dump_json())
         return found
+
+
+def push_request(tag: str = "1", **changes: Any) -> PushRequest:
+    """A push to one tag; ``changes`` are other fields."""
+    fields = {"image": f"registry.example.com/ml/train:{tag}", "registry": "prod"} | changes
+    return PushRequest.model_validate(fields)
+
+
+class Bells:
+    """Stands for the doorbell: remembers what was rung."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    def ring(self, bells: Any) -> None:
+        self.rung += [bell.job for bell in list(bells)]
+
+    def close(self) -> None:
+        return
+
+
+def sweep(bench: Bench) -> list[str]:
+    """One sweep of a reaper; the jobs it rang for."""
+    bells = Bells()
+    keys = Keys(bench.namespace)
+    Reaper(bench.redis, keys, bench.claims, bells, name="r", period_s=1).sweep()  # type: ignore[arg-type]
+    return bells.rung

@@ -1,0 +1,200 @@
+"""What a runner, and a whole worker, meets between two steps of a job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import docker
+import pytest
+import redis
+
+from longshore_config.job import Kind, State
+from longshore_worker.control import Heart
+from longshore_worker.flavors.base import BaseContainerRegistry
+from longshore_worker.flavors.default import DefaultRegistry
+from longshore_worker.fleet.pause_engine import EngineGate
+from longshore_worker.pushing import Pushing
+from longshore_worker.runner import Runner, Tools
+from longshore_worker.slots import Lane
+from longshore_worker.transports.engine import Engine
+from tests.support.dockerd import DockerDaemon
+from tests.support.images import make_image
+from tests.support.ledger import Bells, Bench, push_request
+from tests.support.processes import eventually
+from tests.support.proxy import TcpProxy
+from tests.support.redis import RedisServer
+from tests.support.registry import Registry
+from tests.support.worker import Site
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def bench(redis_url: str) -> Bench:
+    return Bench(redis_url)
+
+
+class Flaky(TcpProxy):
+    """A way to Redis that refuses as many connections as it is told to."""
+
+    refuse = 0
+
+    def connect(self, client: socket.socket) -> socket.socket | None:
+        if self.refuse > 0:
+            self.refuse -= 1
+            return None
+        return super().connect(client)
+
+
+class OneComponent:
+    """A catalogue of one component."""
+
+    def __init__(self, uri: str) -> None:
+        self._component = DefaultRegistry.model_validate({"name": "prod", "uri": uri})
+
+    def registry(self, name: str) -> BaseContainerRegistry:
+        return self._component
+
+
+def runner_of(bench: Bench, engine: Engine, uri: str, bells: Bells) -> tuple[Runner, Tools]:
+    pushing = Pushing(
+        claims=bench.claims,
+        components=OneComponent(uri),
+        engine=engine,
+        engine_problem=lambda: None,
+        engines=lambda: [engine.name],
+        streams=lambda: None,
+        recall=lambda *_: None,
+        gate=EngineGate(bench.redis, bench.keys, "worker-1"),
+    )
+    tools = Tools(
+        settings=bench.settings,
+        claims=bench.claims,
+        heart=Heart(),
+        work={Kind.PUSH: pushing}.get,
+        doorbell=bells,  # type: ignore[arg-type]
+        stopping=threading.Event(),
+    )
+    return Runner(tools), tools
+
+
+def test_redis_away_right_after_a_claim_costs_only_time(
+    redis_server: RedisServer,
+    engine: Engine,
+    docker_client: docker.DockerClient,
+    plain_registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"{plain_registry.address}/races/away:1"
+    make_image(docker_client, name)
+    with Flaky(redis_server.port) as way:
+        bench = Bench(f"redis://{way.address}/0")
+        runner, _ = runner_of(bench, engine, plain_registry.address, Bells())
+        job = bench.submit(push_request(image=name))
+        look = engine.image_id
+
+        def look_while_redis_goes(image: str) -> str:
+            way.refuse = 5
+            way.cut()
+            return look(image)
+
+        monkeypatch.setattr(engine, "image_id", look_while_redis_goes)
+
+        runner.answer(job)
+
+        assert way.refuse == 0
+        assert bench.record(job).state is State.SUCCEEDED
+
+
+def test_a_bell_taken_before_the_worker_was_told_to_stop_is_left_to_another(
+    bench: Bench, engine: Engine
+) -> None:
+    bells = Bells()
+    runner, tools = runner_of(bench, engine, "registry.example.com/ml", bells)
+    job = bench.submit(push_request())
+    tools.stopping.set()
+
+    answer = runner.answer(job)
+
+    assert answer.startswith("left to another worker")
+    assert (bench.record(job).state, bells.rung) == (State.QUEUED, [job])
+
+
+def test_a_worker_stopped_while_it_waits_for_its_engine_exits_and_leaves_the_job(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with DockerDaemon() as daemon, closing(Site(tmp_path, redis_url, daemon.url)) as site:
+        site.write_catalog({"prod": {"flavor": "default", "uri": "127.0.0.1:1"}})
+        worker = site.start_worker("--engine-name", "build-7")
+        daemon.freeze()
+        job = site.client.push("127.0.0.1:1/a/b:1", registry="prod", engine="build-7")
+        queue = site.keys.queue("push.build-7")
+        with redis.Redis.from_url(redis_url) as client:
+            eventually(lambda: client.llen(queue) == 0, what="a taken bell")
+        os.kill(worker.pid, signal.SIGTERM)
+        eventually(lambda: "SIGTERM: no new jobs" in worker.log_text(), what="a drain")
+        daemon.thaw()
+
+        eventually(lambda: not worker.running, what="the worker's end")
+        assert worker._process is not None
+        assert worker._process.returncode == 0
+        assert job.record().state is State.QUEUED
+        assert job.record().attempts == 0
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_bytes_that_are_no_bell_do_not_end_a_worker(
+    tmp_path: Path, redis_url: str, docker_url: str, bulk: bool
+) -> None:
+    with closing(Site(tmp_path, redis_url, docker_url)) as site:
+        site.write_catalog({"prod": {"flavor": "default", "uri": "127.0.0.1:1"}})
+        worker = site.start_worker("--engine-name", "build-7")
+        queue = site.keys.queue("bulk.build-7" if bulk else "push.build-7")
+        foul = [b"", b"\xff\xfe", b"nonsense", b"[]", b"null", b"{}", b"[" * 100_000]
+        foul += [b'{"properties": []}', b'{"properties": {"delivery_tag": "t"}, "headers": "x"}']
+        with redis.Redis.from_url(redis_url) as client:
+            for message in foul:
+                client.rpush(queue, message)
+
+        job = site.client.push("127.0.0.1:1/a/b:1", registry="prod", engine="build-7", bulk=bulk)
+
+        eventually(lambda: job.record().state.final, what="an answered bell")
+        assert worker.running
+        assert worker.log_text().count("a message that is no bell was dropped") >= 7
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts sockets in /proc")
+def test_a_broker_connection_that_breaks_again_and_again_leaves_no_socket(tmp_path: Path) -> None:
+    with RedisServer() as server, closing(Site(tmp_path, server.url, "unix:///nowhere")) as site:
+        worker = site.start_worker("--engine-name", "build-7")
+
+        with server.client() as client:
+
+            def listening() -> set[str]:
+                return {c["id"] for c in client.client_list() if c["cmd"] == "brpop"}
+
+            eventually(lambda: len(listening()) == len(Lane), what="a worker that listens")
+            before = _sockets(worker.pid)
+            for _ in range(8):
+                gone = listening()
+                for one in gone:
+                    client.client_kill_filter(_id=one)
+                _listens_anew(listening, gone)
+            after = _sockets(worker.pid)
+
+        assert after <= before + 3
+
+
+def _sockets(pid: int) -> int:
+    links = [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    return sum("socket" in str(link.readlink()) for link in links)
+
+
+def _listens_anew(listening: Callable[[], set[str]], gone: set[str]) -> None:
+    eventually(lambda: len(listening() - gone) == len(Lane), what="a new connection")

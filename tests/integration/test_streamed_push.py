@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -19,6 +20,7 @@ import redis
 from longshore_config.errors import (
     Denied,
     EngineUnavailable,
+    LeaseLost,
     PushCancelled,
     PushError,
     RegistryUnavailable,
@@ -237,6 +239,26 @@ def test_a_registry_that_breaks_off_in_a_layer_is_tried_again(
         assert plain_registry.digest("stream/broken", "1") is None
         proxy.reset_after = None
         assert push.run().digest == plain_registry.digest("stream/broken", "1")
+
+
+def test_a_push_whose_lease_ends_before_its_tag_writes_none(
+    fresh: Fresh, plain_registry: Registry
+) -> None:
+    push = fresh(f"{plain_registry.address}/stream/lease:1", os.urandom(1000))
+    control = push.control
+    control.lease_s = 0.5
+    waits = itertools.count(1)
+
+    def look() -> None:
+        # The layers are there by then: only the tag waits for more of a lease.
+        config = f"stream/lease/blobs/{push.image_id}"
+        if plain_registry.get(config, accept="*/*").status_code == 200 and next(waits) == 3:
+            control.stop(LeaseLost("another worker has it"))
+
+    control.at_checkpoint = look
+    with pytest.raises(LeaseLost):
+        push.run()
+    assert plain_registry.digest("stream/lease", "1") is None
 
 
 def test_an_engine_that_breaks_off_its_export_is_tried_again(

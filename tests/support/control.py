@@ -18,6 +18,8 @@ class RecordingControl:
         self.seen: list[Progress] = []
         self.warnings: list[str] = []
         self.alive_count = 0
+        #: What is left of the lease. Unit: s.
+        self.lease_s = 60.0
         #: Called at each checkpoint, before it lets the job on.
         self.at_checkpoint: Callable[[], None] = lambda: None
         #: Called with each step.
@@ -40,7 +42,7 @@ class RecordingControl:
             close()
 
     def lease_left_s(self) -> float:
-        return 60.0
+        return self.lease_s
 
     def step(self, step: Step) -> None:
         self.steps.append(step)

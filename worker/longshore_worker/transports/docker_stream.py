@@ -31,22 +31,17 @@ from longshore_worker.transports.stream import upload
 from longshore_worker.transports.stream.export import SMALL_MOST, Member, members
 from longshore_worker.transports.stream.known import Fallback, KnownLayer, Memory
 from longshore_worker.transports.stream.squeeze import PIECE, Squeezer
+from longshore_worker.transports.tagging import Leased
 
 T = TypeVar("T")
 
-#: How long the write of the tag may take, and how much of what is left of the lease. Unit: s.
-TAG_TIMEOUT_S: Final = 30.0
-LEASE_SHARE: Final = 0.8
 #: A layer that is no larger is sent once more rather than recognised: many have one size. Unit:
 #: bytes.
 SMALL_LAYER: Final = 1024 * 1024
 
 
-class StreamControl(JobControl, Protocol):
-    """What a streamed push asks of its job besides."""
-
-    def lease_left_s(self) -> float:
-        """For how long the job is certainly still this worker's. Unit: s."""
+class StreamControl(JobControl, Leased, Protocol):
+    """What a streamed push asks of its job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +114,7 @@ class StreamPush:
         """
         self._run(self._repository.client.base())
         memory = self._grounds.memory
-        known: dict[str, KnownLayer] = self._run(memory.layers(self.registry, set(self._diff_ids)))
-        self._known = known
+        self._known = self._run(memory.layers(self.registry, set(self._diff_ids)))
 
     def push(self, line: Line, image: ImageReference) -> str:
         """Push, and return the digest of the manifest that is under the tag now.
@@ -135,18 +129,9 @@ class StreamPush:
         found = _Found(there, known, sizes)
         self._read(line, found)
         manifest = self._manifest(found)
-        self._control.checkpoint()
-        timeout_s = min(TAG_TIMEOUT_S, self._control.lease_left_s() * LEASE_SHARE)
+        config, tag = found.config or b"", str(image.tag)
         try:
-            self._run(
-                upload.send_image(
-                    self._repository,
-                    str(image.tag),
-                    found.config or b"",
-                    manifest,
-                    timeout_s=timeout_s,
-                )
-            )
+            self._run(upload.send_image(self._repository, tag, config, manifest, self._control))
         except BlobMissing as error:
             raise Fallback(error.message) from None
         self._run(

@@ -31,15 +31,8 @@ from longshore_worker.transports.copy.referring import Referrer, Referring
 from longshore_worker.transports.copy.resume import pause
 from longshore_worker.transports.copy.together import both, together
 from longshore_worker.transports.copy.tree import Tree, TreeReader, blobs_of
+from longshore_worker.transports.tagging import write_tag
 
-#: How long the write of a tag may take, and how much of the lease that is left, so that no tag is
-#: written by a job that is another worker's by then. Unit: s.
-TAG_TIMEOUT_S: Final = 30.0
-LEASE_SHARE: Final = 0.8
-#: With less than this the renewal is waited for. Unit: s.
-LEASE_LEAST_S: Final = 1.0
-#: Between two looks whether the lease was renewed. Unit: s.
-LEASE_LOOK_S: Final = 0.1
 #: Tells ``Leads`` what a source holds; it leads nothing.
 SOURCE_HOLDER: Final = "source"
 #: Tags that are looked at at once.
@@ -268,18 +261,12 @@ class _ImageCopy:
     async def _put_tag(self, manifest: Manifest, tag: str) -> None:
         """Write a manifest under a tag, within what is left of the lease."""
         async with self._writes:
-            self._control.checkpoint()
-            while (left_s := self._control.lease_left_s()) < LEASE_LEAST_S:
-                await asyncio.sleep(LEASE_LOOK_S)
-                self._control.checkpoint()
-            timeout_s = min(TAG_TIMEOUT_S, left_s * LEASE_SHARE)
-            try:
-                async with asyncio.timeout(timeout_s):
-                    written = await self._target.put(tag, manifest, timeout_s=timeout_s)
-            except TimeoutError:
-                raise RegistryUnavailable(
-                    f"{self._target} took more than {timeout_s:.1f} s to write the tag {tag}"
-                ) from None
+            written = await write_tag(
+                self._control,
+                str(self._target),
+                tag,
+                lambda timeout_s: self._target.put(tag, manifest, timeout_s=timeout_s),
+            )
             await self._written(manifest, written)
 
     async def _written(self, manifest: Manifest, written: Written) -> None:

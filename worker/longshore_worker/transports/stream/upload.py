@@ -20,6 +20,7 @@ from longshore_worker.oci.client import Repository
 from longshore_worker.oci.descriptors import Descriptor, Manifest
 from longshore_worker.oci.digests import digest_of
 from longshore_worker.transports.stream.known import KnownLayer
+from longshore_worker.transports.tagging import Leased, write_tag
 
 #: Media types that the Docker Engine writes (distribution, "Image Manifest Version 2, Schema 2").
 LAYER_TYPE: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -125,15 +126,20 @@ async def _have(repository: Repository, layer: KnownLayer) -> bool:
 
 
 async def send_image(
-    repository: Repository, tag: str, config: bytes, manifest: Manifest, *, timeout_s: float
+    repository: Repository, tag: str, config: bytes, manifest: Manifest, control: Leased
 ) -> None:
     """Write the config and then the manifest, under the tag.
 
     Raises:
         BlobMissing: the registry lacks a layer that it had a moment ago.
-        PushError: it refuses, or does not answer.
+        PushError: it refuses, or does not answer; the job may not go on.
     """
     digest = digest_of(config)
     if await blobs.head(repository, digest) is None:
         await (await blobs.start(repository)).finish(digest, config)
-    await manifests.put(repository, tag, manifest, timeout_s=timeout_s)
+    await write_tag(
+        control,
+        str(repository),
+        tag,
+        lambda timeout_s: manifests.put(repository, tag, manifest, timeout_s=timeout_s),
+    )

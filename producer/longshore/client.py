@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from longshore.connection import address, connect, plain, reaching, redis_url
 from longshore.fleetwarnings import copy_warnings, push_warnings
@@ -14,7 +15,7 @@ from longshore.job import Job
 from longshore.ledger import Ledger
 from longshore.pushes import Push, check, push_request
 from longshore_config.component import Fleet
-from longshore_config.errors import UnknownJob
+from longshore_config.errors import UnknownJob, UsageError
 from longshore_config.job import JobId, JobRecord, Kind, State
 from longshore_config.keys import Keys
 from longshore_config.settings import Settings, settings_with_url
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     AnySpec: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Spec | SpecText
 
 logger = logging.getLogger("longshore")
+
+T = TypeVar("T")
+
+#: How long what workers publish counts as known in a row of submits. Unit: s.
+KNOWN_S: Final = 1.0
 
 
 class Client:
@@ -54,6 +60,7 @@ class Client:
         self._ledger = Ledger(self._redis, self._keys, self._settings.account, self._url)
         self._doorbell: Doorbell | None = None
         self._lock = threading.Lock()
+        self._known_fleet: tuple[Fleet | None, float] = (None, 0.0)
 
     def __enter__(self) -> Self:
         return self
@@ -123,8 +130,9 @@ class Client:
         # Before Redis is asked: bad input is bad input whether it answers or not.
         for push in pushes:
             check(push)
-        fleet = self.fleet()
-        requests = [push_request(push, fleet) for push in pushes]
+        fleet, requests = self._settled(
+            lambda fleet: [push_request(push, fleet) for push in pushes]
+        )
         return self._enqueue(requests, push_warnings(fleet))
 
     def copy(
@@ -167,8 +175,8 @@ class Client:
             labels or {}, deadline, expires,
         )  # fmt: skip
         references(one)
-        fleet = self.fleet()
-        return self._enqueue([copy_request(one, fleet)], copy_warnings(fleet))[0]
+        fleet, request = self._settled(lambda fleet: copy_request(one, fleet))
+        return self._enqueue([request], copy_warnings(fleet))[0]
 
     def migrate(
         self,
@@ -223,6 +231,27 @@ class Client:
         from longshore.migrations import Migrations
 
         return Migrations(self._redis, self._keys, self._ledger, self._url, self._ring_again)
+
+    def _settled(self, make: Callable[[Fleet], T]) -> tuple[Fleet, T]:
+        """What follows from what live workers publish, and the workers.
+
+        They publish it some times a minute. In a row of submits they are asked once a second; what
+        would be refused by what was known is settled by what is known now.
+        """
+        with self._lock:
+            fleet, until = self._known_fleet
+        if fleet is not None and time.monotonic() < until:
+            try:
+                return fleet, make(fleet)
+            except UsageError:
+                logger.debug("workers are asked again")
+        asked = time.monotonic()
+        fleet = self.fleet()
+        made = make(fleet)
+        with self._lock:
+            # Of no worker there is nothing to know: the next submit may find one.
+            self._known_fleet = (fleet, asked + KNOWN_S) if fleet.workers else (None, 0.0)
+        return fleet, made
 
     def _enqueue(self, requests: Sequence[Request], warnings: tuple[str, ...]) -> list[Job]:
         submitted = self._ledger.submit(requests)

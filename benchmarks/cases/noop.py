@@ -1,7 +1,7 @@
 """Jobs that do nothing: what the queue, the claim and the end of a job cost.
 
-Ours is a push by a custom flavor that sends nothing (benchmarks/noop.py): the worker asks its
-Docker Engine whether it is there and which image is meant, claims, and ends the job in the ledger.
+Ours is a push by a custom flavor that sends nothing (benchmarks/noop.py): the worker claims,
+asks its Docker Engine which image is meant, and ends the job in the ledger.
 The peer is a bare Celery task. Both note the time in a file.
 """
 
@@ -65,8 +65,8 @@ class _Ours:
         record = self.fleet.client.push(self.name(what), source=self.image).wait()
         assert record.started_at is not None
         at_work = self.marks.read()[self.name(what)] / 1e9
-        # The ledger's clock shows whole milliseconds, rounded down: that is not to our favour.
-        return (_epoch(record.started_at) - begin) * 1e3 + 1, (at_work - begin) * 1e3
+        # The ledger's clock shows whole milliseconds, rounded down: on average half of one is lost.
+        return (_epoch(record.started_at) - begin) * 1e3 + 0.5, (at_work - begin) * 1e3
 
     def many(self, round_: int, count: int) -> float:
         """Jobs a second of a worker that finds so many in its queue."""

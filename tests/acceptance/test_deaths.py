@@ -41,7 +41,7 @@ IN_A_PUSH = {
     "after the request is read": (f"{CLAIMS}.request", "after"),
     "after it is accepted": (f"{PUSHING}.accept", "after"),
     "after the claim": (f"{CLAIMS}.claim", "after"),
-    "after the image is fixed": (f"{PUSHING}._fix_image", "after"),
+    "after the image is fixed": ("longshore_worker.control:Control.settled", "after"),
     "after the registry is prepared": (f"{FLAVOR}.prepare_image_push", "after"),
     "before the upload": (f"{ENGINE}._send", "before"),
     "after the upload": (f"{ENGINE}._send", "after"),

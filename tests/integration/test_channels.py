@@ -12,7 +12,7 @@ import pytest
 from kombu.message import Message
 from kombu.transport.redis import Channel
 
-from longshore_worker.channels import Rest, Unacknowledged, survive
+from longshore_worker.channels import Unacknowledged, survive, take_for_good
 from tests.support.redis import RedisServer
 
 pytestmark = pytest.mark.redis
@@ -26,23 +26,43 @@ def as_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def taken(connection: kombu.Connection) -> Iterator[Message]:
-    """A message that was taken from a queue and not acknowledged yet."""
-    channel = connection.channel()
-    survive(channel, Rest(), lambda reason: None)
+def taken(connection: kombu.Connection, **options: bool) -> Iterator[Message]:
+    """A bell that a worker's consumer took."""
+    bells: list[Message] = []
+    channel = connection.default_channel
+    survive(channel, lambda reason: None)
     queue = kombu.Queue("bells", channel=channel)
-    queue.declare()
+    consumer = kombu.Consumer(channel, [queue], on_message=bells.append)
+    if options.get("for_good", True):
+        take_for_good(consumer)
+    consumer.consume()
     kombu.Producer(channel, routing_key="bells").publish({"a": "bell"})
-    message = queue.get(no_ack=False)
-    assert message is not None
-    yield message
+    connection.drain_events(timeout=5)
+    (bell,) = bells
+    yield bell
+
+
+def test_a_bell_is_taken_for_good_and_nothing_is_noted_of_it() -> None:
+    with (
+        RedisServer() as redis_server,
+        redis_server.client() as client,
+        kombu.Connection(redis_server.url) as connection,
+        taken(connection) as bell,
+    ):
+        assert client.hlen("unacked") == client.llen("bells") == 0
+        before = client.info("stats")["total_commands_processed"]
+
+        bell.ack()
+
+        # The question itself.
+        assert client.info("stats")["total_commands_processed"] == before + 1
 
 
 def test_a_bell_of_a_connection_that_broke_is_no_error() -> None:
     with (
         RedisServer() as redis_server,
         kombu.Connection(redis_server.url) as connection,
-        taken(connection) as message,
+        taken(connection) as bell,
         connection.channel() as other,
     ):
         # A channel that waits for a message cannot be closed in order; the others are left.
@@ -54,43 +74,32 @@ def test_a_bell_of_a_connection_that_broke_is_no_error() -> None:
         connection.collect(socket_timeout=0.1)
         connection.close()
         with suppress(Exception):
-            message.channel.close()
+            bell.channel.close()
         redis_server.start()
 
-        message.ack()
+        bell.ack()
 
 
-def test_a_connection_that_broke_is_closed_with_a_bell_that_is_not_acknowledged() -> None:
-    bells: list[Message] = []
-    with RedisServer() as redis_server, kombu.Connection(redis_server.url) as connection:
-        channel, other = connection.default_channel, connection.channel()
-        queue = kombu.Queue("bells", channel=channel)
-        survive(channel, Rest(), lambda reason: None)
-        consumer = kombu.Consumer(channel, [queue], on_message=bells.append)
-        consumer.consume()
+def test_a_connection_that_broke_is_closed_with_a_message_that_is_not_acknowledged() -> None:
+    with (
+        RedisServer() as redis_server,
+        kombu.Connection(redis_server.url) as connection,
+        # As those for Celery's remote control.
+        taken(connection, for_good=False) as bell,
+        connection.channel() as other,
+    ):
         kombu.Consumer(other, [kombu.Queue("empty")]).consume()
-        kombu.Producer(channel, routing_key="bells").publish({"a": "bell"})
         # Both wait for a message at the end: a channel that does cannot be closed in order.
         for _ in range(3):
             with suppress(TimeoutError):
                 connection.drain_events(timeout=0.1)
-        assert len(bells) == 1
         redis_server.kill9()
 
         # As Celery does once it saw that the connection is gone.
         connection.collect(socket_timeout=0.1)
         connection.close()
 
-        assert channel.closed
-
-
-def test_a_bell_that_redis_cannot_hear_is_no_error() -> None:
-    with RedisServer() as redis_server, kombu.Connection(redis_server.url) as connection:
-        with taken(connection) as message:
-            redis_server.kill9()
-
-            message.ack()
-        redis_server.start()
+        assert bell.channel.closed
 
 
 def test_a_channel_whose_connection_broke_is_forgotten() -> None:
@@ -112,17 +121,3 @@ def test_a_channel_whose_connection_broke_is_forgotten() -> None:
         gc.collect()
 
         assert known() is None
-
-
-def test_a_bell_is_acknowledged() -> None:
-    with (
-        RedisServer() as redis_server,
-        redis_server.client() as client,
-        kombu.Connection(redis_server.url) as connection,
-        taken(connection) as message,
-    ):
-        assert client.hlen("unacked") == 1
-
-        message.ack()
-
-        assert client.hlen("unacked") == 0

@@ -14,15 +14,16 @@ import docker
 import pytest
 import redis
 
+from longshore_config.errors import EngineUnavailable
 from longshore_config.job import Kind, State
 from longshore_worker.control import Heart
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.flavors.default import DefaultRegistry
 from longshore_worker.fleet.pause_engine import EngineGate
 from longshore_worker.pushing import Pushing
-from longshore_worker.runner import Runner, Tools
+from longshore_worker.runner import JobPostponed, Runner, Tools
 from longshore_worker.slots import Lane
-from longshore_worker.transports.engine import Engine
+from longshore_worker.transports.engine import Engine, Guard
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image
 from tests.support.ledger import Bells, Bench, push_request
@@ -64,7 +65,6 @@ class OneComponent:
 
 def runner_of(bench: Bench, engine: Engine, uri: str, bells: Bells) -> tuple[Runner, Tools]:
     pushing = Pushing(
-        claims=bench.claims,
         components=OneComponent(uri),
         engine=engine,
         engine_problem=lambda: None,
@@ -99,10 +99,10 @@ def test_redis_away_right_after_a_claim_costs_only_time(
         job = bench.submit(push_request(image=name))
         look = engine.image_id
 
-        def look_while_redis_goes(image: str) -> str:
+        def look_while_redis_goes(image: str, guard: Guard) -> str:
             way.refuse = 5
             way.cut()
-            return look(image)
+            return look(image, guard)
 
         monkeypatch.setattr(engine, "image_id", look_while_redis_goes)
 
@@ -131,21 +131,44 @@ def test_a_worker_stopped_while_it_waits_for_its_engine_exits_and_leaves_the_job
 ) -> None:
     with DockerDaemon() as daemon, closing(Site(tmp_path, redis_url, daemon.url)) as site:
         site.write_catalog({"prod": {"flavor": "default", "uri": "127.0.0.1:1"}})
-        worker = site.start_worker("--engine-name", "build-7")
+        worker = site.start_worker("--engine-name", "build-7", LONGSHORE_GRACE="1")
         daemon.freeze()
         job = site.client.push("127.0.0.1:1/a/b:1", registry="prod", engine="build-7")
-        queue = site.keys.queue("push.build-7")
-        with redis.Redis.from_url(redis_url) as client:
-            eventually(lambda: client.llen(queue) == 0, what="a taken bell")
+        eventually(lambda: job.record().state is State.RUNNING, what="a claim")
         os.kill(worker.pid, signal.SIGTERM)
-        eventually(lambda: "SIGTERM: no new jobs" in worker.log_text(), what="a drain")
-        daemon.thaw()
 
         eventually(lambda: not worker.running, what="the worker's end")
         assert worker._process is not None
         assert worker._process.returncode == 0
-        assert job.record().state is State.QUEUED
-        assert job.record().attempts == 0
+        record = job.record()
+        assert (record.state, record.error) == (State.QUEUED, None)
+
+
+def test_an_engine_that_goes_away_under_a_claimed_job_costs_no_attempt(
+    bench: Bench, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bells = Bells()
+    runner, _ = runner_of(bench, engine, "registry.example.com/ml", bells)
+    job = bench.submit(push_request())
+
+    def gone(image: str, guard: Guard) -> str:
+        raise EngineUnavailable("engine build-7 does not answer")
+
+    monkeypatch.setattr(engine, "image_id", gone)
+    with pytest.raises(JobPostponed) as postponed:
+        runner.answer(job)
+
+    # Not at once, which would keep a slot busy for nothing.
+    assert postponed.value.delay_s > 0
+    assert bells.rung == []
+    record = bench.record(job)
+    assert (record.state, record.error) == (State.QUEUED, None)
+    assert bench.claims.sweep().ring == []
+    for key in bench.redis.scan_iter(f"{bench.keys.prefix}due:*"):
+        bench.redis.zadd(key, {job: 1}, xx=True)
+    assert [due.job for due in bench.claims.sweep().ring] == [job]
+    (*_, last) = bench.ledger.events(job, "0", 1000)
+    assert "engine build-7 does not answer" in str(last)
 
 
 @pytest.mark.parametrize("bulk", [False, True])

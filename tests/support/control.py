@@ -57,6 +57,9 @@ class RecordingControl:
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
+    def settled(self) -> None:
+        self.checkpoint()
+
     def checkpoint(self) -> None:
         self.at_checkpoint()
         if self._reason is not None:

@@ -45,6 +45,10 @@ def create_app(settings: Settings) -> Celery:
         except JobPostponed as error:
             # Shown as RETRY; nothing is republished, the ledger rings when it is due.
             raise Retry(str(error), when=error.delay_s) from None
+        except redis.exceptions.OutOfMemoryError as error:
+            # Further bells could claim nothing either.
+            self.app.longshore.rest.begin()
+            raise Retry(f"Redis is full: {plain(error)}", when=RING_LEAST_S) from None
         except redis.RedisError as error:
             # Nothing was claimed: the reaper rings again once Redis answers.
             raise Retry(f"Redis does not answer: {plain(error)}", when=RING_LEAST_S) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ logger = logging.getLogger("longshore.worker")
 LONGEST_BELL: Final = 16_384
 #: Between two connections to a Redis that refuses what Celery needs; it may be full. Unit: s.
 REFUSED_PAUSE_S: Final = 2.0
+#: How long what Celery tells Flower of tasks is gathered before it is sent. Unit: s.
+GATHER_S: Final = 0.1
 #: The longest id of a task and name of a sender. Unit: characters.
 _LONGEST_NAME: Final = 255
 
@@ -40,7 +43,10 @@ def oddity(message: Any) -> str | None:
     if not isinstance(body, str | bytes) or len(body) > LONGEST_BELL:
         return "too_long"
     named = all(_is_name(headers.get(key)) for key in ("id", "origin"))
-    whole = isinstance(message.delivery_info, dict) and isinstance(message.delivery_tag, str)
+    place = message.delivery_info
+    whole = (
+        isinstance(place, dict) and "exchange" in place and isinstance(message.delivery_tag, str)
+    )
     # Celery puts a message that names a time aside until then, in the worker's memory.
     waits = headers.get("eta") is not None or headers.get("expires") is not None
     return None if named and whole and not waits and _is_body(body) else "no_bell"
@@ -87,6 +93,25 @@ def cleared(headers: dict[str, Any]) -> dict[str, Any]:
 
 class BellConsumer(Consumer):
     """Celery's consumer, which hears of bells alone."""
+
+    #: When what was gathered is to be sent, at the latest; monotonic. Unit: s.
+    _flush_by = 0.0
+
+    def on_send_event_buffered(self) -> None:
+        """Something was gathered for Flower; called from any thread.
+
+        Celery would send it with the next turn of its loop: a message for each state of each task.
+        """
+        now = time.monotonic()
+        # A timer can be lost with its connection; then the next event sets another.
+        if self.hub is None or now < self._flush_by + GATHER_S:
+            return
+        self._flush_by = now + GATHER_S
+        self.hub.call_soon(self.hub.call_later, GATHER_S, self._flush_gathered)
+
+    def _flush_gathered(self) -> None:
+        self._flush_by = 0.0
+        self._flush_events()
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """What is called with each message."""

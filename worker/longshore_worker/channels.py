@@ -23,27 +23,24 @@ logger = logging.getLogger("longshore.worker")
 REST_S: Final = 5.0
 
 
-#: What kombu raises over bytes that are no message. ``DataError``: it cannot keep one whose tag is
-#: no text until it is acknowledged.
-_UNREADABLE: Final = (
-    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
-    redis.DataError,
-)
+#: What kombu raises over bytes that are no message.
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class Rest:
-    """No bells are taken for a while, because Redis has no room to note them."""
+    """No bells are taken for a while, because Redis has no room for what they ask for."""
 
     def __init__(self) -> None:
         self._until = 0.0
 
     def begin(self) -> None:
-        """Take none from now on, for a while."""
-        logger.warning(
-            "Redis is full (maxmemory): a bell is lost until the reaper rings again; no more are "
-            "taken for %g s",
-            REST_S,
-        )
+        """Take none from now on, for a while. May be called from any thread."""
+        if self.over:
+            logger.warning(
+                "Redis is full (maxmemory): no job can be claimed. No bells are taken for %g s; "
+                "those that were taken are rung again",
+                REST_S,
+            )
         self._until = time.monotonic() + REST_S
 
     @property
@@ -84,15 +81,15 @@ class Unacknowledged(QoS):
         Channel.QoS = cls
 
 
-def survive(channel: Any, rest: Rest, refused: Callable[[str], None]) -> None:
-    """Let a channel outlive what it cannot read, note or acknowledge.
+def survive(channel: Any, refused: Callable[[str], None]) -> None:
+    """Let a channel outlive what it cannot read, and a connection that broke.
 
     ``refused`` counts what it cannot read.
 
     That happens in the worker's event loop, where an error that is no connection's is the end of
     the process.
     """
-    read, acknowledge = channel.handlers["BRPOP"], channel.basic_ack
+    read = channel.handlers["BRPOP"]
 
     def read_or_drop(*args: Any, **kwargs: Any) -> Any:
         # Any producer may put bytes into a queue. The message is gone from Redis by now.
@@ -102,23 +99,6 @@ def survive(channel: Any, rest: Rest, refused: Callable[[str], None]) -> None:
             logger.warning("a message that is no bell was dropped: %s", plain(error))
             refused("no_bell")
             return None
-        except redis.exceptions.OutOfMemoryError:
-            # kombu had no room to note the bell that it took. Nothing could be claimed either, and
-            # further bells would only be lost until they are rung again.
-            rest.begin()
-            return None
-
-    def acknowledge_or_drop(*args: Any, **kwargs: Any) -> None:
-        # A thread that begins a job leaves the acknowledgement to the loop. If the broker's
-        # connection breaks before its turn comes, the channel it belongs to is closed, and kombu
-        # finds no address to connect to. The bell is rung again at worst, and then says nothing.
-        if channel.closed or not _connected(channel):
-            logger.debug("a bell of a connection that is gone is not acknowledged")
-            return
-        try:
-            acknowledge(*args, **kwargs)
-        except (redis.RedisError, OSError) as error:
-            logger.debug("a bell is not acknowledged: %s", plain(error))
 
     restore = channel.qos.restore_unacked_once
 
@@ -135,7 +115,22 @@ def survive(channel: Any, rest: Rest, refused: Callable[[str], None]) -> None:
 
     channel.handlers["BRPOP"] = read_or_drop
     channel.qos.restore_unacked_once = restore_or_leave
-    channel.basic_ack = acknowledge_or_drop
+
+
+def take_for_good(consumer: Any) -> None:
+    """Let a consumer that has not begun take its messages without a note of them in Redis.
+
+    kombu would note each message that it hands out, and take the note back when Celery
+    acknowledges it: two more calls for every bell. Nothing needs the notes. A bell that dies with
+    its worker is rung again after seconds, where kombu would put it back after a day.
+    """
+    consumer.no_ack = True
+    # kombu asks a channel of its own whether an acknowledgement is due, and this kind never knows.
+    consumer.channel.basic_ack = consumer.channel.basic_reject = _nothing
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Acknowledge what needs no acknowledgement."""
 
 
 def _connected(channel: Any) -> bool:

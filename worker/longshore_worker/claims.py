@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
@@ -64,7 +65,7 @@ class Claim:
     fence: str
     token: str
     attempt: int
-    #: The local image fixed by the first claim; empty when this is the first.
+    #: The local image that the first attempt settled; empty as long as none did.
     image_id: str
 
 
@@ -150,6 +151,7 @@ class Claims:
 
     def __init__(self, client: redis.Redis, keys: Keys, settings: Settings, worker: str) -> None:
         self._redis = client
+        self._own = threading.local()
         self._keys = keys
         self._worker = worker
         self._conf = json.dumps(
@@ -178,7 +180,7 @@ class Claims:
         Of one that is too long nothing is given: an account must not fill a worker's memory.
         """
         try:
-            body = str(self._redis.getrange(self._keys.request(job), 0, LONGEST_REQUEST))
+            body = str(self._line.getrange(self._keys.request(job), 0, LONGEST_REQUEST))
         except redis.ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
@@ -294,9 +296,17 @@ class Claims:
         """The push was given up on request."""
         return self._finish(claim, {"kind": "cancelled"}, progress)
 
-    def release(self, claim: Claim, message: str, *, progress: Progress | None = None) -> Finished:
-        """Hand the job back; no attempt is counted."""
-        return self._finish(claim, {"kind": "release", "message": message}, progress)
+    def release(
+        self,
+        claim: Claim,
+        message: str,
+        *,
+        delay_s: float = 0,
+        progress: Progress | None = None,
+    ) -> Finished:
+        """Hand the job back, for after a while; no attempt is counted."""
+        outcome = {"kind": "release", "message": message, "delay": int(delay_s * 1000)}
+        return self._finish(claim, outcome, progress)
 
     def _finish(
         self, claim: Claim, outcome: dict[str, Any], progress: Progress | None = None
@@ -304,6 +314,8 @@ class Claims:
         # What an attempt sent since it last told of it would be forgotten with the attempt.
         if progress is not None:
             outcome["progress"] = progress.model_dump_json()
+        if claim.image_id:
+            outcome["image_id"] = claim.image_id
         word, state, after, more = self._run(
             "finish", claim.job, claim.fence, claim.token, json.dumps(outcome)
         )
@@ -358,7 +370,22 @@ class Claims:
         self._redis.hincrby(self._keys.refused, reason, 1)
 
     def _run(self, script: str, *args: str | int) -> Any:
-        return self._scripts[script](args=[self._conf, *args])
+        return self._scripts[script](args=[self._conf, *args], client=self._line)
+
+    @property
+    def _line(self) -> redis.Redis:
+        """A connection of this thread's own.
+
+        To lend one from the pool for each command takes as long as to encode and decode it.
+        """
+        try:
+            return cast("redis.Redis", self._own.line)
+        except AttributeError:
+            line = redis.Redis(
+                connection_pool=self._redis.connection_pool, single_connection_client=True
+            )
+            self._own.line = line
+            return line
 
 
 def _dues(reply: Any) -> list[Due]:

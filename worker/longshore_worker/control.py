@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import redis
 
@@ -34,6 +35,8 @@ logger = logging.getLogger("longshore.worker")
 TICK_S = 0.2
 #: How long a wish to cancel may go unseen while nothing else is written. Unit: s.
 QUIET_S = 1.0
+#: Between two tries to write what must stand in the ledger before the job goes on. Unit: s.
+REDIS_PAUSE_S = 0.2
 #: Sentences that a job keeps; what registries list can be long.
 MOST_WARNINGS = 200
 
@@ -46,6 +49,7 @@ class Control:
     ) -> None:
         now = time.monotonic()
         self._claims = claims
+        #: With the image, once it is settled.
         self.claim = claim
         self.warnings: list[str] = []
         self.last_progress = Progress()
@@ -84,6 +88,33 @@ class Control:
             self._step = step
             self._dirty.add("step")
             self._moved = time.monotonic()
+
+    def settle_image(self, image_id: str) -> None:
+        """This is the image that the job is about; written with the next beat. Never blocks."""
+        with self._lock:
+            self.claim = replace(self.claim, image_id=image_id)
+            self._dirty.add("image_id")
+
+    def settled(self) -> None:
+        """Return once all that was said of the job stands in the ledger, so that it outlives it.
+
+        As long as the lease lasts, a Redis that is away costs only time.
+
+        Raises:
+            PushError: the job must stop.
+        """
+        while True:
+            try:
+                # The heart may be writing just now.
+                with self._writing:
+                    if self._dirty:
+                        self._beat()
+            except redis.RedisError:
+                self.checkpoint()
+                time.sleep(REDIS_PAUSE_S)
+                continue
+            self.checkpoint()
+            return
 
     def lease_left_s(self) -> float:
         """For how long the job is certainly still this worker's. Unit: s."""
@@ -198,6 +229,7 @@ class Control:
                 step=step if "step" in dirty else None,
                 progress=progress if "progress" in dirty else None,
                 warnings=warnings if "warnings" in dirty else None,
+                image_id=self.claim.image_id if "image_id" in dirty else None,
             )
         except redis.RedisError:
             with self._lock:

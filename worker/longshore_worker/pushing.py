@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-import redis
-
-from longshore_config.errors import ImageNotFound, LeaseLost, PushError, UnknownComponent
-from longshore_config.job import PushRequest, Step
+from longshore_config.errors import (
+    EngineUnavailable,
+    HandedBack,
+    ImageNotFound,
+    UnknownComponent,
+)
+from longshore_config.job import PushRequest
 from longshore_config.reference import ImageReference
-from longshore_worker.claims import Claim, Claims
+from longshore_worker.claims import Claim
 from longshore_worker.control import Control
 from longshore_worker.flavors.base import BaseContainerRegistry
 from longshore_worker.flavors.options import Use
@@ -23,8 +26,9 @@ from longshore_worker.transports.gated_push import GatedPush
 from longshore_worker.transports.port import Pushed
 from longshore_worker.work import Accepted, Components, NotHere, Outcome
 
-#: Between two tries to write which image a job is about. Unit: s.
-REDIS_PAUSE_S = 0.2
+#: When a job whose engine just went away is looked at again. By then the watch over the engine
+#: knows. Unit: s.
+AWAY_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,6 @@ class AcceptedPush(Accepted):
 class Pushing:
     """Implements ``Work`` for ``PushRequest``."""
 
-    claims: Claims
     components: Components
     engine: Engine
     #: Why the engine does not answer, as far as is known without asking it.
@@ -66,31 +69,21 @@ class Pushing:
             ) from None
         if request.engine is not None and request.engine != self.engine.name:
             raise NotHere(f"left to the workers of engine {request.engine!r}")
-        if problem := self._problem():
+        # Known without asking: a hung engine must not keep this slot, and no job is claimed for one
+        # that is away.
+        if problem := self.engine_problem():
             raise NotHere(f"waits: {problem}")
         return AcceptedPush(self.engine.name, component.FLAVOR, component.redacted, component)
-
-    def _problem(self) -> str | None:
-        """Why nothing can be pushed just now; no job is claimed for an engine that is away."""
-        # Known without asking: a hung engine must not keep this slot.
-        if problem := self.engine_problem():
-            return problem
-        try:
-            self.engine.ping()
-        except PushError as error:
-            return error.message
-        return None
 
     def run(
         self, claim: Claim, request: PushRequest, accepted: AcceptedPush, control: Control
     ) -> Outcome:
-        """Push the image that the first claim fixed.
+        """Push the image that the first attempt settled.
 
         Raises:
             LongshoreError: why it did not succeed.
         """
-        image_id = claim.image_id or self._fix_image(claim, request, control)
-        control.step(Step.PREPARING)
+        image_id = claim.image_id or self._settled_image(request, control)
         component = accepted.component
         transport = DockerPush(
             self.engine,
@@ -110,11 +103,15 @@ class Pushing:
         line = f"{'skipped' if pushed.skipped else 'pushed'} {request.image.at(pushed.digest)}"
         return Outcome(pushed.digest, line, pushed.skipped)
 
-    def _fix_image(self, claim: Claim, request: PushRequest, control: Control) -> str:
+    def _settled_image(self, request: PushRequest, control: Control) -> str:
         """Settle which image this job is about: what its name means now, it means for good."""
         name = request.source or str(request.image)
         try:
-            image_id = self.engine.image_id(name)
+            image_id = self.engine.image_id(name, control.closing)
+        except EngineUnavailable as error:
+            control.checkpoint()
+            # It went away just now. Nothing was done, so this is no attempt.
+            raise HandedBack(f"waits: {error.message}", retry_after_s=AWAY_S) from None
         except ImageNotFound:
             engines = self.engines()
             raise ImageNotFound(
@@ -122,14 +119,5 @@ class Pushing:
                 f"workers: {', '.join(engines)}"
                 + ("; choose one with --engine" if len(engines) > 1 else "")
             ) from None
-        while True:
-            try:
-                held, _ = self.claims.report(claim, image_id=image_id)
-            except redis.RedisError:
-                # As long as the lease lasts, a Redis that is away costs only time.
-                control.checkpoint()
-                time.sleep(REDIS_PAUSE_S)
-                continue
-            if not held:
-                raise LeaseLost("another worker has it")
-            return image_id
+        control.settle_image(image_id)
+        return image_id

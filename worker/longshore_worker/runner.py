@@ -187,6 +187,7 @@ class Runner:
         logger.info("attempt %d: %s", claim.attempt, request.display, extra={"job": claim.job})
         with self._tools.heart.beating(control):
             outcome = self._outcome(claim, request, work, accepted, control)
+            claim = control.claim
             # Out of the reach of what was caught: an error that is raised beside another shows
             # both, and the other one may hold a secret. Flower has the whole traceback.
             if isinstance(outcome, LongshoreError):
@@ -238,8 +239,11 @@ class Runner:
                 claim, self._finish(lambda: claims.cancelled(claim, progress=progress)), "cancelled"
             )
         if isinstance(error, HandedBack):
-            finished = self._finish(lambda: claims.release(claim, message, progress=progress))
-            raise JobPostponed(self._report(claim, finished, "handed back to the queue"), 0)
+            delay_s = error.retry_after_s or 0
+            finished = self._finish(
+                lambda: claims.release(claim, message, delay_s=delay_s, progress=progress)
+            )
+            raise JobPostponed(self._report(claim, finished, "handed back to the queue"), delay_s)
         info = ErrorInfo(code=error.code, message=message, retryable=error.retryable)
         line = f"{info.code}: {info.message}"
         if not error.retryable:

@@ -29,7 +29,7 @@ from longshore_config.keys import Keys
 from longshore_config.lanes import BULK_COPY_QUEUE, COPY_QUEUE, PLAN_QUEUE, worker_queues
 from longshore_config.settings import Settings
 from longshore_worker.catalog import Catalog
-from longshore_worker.channels import Unacknowledged
+from longshore_worker.channels import Rest, Unacknowledged
 from longshore_worker.claims import Claims
 from longshore_worker.control import Heart
 from longshore_worker.engine_watch import EngineWatch
@@ -75,6 +75,7 @@ class Runtime:
             bulk=settings.bulk if engine else 0,
             copies=settings.copies,
         )
+        self.rest = Rest()
         self.waker = Waker()
         name = engine.name if engine else None
         self.queues = {
@@ -125,7 +126,6 @@ class Runtime:
         if engine is None:
             return None
         return Pushing(
-            claims=self._claims,
             components=self.catalog,
             engine=engine,
             engine_problem=self._engine_problem,

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Final
 
 from celery import bootsteps
@@ -20,7 +21,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from longshore_config.celery_settings import queue
-from longshore_worker.channels import Rest, close, gate, survive
+from longshore_worker.channels import close, gate, survive, take_for_good
 
 logger = logging.getLogger("longshore.worker")
 
@@ -119,19 +120,26 @@ class BellRequest(Request):
     Without that the loop sees the free slot only when its next timer fires.
     """
 
-    def on_success(self, *args: Any, **kwargs: Any) -> Any:
-        """The bell was answered."""
+    def acknowledge(self) -> None:
+        """Its message was taken for good: the loop is not woken for nothing."""
+        self.acknowledged = True
+
+    def __init_subclass__(cls) -> None:
+        """Celery makes a class of its own for each task, with other ends than this one's."""
+        super().__init_subclass__()
+        ends: Any = cls
+        ends.on_success, ends.on_failure = _waking(ends.on_success), _waking(ends.on_failure)
+
+
+def _waking(end: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(end)
+    def end_and_wake(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().on_success(*args, **kwargs)
+            return end(self, *args, **kwargs)
         finally:
             self._app.longshore.waker.wake()
 
-    def on_failure(self, *args: Any, **kwargs: Any) -> Any:
-        """The bell was answered by an error, or by a postponement."""
-        try:
-            return super().on_failure(*args, **kwargs)
-        finally:
-            self._app.longshore.waker.wake()
+    return end_and_wake
 
 
 class SlotsStep(bootsteps.StartStopStep):
@@ -142,14 +150,14 @@ class SlotsStep(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._consumers: list[Any] = []
-        self._rest = Rest()
 
     def start(self, parent: Any) -> None:
         """Open the channels; called again after each reconnection."""
         runtime = parent.app.longshore
         slots = runtime.slots
-        gate(parent.task_consumer.channel, partial(slots.free, Lane.PUSH), self._rest)
-        survive(parent.task_consumer.channel, self._rest, runtime.refused)
+        gate(parent.task_consumer.channel, partial(slots.free, Lane.PUSH), runtime.rest)
+        survive(parent.task_consumer.channel, runtime.refused)
+        take_for_good(parent.task_consumer)
         if parent.hub is not None:
             runtime.waker.listen(parent.hub)
         for lane, queues in runtime.queues.items():
@@ -159,8 +167,9 @@ class SlotsStep(bootsteps.StartStopStep):
     def _consume(self, parent: Any, slots: Slots, lane: Lane, queues: list[str]) -> Any:
         channel = parent.connection.channel()
         consumer = parent.app.amqp.TaskConsumer(channel, queues=[queue(name) for name in queues])
-        gate(channel, partial(slots.free, lane), self._rest)
-        survive(channel, self._rest, parent.app.longshore.refused)
+        gate(channel, partial(slots.free, lane), parent.app.longshore.rest)
+        survive(channel, parent.app.longshore.refused)
+        take_for_good(consumer)
         handle = parent.create_task_handler()
 
         def on_message(message: Any) -> None:

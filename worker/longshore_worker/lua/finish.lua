@@ -1,11 +1,11 @@
 -- End a claim. ARGV: conf, id, fence, token, outcome (JSON).
--- Outcomes, each with the attempt's progress if it told any:
+-- Outcomes, each with the attempt's progress if it told any, and image_id if it has one:
 --           {kind = 'succeeded', digest, skipped, warnings}
 --           {kind = 'failed', error}           (final)
 --           {kind = 'cancelled'}
 --           {kind = 'retry', error, delay (ms)}   (counts an attempt)
 --           {kind = 'pause', error, delay (ms)}   (counts none: its registry is not to be asked)
---           {kind = 'release'}                    (handed back; counts none)
+--           {kind = 'release', message, delay (ms)}  (handed back; counts none)
 -- Returns {accepted: 'no' | 'yes' | 'again', state, job to ring for or '',
 --          jobs of the same migration to ring for: {id, queue, attempt}, …}.
 local id, fence, token = ARGV[2], ARGV[3], ARGV[4]
@@ -17,7 +17,7 @@ local function following()
   if state == 'succeeded' or state == 'failed' or state == 'cancelled' then
     return head_of(reference) or ''
   end
-  return state == 'queued' and id or ''
+  return state == 'queued' and (outcome.delay or 0) == 0 and id or ''
 end
 
 if not holds(id, fence, token) then
@@ -28,7 +28,7 @@ if not holds(id, fence, token) then
 end
 redis.call('HSET', job_key(id), 'ended_by', token)
 redis.call('HDEL', job_key(id), 'token')
-for _, field in ipairs({'digest', 'warnings', 'progress'}) do
+for _, field in ipairs({'digest', 'warnings', 'progress', 'image_id'}) do
   if outcome[field] then redis.call('HSET', job_key(id), field, outcome[field]) end
 end
 if outcome.progress then tell_bytes(id, outcome.progress) end
@@ -43,7 +43,7 @@ elseif kind == 'failed' then
 elseif kind == 'cancelled' or wants_cancel(id) then
   cancelled(id)
 elseif kind == 'release' then
-  wait_until(id, 'queued', now)
+  wait_until(id, 'queued', now + (outcome.delay or 0))
   event(id, 'state', {message = outcome.message or ''})
 else
   redis.call('HSET', job_key(id), 'error', outcome.error)

@@ -103,6 +103,7 @@ class DockerPush:
             PushError: what went wrong; when the job was stopped, why it was.
         """
         image = image.tagged
+        self._control.settled()
         try:
             with (
                 self._engine.line(self._control.closing) as line,

@@ -1,8 +1,7 @@
 """The Docker Engine that a worker pushes from.
 
-Nothing here holds a connection open: each call, and each job, has a ``Line`` of its own, so
-that a job can be cut off without touching another, and an engine that restarts is simply
-there again.
+Each job has a ``Line`` of its own, so that it can be cut off without touching another. Short
+questions share a few lines that stay open; an engine that restarts is simply there again.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Final
@@ -41,6 +41,10 @@ from longshore_worker.transports.push_errors import Spoken, clean, translate
 
 #: Seconds between two looks at whether a job that waits for another may go on. Unit: s.
 _PATIENCE_S: Final = 0.2
+#: Lines for short questions that are kept open while nobody asks, and for how long: what lies
+#: between may forget a connection without a word. Unit: s.
+_MOST_IDLE: Final = 8
+_IDLE_S: Final = 20.0
 _IMAGE_ID = re.compile(r"(?:sha256:)?[a-f0-9]{64}", re.ASCII)
 #: Docker's user name for a password that is an identity token (docker-credential-helpers).
 _IDENTITY_TOKEN: Final = "<token>"  # noqa: S105
@@ -65,6 +69,7 @@ class Engine:
         self._version = version
         self._lock = threading.Lock()
         self._references: dict[str, tuple[threading.Lock, int]] = {}
+        self._idle: list[tuple[Line, float]] = []
 
     @property
     def name(self) -> str:
@@ -88,7 +93,7 @@ class Engine:
         Raises:
             EngineUnavailable: it does not; the message says where it was looked for.
         """
-        with self.line() as line:
+        with self._question() as line:
             self._asked(line.ping)
 
     def info(self) -> dict[str, Any]:
@@ -111,14 +116,14 @@ class Engine:
         status = self.info().get("DriverStatus") or []
         return any("io.containerd.snapshotter" in str(pair) for pair in status)
 
-    def image_id(self, name: str) -> str:
-        """The id of a local image, by name or id.
+    def image_id(self, name: str, guard: Guard = _unguarded) -> str:
+        """The id of a local image, by name or id. ``guard``: as for ``line``.
 
         Raises:
             ImageNotFound: it is not in this engine.
             EngineUnavailable: the engine does not answer.
         """
-        with self.line() as line:
+        with self._question(guard) as line:
             return str(self.inspect(line, name)["Id"])
 
     def remote_digest(self, image: ImageReference, credentials: Credentials | None) -> str | None:
@@ -147,7 +152,52 @@ class Engine:
             return self.settings_missing(line, uri, access, only_certain=only_certain)
 
     def close(self) -> None:
-        """Nothing is held open; here so that whoever opens an engine may close it."""
+        """Close the lines that nobody uses; whoever asks again opens others."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for line, _ in idle:
+            line.close()
+
+    @contextmanager
+    def _question(self, guard: Guard = _unguarded) -> Iterator[Line]:
+        """A line for one short question, open already where another question left it so.
+
+        A line whose engine restarted meanwhile connects anew by itself.
+
+        Raises:
+            EngineUnavailable: the engine does not answer.
+        """
+        line = self._kept_line() or self._new_line()
+        try:
+            with guard(line.cut):
+                self._version = self._asked(lambda: line.use_version(self._version))
+                yield line
+        except EngineUnavailable:
+            # It may come back as another version. What waits idle is no better than this one.
+            self._version = self._told_version
+            line.close()
+            self.close()
+            raise
+        except BaseException:
+            # An answer may have been left half read.
+            line.close()
+            raise
+        with self._lock:
+            if kept := len(self._idle) < _MOST_IDLE:
+                self._idle.append((line, time.monotonic()))
+        if not kept:
+            line.close()
+
+    def _kept_line(self) -> Line | None:
+        """The line that was used last."""
+        with self._lock:
+            line, since = self._idle.pop() if self._idle else (None, 0.0)
+        if line is not None and time.monotonic() > since + _IDLE_S:
+            line.close()
+            # The others wait even longer.
+            self.close()
+            return None
+        return line
 
     # What a transport works with, on one line for a whole job.
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 import docker
 import requests
 from docker.constants import MINIMUM_DOCKER_API_VERSION
+from docker.transport import UnixHTTPAdapter
 
 from longshore_worker.transports.endpoint import Endpoint
 
@@ -45,6 +46,10 @@ class Line(docker.APIClient):
             timeout=CALL_TIMEOUT_S,  # type: ignore[arg-type]  # the stubs know whole seconds only
             use_ssh_client=True,
         )
+        if endpoint.is_local_socket:
+            # No proxy and no netrc of the environment's is for a socket; looking takes longer
+            # than the engine's answer.
+            self.trust_env = False
 
     def use_version(self, version: str = "") -> str:
         """Speak this version of the engine's API; the engine's newest by default. Returns it.
@@ -109,6 +114,7 @@ class Line(docker.APIClient):
     def _opened(self, line: socket.socket) -> None:
         with self._sockets_lock:
             if not self._is_cut:
+                self._sockets = [one for one in self._sockets if one.fileno() >= 0]
                 self._sockets.append(line)
                 return
         _hang_up(line)
@@ -124,7 +130,12 @@ def _watch(adapter: requests.adapters.BaseAdapter, opened: Any) -> None:
     get_pool = adapters.get_connection_with_tls_context
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        pool = get_pool(*args, **kwargs)
+        pool: Any
+        if isinstance(adapters, UnixHTTPAdapter):
+            # By itself the SDK opens a connection for each URL, and keeps it.
+            pool = adapters.get_connection(adapters.socket_path)
+        else:
+            pool = get_pool(*args, **kwargs)
         if "_new_conn" not in vars(pool):
             pool._new_conn = _watched_maker(pool._new_conn, opened)
         return pool

@@ -110,6 +110,15 @@ class JobControl(Protocol):
     def warn(self, message: str) -> None:
         """Keep a sentence with the job that a person should read although it succeeds."""
 
+    def settled(self) -> None:
+        """Return once which image the job is about is kept for all its attempts.
+
+        To be called before anything of it is sent.
+
+        Raises:
+            PushError: as ``checkpoint``.
+        """
+
     def checkpoint(self) -> None:
         """Return if the job may go on, else raise why not.
 

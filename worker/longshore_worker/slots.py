@@ -194,5 +194,10 @@ class SlotsStep(bootsteps.StartStopStep):
                     logger.debug("a lane's channel did not end in order: %r", error)
 
     def shutdown(self, parent: Any) -> None:
-        """The same, at the worker's end."""
+        """The same, at the worker's end; what was gathered for Flower by then is sent."""
+        if parent.event_dispatcher is not None:
+            try:
+                parent.event_dispatcher.flush()
+            except Exception as error:  # noqa: BLE001 - kombu, where Redis went away meanwhile
+                logger.debug("Flower does not hear of the last jobs: %r", error)
         self.stop(parent)

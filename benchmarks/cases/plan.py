@@ -60,11 +60,13 @@ def planned(corpus: Corpus, source: Place, target: Place) -> tuple[float, int]:
     """Plan all by a worker of its own; how long it took, and the worker's peak. Units: s, bytes."""
     with Fleet({"source": source, "target": target}) as fleet:
         begin = time.perf_counter()
-        record = fleet.client.plan(spec_of(corpus, "source", "target")).wait()
+        plan = fleet.client.plan(spec_of(corpus, "source", "target"))
+        rows = sum(1 for _ in plan.rows())
         took = time.perf_counter() - begin
         peak = processes.peak(fleet.worker.pid)
-    assert record.summary is not None
-    assert record.summary.rows == record.summary.skip_rows == len(corpus.images), record.summary
+        summary = plan.record().summary
+    assert summary is not None
+    assert rows == summary.rows == summary.skip_rows == len(corpus.images), summary
     return took, peak
 
 

@@ -267,6 +267,11 @@ class MigrationLedger:
             found: Any = self._redis.lpop(self._keys.plan(migration), ROWS)
         return [PlanRow.parse(str(line)) for line in found or []]
 
+    def unread_rows(self, migration: JobId) -> int:
+        """How many planned rows wait to be taken out."""
+        with reaching(self._url):
+            return int(self._redis.llen(self._keys.plan(migration)))
+
     def await_rows(self, migration: JobId) -> list[PlanRow]:
         """Wait a moment for a planned row and take it out."""
         with reaching(self._url):

@@ -20,7 +20,7 @@ from longshore_config.component import Fleet, did_you_mean
 from longshore_config.errors import JobFailed, LongshoreError, UsageError, WaitTimeout
 from longshore_config.job import JobId, JobRecord, State, request_problem
 from longshore_config.migration.mistakes import Mistake, SpecError
-from longshore_config.migration.plan import PlanRow
+from longshore_config.migration.plan import MOST_UNREAD, PlanRow
 from longshore_config.migration.record import MigrationRecord
 from longshore_config.migration.request import MigrationRequest, Mode
 from longshore_config.migration.spec import Spec
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 ROWS_KEPT_S: Final = 24 * 3600
 #: Rows written in one round trip.
 ROWS_AT_ONCE: Final = 500
+#: How long no row of a plan is read before a wait for its end is called vain. Unit: s.
+UNREAD_S: Final = 2.0
 #: The shortest and the longest pause between two looks at a migration. It grows with the wait:
 #: a short migration is seen to end at once, a long one costs little. Unit: s.
 LEAST_PAUSE_S: Final = 0.005
@@ -98,13 +100,28 @@ class Migration:
     def wait(self, timeout: float | None = None) -> MigrationRecord:
         """Wait until all images are there; ``timeout`` in seconds, ``None``: for ever.
 
+        Of one that is only planned ``rows()`` are to be read instead: nobody plans on while many
+        rows are unread.
+
         Raises:
             JobFailed: planning or an image failed, or it was cancelled; ``.record`` has it.
+            UsageError: so many planned rows wait to be read that this would never end. They can
+                still be read.
             WaitTimeout: the time is over; the migration goes on.
         """
-        record = None
-        for record in self.events(timeout=timeout):  # noqa: B007
-            pass
+        record, full_since = None, None
+        for record in self.events(timeout=timeout, unchanged=True):
+            if record.mode is not Mode.PLAN or record.state.final:
+                continue
+            if self._ledger.unread_rows(self.id) < MOST_UNREAD:
+                full_since = None
+                continue
+            full_since = full_since or time.monotonic()
+            if time.monotonic() > full_since + UNREAD_S:
+                raise UsageError(
+                    f"{MOST_UNREAD:,} rows of the plan {self.id} wait to be read, and no more are "
+                    "planned until they are: iterate over rows() instead of wait()"
+                )
         record = record or self.record()
         if record.state is not State.SUCCEEDED:
             raise MigrationFailed(record)

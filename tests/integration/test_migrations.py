@@ -15,6 +15,7 @@ from longshore_config.component import PublicComponent
 from longshore_config.errors import NotYours, UnknownJob
 from longshore_config.job import JobId
 from longshore_config.migration.mistakes import SpecError
+from longshore_config.migration.plan import MOST_UNREAD
 from longshore_config.migration.request import MigrationRequest, Mode
 from longshore_config.settings import Settings
 from tests.support.commandline import publish
@@ -299,6 +300,19 @@ def test_a_reader_that_leaves_off_ends_the_planning(bench: Bench, client: Client
     rows.close()
     _, cancel = bench.claims.report(planning.claim)
     assert cancel
+
+
+def test_a_wait_for_a_plan_that_nobody_reads_says_so(bench: Bench, client: Client) -> None:
+    migration = client.plan(SPEC)
+    planning = Planning(bench, migration.id)
+    planning.give([row(migration.id, number) for number in range(1, MOST_UNREAD + 1)])
+
+    with pytest.raises(UsageError, match=r"iterate over rows\(\) instead"):
+        migration.wait(timeout=60)
+
+    # Nothing is lost by it.
+    planning.end()
+    assert sum(1 for _ in migration.rows()) == MOST_UNREAD
 
 
 def test_rows_are_run_under_an_id_of_their_own(bench: Bench, client: Client) -> None:

@@ -37,6 +37,8 @@ from longshore_config.migration.spec import (
 )
 from longshore_config.reference import ImageReference
 
+#: Rows of a plan that wait for their reader at most; until some are read, planning goes no further.
+MOST_UNREAD: Final = 1_000
 #: Characters of a row as JSON.
 LONGEST_ROW: Final = 256 * 1024
 #: Tags of one row; an image with more has several rows.

@@ -15,7 +15,7 @@ from longshore.connection import plain
 from longshore_config.errors import LeaseLost, PlanFailed
 from longshore_config.job import JobId
 from longshore_config.keys import Keys
-from longshore_config.migration.plan import PlanRow
+from longshore_config.migration.plan import MOST_UNREAD, PlanRow
 from longshore_worker.claims import Claim, Claims, Due
 from longshore_worker.fleet.redis import MAY_PASS, FleetRedis
 from longshore_worker.migrate.requests import row_of
@@ -25,8 +25,6 @@ logger = logging.getLogger("longshore.worker")
 
 T = TypeVar("T")
 
-#: Rows that wait for their reader at most.
-MOST_UNREAD: Final = 1_000
 #: Rows that nobody reads are kept so long; then the reader has left. Unit: s.
 UNREAD_S: Final = 600
 #: Between two looks whether the reader has read. Unit: s.

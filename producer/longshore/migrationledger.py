@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 PAGE: Final = 200
 #: Planned rows that are taken out at once.
 ROWS: Final = 500
-#: How long one blocking read for a planned row lasts. Unit: s.
-BLOCK_S: Final = 0.5
 #: Jobs that wait to be rung, of which some may be retried ones of a migration that seems over.
 ASKED_MOST: Final = 5_000
 
@@ -272,10 +270,10 @@ class MigrationLedger:
         with reaching(self._url):
             return int(self._redis.llen(self._keys.plan(migration)))
 
-    def await_rows(self, migration: JobId) -> list[PlanRow]:
-        """Wait a moment for a planned row and take it out."""
+    def await_rows(self, migration: JobId, wait_s: float) -> list[PlanRow]:
+        """Wait so long for a planned row, and take it out."""
         with reaching(self._url):
-            found: Any = self._redis.blpop([self._keys.plan(migration)], timeout=BLOCK_S)
+            found: Any = self._redis.blpop([self._keys.plan(migration)], timeout=wait_s)
         return [PlanRow.parse(str(found[1]))] if found else []
 
     def put_rows(self, migration: JobId, lines: Sequence[str], keep_s: int) -> None:

@@ -186,6 +186,7 @@ class Migration:
                 whole plan; or, where the record is ``planned``, a part could not be planned.
         """
         seen: set[str] = set()
+        began = time.monotonic()
         record = self.record()
         try:
             while True:
@@ -198,7 +199,7 @@ class Migration:
                     break
                 if not rows:
                     waiting(record)
-                for row in rows or self._ledger.await_rows(self.id):
+                for row in rows or self._next_rows(time.monotonic() - began):
                     # A planner that died begins anew, and makes the same rows again.
                     if row.id not in seen:
                         seen.add(row.id)
@@ -209,6 +210,14 @@ class Migration:
                     self.cancel()
         if record.state is not State.SUCCEEDED:
             raise MigrationFailed(record)
+
+    def _next_rows(self, passed: float) -> list[PlanRow]:
+        """Wait a moment for a row; a short one at first, as its end is not told by a row."""
+        pause = max(LEAST_PAUSE_S, min(MOST_PAUSE_S, passed * _PAUSE_SHARE))
+        if pause < _SHORT_PAUSE_S:
+            time.sleep(pause)
+            return []
+        return self._ledger.await_rows(self.id, pause)
 
     def jobs(self, *, state: State | None = None) -> Iterator[JobRecord]:
         """The jobs of its images in the order in which they were planned.

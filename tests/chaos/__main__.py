@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ def main() -> int:
 
     tell(f"seed {given.seed}")
     try:
-        report = run(Options(given.seed, given.seconds), tell)
+        report = run(Options(given.seed, given.seconds, keep=given.keep), tell)
     except (pytest.fail.Exception, pytest.skip.Exception) as error:
         # What tests and this share says so when a server is missing or does not start.
         tell(f"cannot run: {error}")
@@ -52,6 +53,12 @@ def _arguments() -> argparse.Namespace:
         help="repeats the choices of a run; SEED=N does the same (left out: by chance)",
     )
     parser.add_argument("--json", action="store_true", help="the report as one line of JSON")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="write the logs of all that ran, and when each fault struck, into this folder",
+    )
     return parser.parse_args()
 
 

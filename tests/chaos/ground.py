@@ -40,9 +40,10 @@ class Ground:
             self.engine = stack.enter_context(DockerDaemon())
             self.source = stack.enter_context(Registry())
             self.target = stack.enter_context(Registry())
+            self.registries = {Side.SOURCE: self.source, Side.TARGET: self.target}
             self.ways = {
                 side: stack.enter_context(FaultyProxy(registry.port))
-                for side, registry in ((Side.SOURCE, self.source), (Side.TARGET, self.target))
+                for side, registry in self.registries.items()
             }
             self.site = Site(folder, self.redis.url, self.engine.url, **SETTINGS)
             stack.callback(self.site.close)

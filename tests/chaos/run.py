@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,8 @@ class Options:
     #: How long faults strike. Unit: s.
     seconds: float
     drain_s: float = DRAIN_S
+    #: Folder for the logs of all that ran, and when each fault struck; ``None``: they are lost.
+    keep: Path | None = None
 
 
 def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Report:
@@ -48,6 +51,8 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
         tempfile.TemporaryDirectory(prefix="longshore-chaos-") as folder,
         Ground(Path(folder)) as ground,
         Crew(ground.site, CREW, tell) as crew,
+        # Also of a run that is broken off.
+        ExitStack() as kept,
     ):
         load = Load(ground, options.seed)
         load.start()
@@ -55,6 +60,8 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
         eventually(lambda: load.waves > 1 or load.error, within=60, what="a first wave")
         warm = Held.of(crew.hands[0].pid)
         striker = Striker(ground, crew, tell)
+        if options.keep is not None:
+            kept.callback(_keep, options.keep, ground, crew, striker)
         striker.run(faults)
         tell("no more faults")
         load.stop()
@@ -67,6 +74,22 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
         _count(report, ground, load, found, striker, crew)
     report.seconds = round(time.monotonic() - began, 1)
     return report
+
+
+def _keep(folder: Path, ground: Ground, crew: Crew, striker: Striker) -> None:
+    """Write what was said, and when what was struck."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = {"redis": ground.redis.log_text(), "engine": ground.engine.log_text()}
+    logs |= {side: registry.log_text() for side, registry in ground.registries.items()}
+    logs |= {f"worker-{number}": hand.log_text() for number, hand in enumerate(crew.hands)}
+    for name, text in logs.items():
+        (folder / f"{name}.log").write_text(text)
+    lines = [
+        f"{datetime.fromtimestamp(one.at, UTC).isoformat(timespec='milliseconds')} {one.fault} "
+        f"{one.worker}\n"
+        for one in striker.struck
+    ]
+    (folder / "faults.log").write_text("".join(lines))
 
 
 def _drain(load: Load, crew: Crew, report: Report, within: float) -> float:

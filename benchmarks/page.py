@@ -21,6 +21,8 @@ from benchmarks.measure import Kind
 TEMPLATE: Final = Path(__file__).with_name("performance.template.md")
 NOT_MEASURED: Final = "(not measured)"
 _PLACE: Final = re.compile(r"\{\{(?P<kind>[a-z]+)(?:: *(?P<rest>[^}]*))?\}\}")
+#: What differs from run to run on one machine.
+_LOAD: Final = "load before"
 #: Figures beside that are no costs of a unit of work, by how they begin.
 _NO_COSTS: Final = ("in all", "together")
 
@@ -134,12 +136,18 @@ class _Writer:
 
 
 def _machine(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    said: set[str] = set()
     for run in runs:
         for what in ("machine", "versions"):
-            yield "- " + ", ".join(f"{name} {value}" for name, value in run[what].items())
+            facts = (f"{name} {value}" for name, value in run[what].items() if name != _LOAD)
+            line = "- " + ", ".join(facts)
+            if line not in said:
+                said.add(line)
+                yield line
         rounds = [len(s["figures"]) for case in run["cases"] for s in case["sides"].values()]
         count = f"{min(rounds)} to {max(rounds)} rounds" if rounds else "no rounds"
-        yield f"- Measured at {run['measured_at']}, {count}: " + ", ".join(
+        load = f"{_LOAD} {run['machine'].get(_LOAD, '?')}"
+        yield f"- Measured at {run['measured_at']}, {load}, {count}: " + ", ".join(
             f"`{case['name']}`" for case in run["cases"]
         )
         if run.get("tiny"):

@@ -21,6 +21,8 @@ FALLBACK_URL = "redis://127.0.0.1:6379/0"
 #: What Redis 7.0, and newer ones, say where an account lacks a right within a script.
 REFUSED_IN_SCRIPT = ("user executing the script can't", "ACL failure in script")
 
+#: Connections of one client; each command takes one for as long as it lasts.
+MOST_CONNECTIONS = 100
 #: Seconds to connect, and to wait for one reply. Unit: s.
 CONNECT_TIMEOUT_S = 5
 REPLY_TIMEOUT_S = 30
@@ -33,8 +35,16 @@ def redis_url(settings: Settings) -> str:
     return url
 
 
-def connect(url: str, *, retries: int = 1, reply_timeout_s: float = REPLY_TIMEOUT_S) -> redis.Redis:
+def connect(
+    url: str,
+    *,
+    retries: int = 1,
+    reply_timeout_s: float = REPLY_TIMEOUT_S,
+    connections: int = MOST_CONNECTIONS,
+) -> redis.Redis:
     """A client whose replies are text. It connects when it is first used.
+
+    ``connections``: the most that it opens.
 
     The library's name is not announced: ``CLIENT SETINFO`` is refused to narrow accounts.
 
@@ -48,6 +58,7 @@ def connect(url: str, *, retries: int = 1, reply_timeout_s: float = REPLY_TIMEOU
         # Any account may have written what is read here: foul bytes must not stop a reader.
         encoding_errors="replace",
         client_name="longshore",
+        max_connections=connections,
         driver_info=None,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=reply_timeout_s,
@@ -102,6 +113,13 @@ def reaching(url: str) -> Iterator[None]:
                 f"Redis at {address(url)} does not let this account do that"
             ) from None
         raise RedisUnreachable(f"Redis at {address(url)} answered: {plain(error)}") from None
+
+
+def is_full(error: Exception) -> bool:
+    """Whether Redis had no room. Before 7.0 it says so in other words within a script."""
+    return isinstance(error, redis.exceptions.OutOfMemoryError) or (
+        isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
+    )
 
 
 def plain(error: Exception) -> str:

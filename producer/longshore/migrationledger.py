@@ -265,10 +265,15 @@ class MigrationLedger:
             found: Any = self._redis.lpop(self._keys.plan(migration), ROWS)
         return [PlanRow.parse(str(line)) for line in found or []]
 
-    def unread_rows(self, migration: JobId) -> int:
-        """How many planned rows wait to be taken out."""
+    def unread_rows(self, migration: JobId) -> tuple[int, str]:
+        """How many planned rows wait to be taken out, and the first of them."""
+        key = self._keys.plan(migration)
         with reaching(self._url):
-            return int(self._redis.llen(self._keys.plan(migration)))
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.llen(key)
+            pipe.lindex(key, 0)
+            length, first = pipe.execute()
+        return int(length), str(first)
 
     def await_rows(self, migration: JobId, wait_s: float) -> list[PlanRow]:
         """Wait so long for a planned row, and take it out."""

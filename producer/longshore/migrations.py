@@ -37,7 +37,7 @@ ROWS_KEPT_S: Final = 24 * 3600
 #: Rows written in one round trip.
 ROWS_AT_ONCE: Final = 500
 #: How long no row of a plan is read before a wait for its end is called vain. Unit: s.
-UNREAD_S: Final = 2.0
+UNREAD_S: Final = 10.0
 #: The shortest and the longest pause between two looks at a migration. It grows with the wait:
 #: a short migration is seen to end at once, a long one costs little. Unit: s.
 LEAST_PAUSE_S: Final = 0.005
@@ -109,15 +109,15 @@ class Migration:
                 still be read.
             WaitTimeout: the time is over; the migration goes on.
         """
-        record, full_since = None, None
+        record, first, since = None, "", 0.0
         for record in self.events(timeout=timeout, unchanged=True):
             if record.mode is not Mode.PLAN or record.state.final:
                 continue
-            if self._ledger.unread_rows(self.id) < MOST_UNREAD:
-                full_since = None
-                continue
-            full_since = full_since or time.monotonic()
-            if time.monotonic() > full_since + UNREAD_S:
+            before, (unread, first) = first, self._ledger.unread_rows(self.id)
+            if unread < MOST_UNREAD or first != before:
+                # There is room, or somebody else reads them.
+                since = time.monotonic()
+            elif time.monotonic() > since + UNREAD_S:
                 raise UsageError(
                     f"{MOST_UNREAD:,} rows of the plan {self.id} wait to be read, and no more are "
                     "planned until they are: iterate over rows() instead of wait()"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from longshore.connection import MOST_CONNECTIONS
 from longshore_config.job import JobId, PushRequest
+from longshore_config.settings import Settings
+from longshore_worker.catalog import Catalog
 from longshore_worker.claims import Answer
+from longshore_worker.runtime import Runtime
 from tests.support.ledger import Bench
 from tests.support.redis import RedisServer
 
@@ -67,3 +72,34 @@ def compete(redis_url: str) -> None:
     print(f"{JOBS} races: {len(first)} and {len(second)} won")  # noqa: T201 - shown with -s
     for bench in benches:
         bench.redis.close()
+
+
+def test_every_slot_of_a_worker_has_a_connection_and_so_has_all_else(
+    redis_url: str, tmp_path: Path
+) -> None:
+    settings = Settings.from_environment(
+        {"LONGSHORE_REDIS_URL": redis_url, "LONGSHORE_COPIES": "128"}
+    )
+    runtime = Runtime(settings, Catalog.open(tmp_path / "catalog.yaml"), None)
+    claims, threads = runtime._claims, runtime.slots.threads
+    assert threads > MOST_CONNECTIONS
+    together = threading.Barrier(threads + 1, timeout=60)
+
+    def hold() -> None:
+        together.wait()
+        claims.request(JobId("0" * 20))
+        together.wait()
+        together.wait()
+
+    holders = [threading.Thread(target=hold, daemon=True) for _ in range(threads)]
+    for one in holders:
+        one.start()
+    together.wait()
+    together.wait()
+    try:
+        assert runtime._redis.ping()
+    finally:
+        together.wait()
+        for one in holders:
+            one.join()
+        runtime._redis.close()

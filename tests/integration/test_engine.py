@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import certifi
 import docker
 import pytest
+from docker.transport.unixconn import UnixHTTPConnection
 from pydantic import SecretStr
 
 from longshore_config.errors import (
@@ -332,3 +333,47 @@ def test_a_job_on_a_frozen_engine_can_be_stopped_at_every_step(
     assert over.wait(20)
     own_daemon.thaw()
     engine.ping()
+
+
+def test_a_question_that_is_cut_leaves_no_cut_line_to_the_next(
+    engine: Engine, docker_client: docker.DockerClient
+) -> None:
+    image_id = make_image(docker_client, "registry.example.com/cut:1")
+    cuts: list[Callable[[], None]] = []
+
+    @contextmanager
+    def cut_at_the_end(cut: Callable[[], None]) -> Iterator[None]:
+        cuts.append(cut)
+        yield
+        cut()
+
+    @contextmanager
+    def remembered(cut: Callable[[], None]) -> Iterator[None]:
+        cuts.append(cut)
+        yield
+
+    assert engine.image_id(image_id, cut_at_the_end) == image_id
+    assert engine.image_id(image_id, remembered) == image_id
+    # Too late: the line may be another's by now.
+    for cut in cuts:
+        cut()
+    assert engine.image_id(image_id) == image_id
+
+
+def test_questions_share_a_connection(engine: Engine, docker_client: docker.DockerClient) -> None:
+    image_id = make_image(docker_client, "registry.example.com/shared:1")
+    opened: list[object] = []
+    connect = UnixHTTPConnection.connect
+
+    def counted(self: UnixHTTPConnection) -> None:
+        opened.append(self)
+        connect(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UnixHTTPConnection, "connect", counted)
+        engine.close()
+        for name in (image_id, "registry.example.com/shared:1", image_id):
+            assert engine.image_id(name) == image_id
+            engine.ping()
+
+    assert len(opened) == 1

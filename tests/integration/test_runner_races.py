@@ -68,6 +68,7 @@ def runner_of(bench: Bench, engine: Engine, uri: str, bells: Bells) -> tuple[Run
         components=OneComponent(uri),
         engine=engine,
         engine_problem=lambda: None,
+        engine_away=lambda _: None,
         engines=lambda: [engine.name],
         streams=lambda: None,
         recall=lambda *_: None,
@@ -151,10 +152,11 @@ def test_an_engine_that_goes_away_under_a_claimed_job_costs_no_attempt(
     runner, _ = runner_of(bench, engine, "registry.example.com/ml", bells)
     job = bench.submit(push_request())
 
-    def gone(image: str, guard: Guard) -> str:
+    def gone(*_: object) -> str:
         raise EngineUnavailable("engine build-7 does not answer")
 
     monkeypatch.setattr(engine, "image_id", gone)
+    monkeypatch.setattr(engine, "ping", gone)
     with pytest.raises(JobPostponed) as postponed:
         runner.answer(job)
 
@@ -169,6 +171,24 @@ def test_an_engine_that_goes_away_under_a_claimed_job_costs_no_attempt(
     assert [due.job for due in bench.claims.sweep().ring] == [job]
     (*_, last) = bench.ledger.events(job, "0", 1000)
     assert "engine build-7 does not answer" in str(last)
+
+
+def test_an_engine_that_cannot_answer_for_one_image_costs_attempts(
+    bench: Bench, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, _ = runner_of(bench, engine, "registry.example.com/ml", Bells())
+    job = bench.submit(push_request())
+
+    def broken(*_: object) -> str:
+        raise EngineUnavailable("engine build-7 refused: its store is damaged")
+
+    monkeypatch.setattr(engine, "image_id", broken)
+    with pytest.raises(JobPostponed):
+        runner.answer(job)
+
+    # Else it would be handed back for ever, at the head of its target.
+    record = bench.record(job)
+    assert (record.state, bench.error_of(job)["code"]) == (State.RETRYING, EngineUnavailable.code)
 
 
 @pytest.mark.parametrize("bulk", [False, True])

@@ -11,7 +11,7 @@ import redis
 from celery import Celery, Task
 from celery.exceptions import Retry
 
-from longshore.connection import plain, redis_url
+from longshore.connection import is_full, plain, redis_url
 from longshore_config.celery_settings import PUSH_TASK, celery_settings
 from longshore_config.settings import Settings, settings_with_url
 from longshore_worker.claims import RING_LEAST_S
@@ -45,11 +45,11 @@ def create_app(settings: Settings) -> Celery:
         except JobPostponed as error:
             # Shown as RETRY; nothing is republished, the ledger rings when it is due.
             raise Retry(str(error), when=error.delay_s) from None
-        except redis.exceptions.OutOfMemoryError as error:
-            # Further bells could claim nothing either.
-            self.app.longshore.rest.begin()
-            raise Retry(f"Redis is full: {plain(error)}", when=RING_LEAST_S) from None
         except redis.RedisError as error:
+            if is_full(error):
+                # Further bells could claim nothing either.
+                self.app.longshore.rest.begin()
+                raise Retry(f"Redis is full: {plain(error)}", when=RING_LEAST_S) from None
             # Nothing was claimed: the reaper rings again once Redis answers.
             raise Retry(f"Redis does not answer: {plain(error)}", when=RING_LEAST_S) from None
 

@@ -122,11 +122,12 @@ def take_for_good(consumer: Any) -> None:
 
     kombu would note each message that it hands out, and take the note back when Celery
     acknowledges it: two more calls for every bell. Nothing needs the notes. A bell that dies with
-    its worker is rung again after seconds, where kombu would put it back after a day.
+    its worker is rung again by the reaper, where kombu would put it back after a day.
     """
     consumer.no_ack = True
     # kombu asks a channel of its own whether an acknowledgement is due, and this kind never knows.
-    consumer.channel.basic_ack = consumer.channel.basic_reject = _nothing
+    # What it puts back (a bell that came while its consumer ended) goes its own way.
+    consumer.channel.basic_ack = _nothing
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -39,6 +39,10 @@ class EngineWatch:
             return f"engine {self._engine.label} has not answered for {silent:.0f} s"
         return self._error
 
+    def away(self, problem: str) -> None:
+        """Somebody else found it away; that counts until it answers here."""
+        self._error = problem
+
     def _run(self) -> None:
         while not self._ended.is_set():
             self._asked_at = time.monotonic()

@@ -10,6 +10,7 @@ from longshore_config.errors import (
     EngineUnavailable,
     HandedBack,
     ImageNotFound,
+    PushError,
     UnknownComponent,
 )
 from longshore_config.job import PushRequest
@@ -46,6 +47,8 @@ class Pushing:
     engine: Engine
     #: Why the engine does not answer, as far as is known without asking it.
     engine_problem: Callable[[], str | None]
+    #: Told why, when a job finds the engine away.
+    engine_away: Callable[[str], None]
     #: Names of the engines that live workers push from, for error messages.
     engines: Callable[[], list[str]]
     #: The fleet's budgets and pauses.
@@ -70,7 +73,7 @@ class Pushing:
         if request.engine is not None and request.engine != self.engine.name:
             raise NotHere(f"left to the workers of engine {request.engine!r}")
         # Known without asking: a hung engine must not keep this slot, and no job is claimed for one
-        # that is away.
+        # that is known to be away.
         if problem := self.engine_problem():
             raise NotHere(f"waits: {problem}")
         return AcceptedPush(self.engine.name, component.FLAVOR, component.redacted, component)
@@ -110,6 +113,9 @@ class Pushing:
             image_id = self.engine.image_id(name, control.closing)
         except EngineUnavailable as error:
             control.checkpoint()
+            if not self._is_away():
+                # It is there and cannot answer this: a failed attempt, like any other.
+                raise
             # It went away just now. Nothing was done, so this is no attempt.
             raise HandedBack(f"waits: {error.message}", retry_after_s=AWAY_S) from None
         except ImageNotFound:
@@ -121,3 +127,11 @@ class Pushing:
             ) from None
         control.settle_image(image_id)
         return image_id
+
+    def _is_away(self) -> bool:
+        try:
+            self.engine.ping()
+        except PushError as error:
+            self.engine_away(error.message)
+            return True
+        return False

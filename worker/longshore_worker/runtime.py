@@ -56,6 +56,8 @@ DRAIN_TICK_S = 0.1
 LAST_RESORT_S = 15.0
 #: Seconds that one reply of Redis may take, at most. Unit: s.
 REPLY_TIMEOUT_S = 5.0
+#: Connections to Redis for all but the threads of the slots.
+OTHER_CONNECTIONS = 100
 #: How long a worker that ends waits for Redis to take its leave. Unit: s.
 GOODBYE_S = 5.0
 
@@ -88,7 +90,13 @@ class Runtime:
         self._closed = threading.Event()
         # With its retries well inside a lease, so that a hanging reply costs no job its lease.
         reply_timeout_s = min(REPLY_TIMEOUT_S, settings.lease / 6)
-        self._redis: redis.Redis = connect(url, retries=2, reply_timeout_s=reply_timeout_s)
+        self._redis: redis.Redis = connect(
+            url,
+            retries=2,
+            reply_timeout_s=reply_timeout_s,
+            # Each thread of a slot keeps one (``Claims``).
+            connections=self.slots.threads + OTHER_CONNECTIONS,
+        )
         self._keys = keys = Keys(settings.namespace)
         self._gate = EngineGate(self._redis, keys, self.name)
         self._claims = Claims(self._redis, keys, settings, self.name)
@@ -129,6 +137,7 @@ class Runtime:
             components=self.catalog,
             engine=engine,
             engine_problem=self._engine_problem,
+            engine_away=self._engine_away,
             engines=lambda: self._ledger.fleet().engines or [engine.name],
             gate=self._gate,
             streams=self._streams,
@@ -180,6 +189,11 @@ class Runtime:
 
     def _engine_problem(self) -> str | None:
         return self.engine_watch.problem if self.engine_watch is not None else None
+
+    def _engine_away(self, problem: str) -> None:
+        """A question found the engine away before its watch did."""
+        if self.engine_watch is not None:
+            self.engine_watch.away(problem)
 
     def view(self) -> WorkerView:
         """What this worker publishes of itself."""

@@ -57,6 +57,11 @@ class Endpoint:
         """Whether it is a unix socket, which may be this machine's own engine."""
         return self.url.startswith("unix://")
 
+    @property
+    def is_ssh(self) -> bool:
+        """Whether each connection is a process of its own."""
+        return self.url.startswith("ssh://")
+
 
 def find_endpoint(environment: Mapping[str, str]) -> Endpoint:
     """The endpoint that the ``docker`` command would talk to.

@@ -57,6 +57,29 @@ def _unguarded(_: Callable[[], None]) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+class _Question:
+    """Cuts a line as long as its question lasts, and not when it is another's already."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._lock = threading.Lock()
+        self._over = False
+        self._whole = True
+
+    def cut(self) -> None:
+        """End it at once; from any thread."""
+        with self._lock:
+            if not self._over:
+                self._whole = False
+                self._line.cut()
+
+    def end(self) -> bool:
+        """It is answered; whether it was not cut before."""
+        with self._lock:
+            self._over = True
+        return self._whole
+
+
 class Engine:
     """One Docker Engine. Safe to use from any thread."""
 
@@ -156,6 +179,7 @@ class Engine:
         with self._lock:
             idle, self._idle = self._idle, []
         for line, _ in idle:
+            line.cut()
             line.close()
 
     @contextmanager
@@ -168,31 +192,38 @@ class Engine:
             EngineUnavailable: the engine does not answer.
         """
         line = self._kept_line() or self._new_line()
+        question = _Question(line)
+        kept = False
         try:
-            with guard(line.cut):
+            with guard(question.cut):
                 self._version = self._asked(lambda: line.use_version(self._version))
                 yield line
+            # Else, an answer may have been left half read.
+            kept = question.end() and not self.endpoint.is_ssh and self._keep(line)
         except EngineUnavailable:
             # It may come back as another version. What waits idle is no better than this one.
             self._version = self._told_version
-            line.close()
             self.close()
             raise
-        except BaseException:
-            # An answer may have been left half read.
-            line.close()
-            raise
+        finally:
+            if not kept:
+                question.end()
+                line.cut()
+                line.close()
+
+    def _keep(self, line: Line) -> bool:
+        """Keep a line open for the next question, if there is room."""
         with self._lock:
-            if kept := len(self._idle) < _MOST_IDLE:
+            if room := len(self._idle) < _MOST_IDLE:
                 self._idle.append((line, time.monotonic()))
-        if not kept:
-            line.close()
+        return room
 
     def _kept_line(self) -> Line | None:
         """The line that was used last."""
         with self._lock:
             line, since = self._idle.pop() if self._idle else (None, 0.0)
         if line is not None and time.monotonic() > since + _IDLE_S:
+            line.cut()
             line.close()
             # The others wait even longer.
             self.close()

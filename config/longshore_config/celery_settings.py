@@ -51,8 +51,8 @@ def celery_settings(settings: Settings, redis_url: str) -> dict[str, Any]:
         # A Redis that refuses (it is full, or read-only for a while) is like one that is away: with
         # this a worker connects again, and without it ends.
         "broker_channel_error_retry": True,
-        # Acknowledged when taken: a broken connection cannot start a job twice, and what is
-        # lost is only a bell, which the reaper rings again.
+        # Taken for good (a worker's consumers want no acknowledgement at all): a broken connection
+        # cannot start a job twice, and what is lost is only a bell, which the reaper rings again.
         "task_acks_late": False,
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 1,

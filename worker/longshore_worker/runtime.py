@@ -88,15 +88,7 @@ class Runtime:
         }
         self.draining = threading.Event()
         self._closed = threading.Event()
-        # With its retries well inside a lease, so that a hanging reply costs no job its lease.
-        reply_timeout_s = min(REPLY_TIMEOUT_S, settings.lease / 6)
-        self._redis: redis.Redis = connect(
-            url,
-            retries=2,
-            reply_timeout_s=reply_timeout_s,
-            # Each thread of a slot keeps one (``Claims``).
-            connections=self.slots.threads + OTHER_CONNECTIONS,
-        )
+        self._redis = self._connected(url)
         self._keys = keys = Keys(settings.namespace)
         self._gate = EngineGate(self._redis, keys, self.name)
         self._claims = Claims(self._redis, keys, settings, self.name)
@@ -126,6 +118,16 @@ class Runtime:
             self._reaper_bell,
             name=self.name,
             period_s=settings.reap,
+        )
+
+    def _connected(self, url: str) -> redis.Redis:
+        return connect(
+            url,
+            retries=2,
+            # With its retries well inside a lease, so that a hanging reply costs no job its lease.
+            reply_timeout_s=min(REPLY_TIMEOUT_S, self.settings.lease / 6),
+            # Each thread of a slot keeps one (``Claims``).
+            connections=self.slots.threads + OTHER_CONNECTIONS,
         )
 
     def _pushing(self) -> Pushing | None:

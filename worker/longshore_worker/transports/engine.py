@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Final
@@ -38,13 +37,10 @@ from longshore_worker.transports.engine_settings import (
 from longshore_worker.transports.line import CALL_TIMEOUT_S, Line
 from longshore_worker.transports.port import Access, Credentials
 from longshore_worker.transports.push_errors import Spoken, clean, translate
+from longshore_worker.transports.questions import IdleLines, Question
 
 #: Seconds between two looks at whether a job that waits for another may go on. Unit: s.
 _PATIENCE_S: Final = 0.2
-#: Lines for short questions that are kept open while nobody asks, and for how long: what lies
-#: between may forget a connection without a word. Unit: s.
-_MOST_IDLE: Final = 8
-_IDLE_S: Final = 20.0
 _IMAGE_ID = re.compile(r"(?:sha256:)?[a-f0-9]{64}", re.ASCII)
 #: Docker's user name for a password that is an identity token (docker-credential-helpers).
 _IDENTITY_TOKEN: Final = "<token>"  # noqa: S105
@@ -55,29 +51,6 @@ Guard = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 def _unguarded(_: Callable[[], None]) -> AbstractContextManager[None]:
     return nullcontext()
-
-
-class _Question:
-    """Cuts a line as long as its question lasts, and not when it is another's already."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._lock = threading.Lock()
-        self._over = False
-        self._whole = True
-
-    def cut(self) -> None:
-        """End it at once; from any thread."""
-        with self._lock:
-            if not self._over:
-                self._whole = False
-                self._line.cut()
-
-    def end(self) -> bool:
-        """It is answered; whether it was not cut before."""
-        with self._lock:
-            self._over = True
-        return self._whole
 
 
 class Engine:
@@ -92,7 +65,7 @@ class Engine:
         self._version = version
         self._lock = threading.Lock()
         self._references: dict[str, tuple[threading.Lock, int]] = {}
-        self._idle: list[tuple[Line, float]] = []
+        self._idle = IdleLines()
 
     @property
     def name(self) -> str:
@@ -176,11 +149,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the lines that nobody uses; whoever asks again opens others."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for line, _ in idle:
-            line.cut()
-            line.close()
+        self._idle.close()
 
     @contextmanager
     def _question(self, guard: Guard = _unguarded) -> Iterator[Line]:
@@ -191,15 +160,15 @@ class Engine:
         Raises:
             EngineUnavailable: the engine does not answer.
         """
-        line = self._kept_line() or self._new_line()
-        question = _Question(line)
+        line = self._idle.take() or self._new_line()
+        question = Question(line)
         kept = False
         try:
             with guard(question.cut):
                 self._version = self._asked(lambda: line.use_version(self._version))
                 yield line
             # Else, an answer may have been left half read.
-            kept = question.end() and not self.endpoint.is_ssh and self._keep(line)
+            kept = question.end() and not self.endpoint.is_ssh and self._idle.keep(line)
         except EngineUnavailable:
             # It may come back as another version. What waits idle is no better than this one.
             self._version = self._told_version
@@ -208,27 +177,7 @@ class Engine:
         finally:
             if not kept:
                 question.end()
-                line.cut()
-                line.close()
-
-    def _keep(self, line: Line) -> bool:
-        """Keep a line open for the next question, if there is room."""
-        with self._lock:
-            if room := len(self._idle) < _MOST_IDLE:
-                self._idle.append((line, time.monotonic()))
-        return room
-
-    def _kept_line(self) -> Line | None:
-        """The line that was used last."""
-        with self._lock:
-            line, since = self._idle.pop() if self._idle else (None, 0.0)
-        if line is not None and time.monotonic() > since + _IDLE_S:
-            line.cut()
-            line.close()
-            # The others wait even longer.
-            self.close()
-            return None
-        return line
+                line.hang_up()
 
     # What a transport works with, on one line for a whole job.
 
@@ -269,8 +218,7 @@ class Engine:
             self._version = self._told_version
             raise
         finally:
-            line.cut()
-            line.close()
+            line.hang_up()
 
     @contextmanager
     def exclusive(self, image: ImageReference, wait: Callable[[], None]) -> Iterator[None]:

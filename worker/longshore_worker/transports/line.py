@@ -85,6 +85,11 @@ class Line(docker.APIClient):
         for line in opened:
             _hang_up(line)
 
+    def hang_up(self) -> None:
+        """Cut it, and let go of all that it holds."""
+        self.cut()
+        self.close()
+
     @contextmanager
     def without_timeout(self) -> Iterator[None]:
         """While the block runs, silence of the engine is no error: a stall limit is at work."""

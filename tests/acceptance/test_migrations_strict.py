@@ -141,7 +141,8 @@ def test_where_mounts_need_a_manifest_two_workers_send_each_shared_blob_once(
             flavor_paths=[str(site.folder)],
         )
         for _ in range(2):
-            site.start_copier()
+            # With the usual slots one of them could take all there is.
+            site.start_copier(LONGSHORE_COPIES="2")
 
         migration = site.client.migrate(spec(rule("old", "new", *corpus.repositories)))
         record = migration.wait(timeout=90)

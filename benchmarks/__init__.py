@@ -1,1 +1,1 @@
-"""Longshore and its peers on the same work, measured side by side: ``./dev bench``."""
+"""Transship and its peers on the same work, measured side by side: ``./dev bench``."""

@@ -33,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     folder = _MEMORY if given.data == "memory" else Path(tempfile.gettempdir())
     results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="longshore-bench-", dir=folder) as data:
+    with tempfile.TemporaryDirectory(prefix="transship-bench-", dir=folder) as data:
         ground = Ground(Path(data), tiny=given.tiny, long=given.long)
         around = report.Surroundings.look(ground.data)
         for case in cases:
@@ -83,7 +83,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev bench",
-        description="Measure Longshore and its peers on the same work, in turns.",
+        description="Measure Transship and its peers on the same work, in turns.",
         epilog=f"names:\n{report.catalogue(CASES.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="see that each case works: one round, sizes at which no figure means anything",
     )
     sides = parser.add_mutually_exclusive_group()
-    sides.add_argument("--only-peers", action="store_true", help="without Longshore")
+    sides.add_argument("--only-peers", action="store_true", help="without Transship")
     sides.add_argument("--only-ours", action="store_true", help="without its peers")
     add(
         "--data",

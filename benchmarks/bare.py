@@ -1,4 +1,4 @@
-"""A Celery application with nothing of Longshore in it: what a queue costs by itself."""
+"""A Celery application with nothing of Transship in it: what a queue costs by itself."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from longshore.report.charts import escape
+from transship.report.charts import escape
 
 #: Unit: px at scale 1.
 _WIDTH: Final = 760

@@ -1,4 +1,4 @@
-"""A Redis and workers with their defaults, as `longshore up` and the documents set them up."""
+"""A Redis and workers with their defaults, as `transship up` and the documents set them up."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
 from benchmarks.servers import Place
-from longshore import Client
-from longshore_config.settings import Settings
 from tests.support.dockerd import DockerDaemon
 from tests.support.redis import RedisServer
 from tests.support.worker import QUICK, Site, WorkerProcess
+from transship import Client
+from transship_config.settings import Settings
 
-#: What `longshore up` and the documentation ask for, not the tests' "always".
+#: What `transship up` and the documentation ask for, not the tests' "always".
 REDIS: Final = ("--appendfsync", "everysec")
 
 #: A registry, or a component as the catalogue has it.
@@ -79,7 +79,7 @@ class Fleet:
         # A worker reads its catalogue anew when it changes: each has a file of its own.
         self.site.catalog = self.site.folder / f"catalog{number}.yaml"
         self.site.write_catalog(registries, **self._sections)
-        where = {"LONGSHORE_CATALOG": str(self.site.catalog)}
+        where = {"TRANSSHIP_CATALOG": str(self.site.catalog)}
         self.site.environment |= where
         words = () if self._engine else ("--no-engine",)
         return self.site.start_worker(*words, **where)
@@ -89,7 +89,7 @@ class Fleet:
         begin = time.perf_counter()
         done = self.site.run(*arguments, timeout=3600)
         took = time.perf_counter() - begin
-        assert done.returncode == 0, f"longshore {arguments[0]}: {done.stderr[-2000:]}"
+        assert done.returncode == 0, f"transship {arguments[0]}: {done.stderr[-2000:]}"
         return took
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.servers import Ground
 
 #: The side that the others are compared with.
-OURS: Final = "longshore"
+OURS: Final = "transship"
 
 
 class Kind(StrEnum):

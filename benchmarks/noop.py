@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from benchmarks.marks import Marks
-from longshore_worker import BaseContainerRegistry, PushTransport
+from transship_worker import BaseContainerRegistry, PushTransport
 
 
 class NothingRegistry(BaseContainerRegistry):

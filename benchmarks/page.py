@@ -82,7 +82,7 @@ class _Writer:
         raise ValueError(f"nothing fills {place[0]}")
 
     def _table(self, names: Sequence[str]) -> Iterator[str]:
-        yield "| work | side | median | least to most | Longshore beside it |"
+        yield "| work | side | median | least to most | Transship beside it |"
         yield "| --- | --- | --- | --- | --- |"
         for name in names:
             case = self._measured.cases.get(name)
@@ -160,7 +160,7 @@ def _row(case: Mapping[str, Any], side: str, series: Mapping[str, Any]) -> str:
         middle += f"; {what}: {_short(statistics.median(figures))}"
     span = f"{_short(min(series['figures']))} to {_short(max(series['figures']))}"
     words = [_words(one, case["unit"]) for one in case["ratios"] if one["theirs"] == side]
-    if side == "longshore" and case["limit"] is not None:
+    if side == "transship" and case["limit"] is not None:
         kept = series["median"] <= case["limit"]
         words.append(f"at most {case['limit']:g}: {_verdict(kept)}")
     return f"{middle} | {span} | {'; '.join(words)}"
@@ -168,7 +168,7 @@ def _row(case: Mapping[str, Any], side: str, series: Mapping[str, Any]) -> str:
 
 def _words(one: Mapping[str, Any], unit: str) -> str:
     words = _held(one, unit)
-    if one["ours"] != "longshore":
+    if one["ours"] != "transship":
         words = f"{one['ours']}: {words}"
     if one["what"]:
         words = f"{one['what']}: {words}"

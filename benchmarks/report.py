@@ -23,7 +23,7 @@ _VERSIONS: Final = {
     "docker-registry": ["docker-registry", "--version"],
     "redis": ["redis-server", "--version"],
     "docker": ["docker", "--version"],
-    "longshore": ["git", "describe", "--always", "--dirty"],
+    "transship": ["git", "describe", "--always", "--dirty"],
 }
 _NUMBER: Final = re.compile(r"\d+\.\d+(?:\.\d+)?[^\s,]*")
 

@@ -16,17 +16,17 @@ from pathlib import Path
 import docker
 import requests
 
-from longshore_config.errors import UsageError
-from longshore_worker.transports.endpoint import find_endpoint
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image
 from tests.support.processes import free_port
 from tests.support.registry import MANIFEST_TYPES, Registry
+from transship_config.errors import UsageError
+from transship_worker.transports.endpoint import find_endpoint
 
 REPOSITORY = "demo/hello"
 TAG = "1"
 REGISTRY_IMAGE = "registry:2"
-#: What ``longshore up`` says when all parts answer.
+#: What ``transship up`` says when all parts answer.
 READY = "Ready."
 #: Bytes of the demo image's layers, which do not compress: enough to see them go. Unit: bytes.
 LAYERS = (40_000_000, 20_000_000, 10_000_000)
@@ -40,7 +40,7 @@ def main() -> int:
         client = _engine()
         return 0 if client and client.images.list(REGISTRY_IMAGE) else 1
     with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="longshore-demo-")))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transship-demo-")))
         client, environment = stack.enter_context(_a_docker_engine(home))
         registry = stack.enter_context(_a_registry(client))
         image = f"{registry}/{REPOSITORY}:{TAG}"
@@ -50,7 +50,7 @@ def main() -> int:
         _run(environment, "push", image, "--registry", "local", "--wait")
         told = json.loads(_output(environment, "jobs", "--limit", "1", "--json"))["digest"]
         held = _digest(registry)
-    _say("", f"Longshore's digest:   {told}", f"the registry's own:   {held}")
+    _say("", f"Transship's digest:   {told}", f"the registry's own:   {held}")
     if told != held:
         _say("They differ: that is an error.")
         return 1
@@ -107,7 +107,7 @@ def _a_registry(client: docker.DockerClient) -> Iterator[str]:
 @contextmanager
 def _an_image(client: docker.DockerClient, name: str) -> Iterator[None]:
     """A small image in the engine, without a base image."""
-    make_image(client, name, layers=LAYERS, note="Longshore's demo")
+    make_image(client, name, layers=LAYERS, note="Transship's demo")
     _say(f"image:         {name}, {sum(LAYERS) // 1_000_000} MB in {len(LAYERS)} layers", "")
     try:
         yield
@@ -117,11 +117,11 @@ def _an_image(client: docker.DockerClient, name: str) -> Iterator[None]:
 
 @contextmanager
 def _up(environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """``longshore up``, from its "Ready." on; what its worker logs would break the progress bar."""
-    _say("$ longshore up &")
+    """``transship up``, from its "Ready." on; what its worker logs would break the progress bar."""
+    _say("$ transship up &")
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "longshore", "up"],
+            [sys.executable, "-m", "transship", "up"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -132,7 +132,7 @@ def _up(environment: Mapping[str, str], log: Path) -> Iterator[None]:
     with process:
         try:
             if not _ready(process.stdout or []):
-                raise SystemExit(f"longshore up ended; it said:\n{log.read_text()}")
+                raise SystemExit(f"transship up ended; it said:\n{log.read_text()}")
             yield
         finally:
             process.send_signal(signal.SIGINT)
@@ -149,14 +149,14 @@ def _ready(lines: Iterable[str]) -> bool:
 
 def _run(environment: Mapping[str, str], *words: str) -> None:
     """Show a command and run it; its progress goes to the terminal as it is."""
-    _say(f"$ longshore {' '.join(words)}")
-    done = subprocess.run([sys.executable, "-m", "longshore", *words], env=environment)
+    _say(f"$ transship {' '.join(words)}")
+    done = subprocess.run([sys.executable, "-m", "transship", *words], env=environment)
     if done.returncode:
         raise SystemExit(f"it ended with status {done.returncode}")
 
 
 def _output(environment: Mapping[str, str], *words: str) -> str:
-    command = [sys.executable, "-m", "longshore", *words]
+    command = [sys.executable, "-m", "transship", *words]
     return subprocess.run(
         command, env=environment, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
@@ -175,7 +175,7 @@ def _digest(registry: str) -> str:
 
 def _environment(home: Path) -> dict[str, str]:
     """The commands' environment: no file or setting of the user's is read or changed."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("LONGSHORE_", "XDG_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TRANSSHIP_", "XDG_"))}
     # Where the engine is remains the user's choice.
     docker_config = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
     return {**kept, "HOME": str(home), "DOCKER_CONFIG": docker_config, "PYTHONUNBUFFERED": "1"}

@@ -24,10 +24,10 @@ from benchmarks.images import MadeTar
 from benchmarks.marks import Marks, watch
 from benchmarks.measure import OURS, Case, Figure, Kind, Limit, Side, Wanted
 from benchmarks.servers import Ground
-from longshore import Push
 from tests.support.corpus import KIB, Layer
 from tests.support.dockerd import DockerDaemon
 from tests.support.redis import RedisServer
+from transship import Push
 
 CELERY_TASK: Final = "Celery task"
 #: Slots of each side's worker: a worker's own default for interactive pushes.

@@ -19,18 +19,18 @@ from benchmarks.fleet import REDIS, Fleet
 from benchmarks.images import MadeTar
 from benchmarks.measure import OURS, Case, Figure, Pair, Side, Wanted
 from benchmarks.servers import Ground
-from longshore import Client, Push
-from longshore_config.job import JobId
-from longshore_config.keys import Keys
-from longshore_config.request import parse_request
-from longshore_config.settings import Settings
-from longshore_worker.claims import Answer, Claims
 from tests.support.corpus import MIB, Layer, large_layers
 from tests.support.dockerd import DockerDaemon
 from tests.support.redis import RedisServer
+from transship import Client, Push
+from transship_config.job import JobId
+from transship_config.keys import Keys
+from transship_config.request import parse_request
+from transship_config.settings import Settings
+from transship_worker.claims import Answer, Claims
 
 if TYPE_CHECKING:
-    from longshore_config.request import Request
+    from transship_config.request import Request
 
 _URI = "registry.example.com/bench"
 #: Jobs enqueued in one call.
@@ -86,7 +86,7 @@ class ScaleLedger(_Scale):
         """Fill a ledger, then submit, list and claim some more."""
         some = ground.choose(200, 5)
         with RedisServer(arguments=REDIS) as server:
-            given = {"LONGSHORE_REDIS_URL": server.url, "LONGSHORE_NAMESPACE": "bench"}
+            given = {"TRANSSHIP_REDIS_URL": server.url, "TRANSSHIP_NAMESPACE": "bench"}
             settings = Settings.from_environment(given)
             with server.client() as plain, Client(settings=settings) as client:
                 before = _used(plain)

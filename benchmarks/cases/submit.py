@@ -13,8 +13,8 @@ from benchmarks.bare import make_app
 from benchmarks.fleet import REDIS, Fleet
 from benchmarks.measure import OURS, Case, Kind, Limit, Side, Wanted
 from benchmarks.servers import Ground
-from longshore import Client, Push
 from tests.support.redis import RedisServer
+from transship import Client, Push
 
 APPLY_ASYNC: Final = "apply_async"
 _URI: Final = "registry.example.com/bench"

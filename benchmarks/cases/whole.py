@@ -57,7 +57,7 @@ class Help(_Commands):
     """What each use of the command line waits for first."""
 
     name = "cli-help"
-    title = "`longshore --help` as a whole process, the median of 10"
+    title = "`transship --help` as a whole process, the median of 10"
     limits = MappingProxyType({CELERY_HELP: Limit(1.0)})
 
     @contextmanager
@@ -74,7 +74,7 @@ class Help(_Commands):
             return Side(name, self.repeated(ground, lambda: peers.timed(words)))
 
         yield [
-            *([side(OURS, "longshore")] if wanted.ours else []),
+            *([side(OURS, "transship")] if wanted.ours else []),
             *([side(CELERY_HELP, "celery")] if wanted.peers else []),
         ]
 
@@ -83,7 +83,7 @@ class CliPush(_Commands):
     """From a shell to the queue."""
 
     name = "cli-push"
-    title = "`longshore push` without waiting, as a whole process, the median of 10"
+    title = "`transship push` without waiting, as a whole process, the median of 10"
     limits = MappingProxyType({SCRIPT: Limit(1.6)})
     programs = ("redis-server",)
 
@@ -105,7 +105,7 @@ class CliPush(_Commands):
 
                 def push() -> float:
                     # Another image each time: an equal push that is queued would be found.
-                    words = [_installed("longshore"), "push", f"{_URI}/app:v{next(numbers)}"]
+                    words = [_installed("transship"), "push", f"{_URI}/app:v{next(numbers)}"]
                     return peers.timed(words, environment)
 
                 sides.append(Side(OURS, self.repeated(ground, push)))
@@ -142,8 +142,8 @@ class Idle(Case):
         ours = [
             Side(OURS, lambda _: _worker(with_engine=True)),
             Side(f"{OURS}, without an engine", lambda _: _worker(with_engine=False)),
-            Side(f"{OURS}, import longshore", lambda _: _importing("longshore")),
-            Side(f"{OURS}, a Client", lambda _: _importing("longshore.client")),
+            Side(f"{OURS}, import transship", lambda _: _importing("transship")),
+            Side(f"{OURS}, a Client", lambda _: _importing("transship.client")),
         ]
         peer = [
             Side(CELERY_WORKER, lambda _: _celery_worker()),

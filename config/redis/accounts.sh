@@ -2,11 +2,11 @@
 # Makes of users.acl what Redis loads: one line an account, without comments, with the SHA-256 of
 # each password in place of the password.
 #
-#   sh accounts.sh users.acl > /etc/redis/longshore.acl
+#   sh accounts.sh users.acl > /etc/redis/transship.acl
 #
 # The password of account NAME is in the variable REDIS_NAME_PASSWORD (the name in capitals). An
 # account that is off, or whose rules have a hash (#…) already, needs none.
-# LONGSHORE_NAMESPACE: the namespace in place of `longshore`.
+# TRANSSHIP_NAMESPACE: the namespace in place of `transship`.
 set -eu
 
 refuse() {
@@ -14,13 +14,13 @@ refuse() {
   exit 1
 }
 
-namespace=${LONGSHORE_NAMESPACE:-longshore}
+namespace=${TRANSSHIP_NAMESPACE:-transship}
 case $namespace in
-  *[!A-Za-z0-9_.-]*) refuse "LONGSHORE_NAMESPACE: letters, digits, _ . and - only" ;;
+  *[!A-Za-z0-9_.-]*) refuse "TRANSSHIP_NAMESPACE: letters, digits, _ . and - only" ;;
 esac
 
 # Comments and empty lines go; a line that does not begin an account goes on with the last one.
-accounts=$(sed -e '/^[[:space:]]*\(#.*\)\{0,1\}$/d' -e "s/\([~&]\)longshore:/\1$namespace:/g" "$1" \
+accounts=$(sed -e '/^[[:space:]]*\(#.*\)\{0,1\}$/d' -e "s/\([~&]\)transship:/\1$namespace:/g" "$1" \
   | awk '/^user / { if (NR > 1) print ""; printf "%s", $0; next }
          { sub(/^[[:space:]]+/, ""); printf " %s", $0 }
          END { print "" }')

@@ -7,14 +7,14 @@ from pathlib import Path
 import docker
 import pytest
 
-from longshore import Client, State
-from longshore_config.settings import Settings
 from tests.support.accounts import OTHER, GuardedRedis
 from tests.support.corpus import KIB, shared_layers
 from tests.support.corpus_fill import fill
 from tests.support.images import make_image
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship import Client, State
+from transship_config.settings import Settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 
@@ -47,7 +47,7 @@ def test_a_narrow_producer_and_a_narrow_worker_bring_an_image_to_its_registry(
 
 def _settings(site: Site, server: GuardedRedis, account: str) -> Settings:
     return Settings.from_environment(
-        site.environment | {"LONGSHORE_REDIS_URL": server.url_of(account)}
+        site.environment | {"TRANSSHIP_REDIS_URL": server.url_of(account)}
     )
 
 

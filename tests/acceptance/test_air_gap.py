@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from longshore_worker.oci.pool import ClientPool
 from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
 from tests.support.copysite import CopySite, component, counted, manifests, rule, spec
 from tests.support.corpus import KIB, Corpus, shared_layers
 from tests.support.corpus_fill import fill
 from tests.support.images import archive
 from tests.support.registry import Registry
+from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 

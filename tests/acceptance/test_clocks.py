@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from longshore import Job, JobRecord, State
-from longshore_config.job import when
 from tests.support.clock import wrong_by
 from tests.support.copysite import CopySite, component
 from tests.support.corpus import KIB, separate_layers
@@ -22,6 +20,8 @@ from tests.support.processes import eventually
 from tests.support.recorded import now_ms
 from tests.support.registry import Registry
 from tests.support.worker import WorkerProcess, reaches
+from transship import Job, JobRecord, State
+from transship_config.job import when
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -44,7 +44,7 @@ def test_a_wrong_clock_is_really_wrong(offset: str) -> None:
 def worker_with_one_slot(site: CopySite, offset: str) -> WorkerProcess:
     """A worker whose clock is wrong by so much, and that takes one copy at a time."""
     wrong = wrong_by(offset) if offset else {}
-    return site.start_worker("--no-engine", "--copies", "1", LONGSHORE_LEASE=str(LEASE_S), **wrong)
+    return site.start_worker("--no-engine", "--copies", "1", TRANSSHIP_LEASE=str(LEASE_S), **wrong)
 
 
 def test_leases_and_retries_go_by_the_clock_of_redis(

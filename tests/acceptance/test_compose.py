@@ -26,7 +26,7 @@ from tests.support.standin import BASE, REGISTRY, ROOT, load_standin, wheels
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 LOGIN = "viewer:planted-flower-password"
-PROJECT = "longshore"
+PROJECT = "transship"
 
 
 class Stack:
@@ -71,11 +71,11 @@ class Stack:
         """Where one account reaches Redis from the host."""
         return f"redis://{account}:{PASSWORDS[account]}@127.0.0.1:{self.redis_port}/0"
 
-    def longshore(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def transship(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command of a producer on the host."""
         return subprocess.run(
-            [sys.executable, "-m", "longshore", *words],
-            env={**os.environ, "LONGSHORE_REDIS_URL": self.url_of("producer")},
+            [sys.executable, "-m", "transship", *words],
+            env={**os.environ, "TRANSSHIP_REDIS_URL": self.url_of("producer")},
             capture_output=True,
             text=True,
         )
@@ -90,7 +90,7 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     program("docker-compose")
     with DockerDaemon() as daemon:
-        stack = Stack(daemon, tmp_path_factory.mktemp("compose") / "longshore")
+        stack = Stack(daemon, tmp_path_factory.mktemp("compose") / "transship")
         _check_out(stack.folder, python=load_standin(stack.client))
         try:
             stack.compose("up", "-d", "--build", "--scale", "worker=2")
@@ -116,7 +116,7 @@ def _check_out(folder: Path, *, python: str) -> None:
 
 
 def _workers(stack: Stack) -> list[dict[str, Any]]:
-    done = stack.longshore("workers", "--json")
+    done = stack.transship("workers", "--json")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -143,10 +143,10 @@ def test_an_image_is_pushed_through_the_compose_stack(stack: Stack) -> None:
     catalog = json.dumps({"registries": {"demo": demo}})
     (stack.folder / "catalog" / "catalog.yaml").write_text(catalog)
     eventually(
-        lambda: '"demo"' in stack.longshore("registry", "list", "--json").stdout,
+        lambda: '"demo"' in stack.transship("registry", "list", "--json").stdout,
         what="the new catalogue",
     )
-    done = stack.longshore("push", image, "--registry", "demo", "--wait", "--json")
+    done = stack.transship("push", image, "--registry", "demo", "--wait", "--json")
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout.splitlines()[-1])
     assert job["state"] == "succeeded"
@@ -232,7 +232,7 @@ def test_stopping_lets_the_workers_leave_in_order_and_copies_need_no_engine(stac
 
     image = f"{stack.registry}/team/app"
     names = ("--from", "demo", "--to", "demo", "--wait", "--json")
-    done = stack.longshore("copy", f"{image}:1", f"{image}:copied", *names)
+    done = stack.transship("copy", f"{image}:1", f"{image}:copied", *names)
     assert done.returncode == 0, done.stderr
     assert _digest(stack, "team/app", "copied") == _digest(stack, "team/app", "1")
 

@@ -8,14 +8,6 @@ from typing import Any
 
 import pytest
 
-from longshore import State
-from longshore_worker.claims import WINDOW
-from longshore_worker.oci import manifests as client_manifests
-from longshore_worker.oci import referrers
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import Manifest
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.oci.referrers import fallback_tag
 from tests.support.copies import (
     describe,
     entry,
@@ -34,6 +26,14 @@ from tests.support.corpus_fill import fill
 from tests.support.processes import eventually
 from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
+from transship import State
+from transship_worker.claims import WINDOW
+from transship_worker.oci import manifests as client_manifests
+from transship_worker.oci import referrers
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.pool import ClientPool
+from transship_worker.oci.referrers import fallback_tag
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import docker
 import pytest
 
-from longshore import JobFailed
 from tests.support.images import make_image
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship import JobFailed
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 
 SOURCE = '''
-from longshore_worker import BaseContainerRegistry
+from transship_worker import BaseContainerRegistry
 
 
 class TeamRegistry(BaseContainerRegistry):
@@ -64,7 +64,7 @@ def test_an_override_of_push_image_is_honoured(
 ) -> None:
     address = plain_registry.address
     (site.folder / "strict.py").write_text(
-        "from longshore_worker import BaseContainerRegistry\n"
+        "from transship_worker import BaseContainerRegistry\n"
         "class Strict(BaseContainerRegistry):\n"
         "    FLAVOR = 'strict'\n"
         "    def push_image(self, image_name, *, transport):\n"

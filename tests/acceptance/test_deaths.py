@@ -11,8 +11,6 @@ import docker
 import pytest
 import redis
 
-from longshore import State
-from longshore_worker.oci.pool import ClientPool
 from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
 from tests.support.copysite import CopySite, component, rule, spec
 from tests.support.corpus import KIB, shared_layers
@@ -24,15 +22,17 @@ from tests.support.nursery import Nursery, NurseryWorker
 from tests.support.processes import eventually
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship import State
+from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
-CLAIMS = "longshore_worker.claims:Claims"
-RUNNER = "longshore_worker.runner:Runner"
-PUSHING = "longshore_worker.pushing:Pushing"
-ENGINE = "longshore_worker.transports.docker_push:DockerPush"
-FLAVOR = "longshore_worker.flavors.base:BaseContainerRegistry"
-COPY = "longshore_worker.transports.copy.image:_ImageCopy"
+CLAIMS = "transship_worker.claims:Claims"
+RUNNER = "transship_worker.runner:Runner"
+PUSHING = "transship_worker.pushing:Pushing"
+ENGINE = "transship_worker.transports.docker_push:DockerPush"
+FLAVOR = "transship_worker.flavors.base:BaseContainerRegistry"
+COPY = "transship_worker.transports.copy.image:_ImageCopy"
 PLANNED = json.dumps({"digest": ""})
 
 #: Where a worker dies, in the order of a push's steps.
@@ -41,7 +41,7 @@ IN_A_PUSH = {
     "after the request is read": (f"{CLAIMS}.request", "after"),
     "after it is accepted": (f"{PUSHING}.accept", "after"),
     "after the claim": (f"{CLAIMS}.claim", "after"),
-    "after the image is fixed": ("longshore_worker.control:Control.settled", "after"),
+    "after the image is fixed": ("transship_worker.control:Control.settled", "after"),
     "after the registry is prepared": (f"{FLAVOR}.prepare_image_push", "after"),
     "before the upload": (f"{ENGINE}._send", "before"),
     "after the upload": (f"{ENGINE}._send", "after"),
@@ -52,9 +52,9 @@ IN_A_PUSH = {
 }
 IN_A_COPY = {
     "after the claim": (f"{CLAIMS}.claim", "after"),
-    "after the leads are taken": ("longshore_worker.fleet.leads:RedisLeads.take", "after"),
-    "after the first blob": ("longshore_worker.oci.blobs:Upload.finish", "after"),
-    "after all blobs": ("longshore_worker.transports.copy.bring:Bringing.bring", "after"),
+    "after the leads are taken": ("transship_worker.fleet.leads:RedisLeads.take", "after"),
+    "after the first blob": ("transship_worker.oci.blobs:Upload.finish", "after"),
+    "after all blobs": ("transship_worker.transports.copy.bring:Bringing.bring", "after"),
     "after the first manifest": (f"{COPY}._put", "after"),
     "before the tag": (f"{COPY}._put_tag", "before"),
     "after the tag": (f"{COPY}._put_tag", "after"),
@@ -113,7 +113,7 @@ class Ward:
 
     def worker(self, **environment: Any) -> NurseryWorker:
         # No lease ends by itself here, however busy the machine is.
-        settings = {"LONGSHORE_LEASE": "30", "LONGSHORE_REAP": "0.1", **environment}
+        settings = {"TRANSSHIP_LEASE": "30", "TRANSSHIP_REAP": "0.1", **environment}
         return NurseryWorker(self._nursery, self.site, self._words, **settings)
 
     def die(self, at: str, when: str, condition: str = "{}") -> None:

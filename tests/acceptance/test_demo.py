@@ -33,7 +33,7 @@ def test_the_demo_shows_one_digest_twice_and_cleans_up(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     digests = re.findall(
-        r"^(?:Longshore's|the registry's own).*(sha256:\w{64})$", done.stdout, re.M
+        r"^(?:Transship's|the registry's own).*(sha256:\w{64})$", done.stdout, re.M
     )
     assert len(digests) == 2
     assert len(set(digests)) == 1

@@ -9,8 +9,6 @@ from pathlib import Path
 import docker
 import pytest
 
-from longshore import Client, JobFailed, State
-from longshore_config.settings import Settings
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image
 from tests.support.processes import eventually
@@ -18,6 +16,8 @@ from tests.support.proxy import TcpProxy
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site, moves, reaches
+from transship import Client, JobFailed, State
+from transship_config.settings import Settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 
@@ -90,7 +90,7 @@ def test_cancel_on_a_stalled_stream_is_heard(
 def test_a_push_without_progress_is_given_up_and_tried_again(
     site: Site, lab: str, link: TcpProxy, docker_client: docker.DockerClient
 ) -> None:
-    site.start_worker(LONGSHORE_STALL="2")
+    site.start_worker(TRANSSHIP_STALL="2")
     make_image(docker_client, f"{lab}/ml/hang:1", layers=[SIZE])
     job = site.client.push(f"{lab}/ml/hang:1", registry="lab")
     moves(job)
@@ -217,7 +217,7 @@ def test_sigterm_mid_push_hands_the_job_back_within_the_grace(
 def test_sigterm_lets_a_push_that_is_nearly_done_finish(
     site: Site, lab: str, docker_client: docker.DockerClient
 ) -> None:
-    worker = site.start_worker(LONGSHORE_GRACE="30")
+    worker = site.start_worker(TRANSSHIP_GRACE="30")
     make_image(docker_client, f"{lab}/ml/graced:1", layers=[SIZE])
     job = site.client.push(f"{lab}/ml/graced:1", registry="lab")
     moves(job)

@@ -11,18 +11,18 @@ import docker
 import pytest
 import requests
 
-from longshore import JobFailed, State
-from longshore_worker.local.up import FLOWER_COLUMNS
 from tests.support.images import make_image
 from tests.support.processes import Server, eventually, free_port, program
 from tests.support.registry import Registry
 from tests.support.worker import Site, reaches
+from transship import JobFailed, State
+from transship_worker.local.up import FLOWER_COLUMNS
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 
 
 class Flower(Server):
-    """Flower on a site's queue, as `longshore up` and compose start it."""
+    """Flower on a site's queue, as `transship up` and compose start it."""
 
     title = "flower"
 
@@ -37,7 +37,7 @@ class Flower(Server):
 
     def command(self) -> Sequence[str]:
         return [
-            *(sys.executable, "-m", "celery", "-A", "longshore_worker.app", "flower"),
+            *(sys.executable, "-m", "celery", "-A", "transship_worker.app", "flower"),
             *("--address=127.0.0.1", f"--port={self.port}", "--read_only=True"),
             f"--tasks_columns={FLOWER_COLUMNS}",
         ]
@@ -89,7 +89,7 @@ def test_flower_shows_what_became_of_each_job(
     )
     make_image(docker_client, f"{address}/ml/flower:1", f"{away}/ml/flower:1")
     with Flower(site) as flower:
-        site.start_worker(LONGSHORE_BACKOFF="600")
+        site.start_worker(TRANSSHIP_BACKOFF="600")
         good = site.client.push(f"{address}/ml/flower:1", registry="lab")
         bad = site.client.push(f"{address}/ml/missing:1", registry="lab")
         later = site.client.push(f"{away}/ml/flower:1", registry="away")
@@ -108,7 +108,7 @@ def test_flower_shows_what_became_of_each_job(
 
     assert f"{address}/ml/flower:1 → lab" in tasks[f"{good.id}.1"]["args"]
     assert "image_not_found: image" in str(tasks[f"{bad.id}.1"]["exception"])
-    assert {t["name"] for t in tasks.values()} == {"longshore.push.v1"}
+    assert {t["name"] for t in tasks.values()} == {"transship.push.v1"}
     for task, shown in expected.items():
         assert task in page
         assert shown in page

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from longshore import Client, State
-from longshore_config.celery_settings import PUSH_TASK, celery_settings
-from longshore_config.lanes import COPY_QUEUE
-from longshore_config.settings import Settings
 from tests.support.accounts import GuardedRedis
 from tests.support.processes import eventually, free_port
 from tests.support.worker import Site, WorkerProcess
+from transship import Client, State
+from transship_config.celery_settings import PUSH_TASK, celery_settings
+from transship_config.lanes import COPY_QUEUE
+from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis
 
@@ -35,7 +35,7 @@ class Guarded:
         self.server, self.site, self.worker = server, site, worker
 
     def settings(self, account: str) -> Settings:
-        more = {"LONGSHORE_REDIS_URL": self.server.url_of(account)}
+        more = {"TRANSSHIP_REDIS_URL": self.server.url_of(account)}
         return Settings.from_environment(self.site.environment | more)
 
     def put(self, message: bytes) -> None:
@@ -136,8 +136,8 @@ def test_what_is_pickled_is_not_unpickled(
     [
         "os.system",
         "subprocess.run",
-        "longshore_worker.local.up",
-        "longshore.push.v2",
+        "transship_worker.local.up",
+        "transship.push.v2",
         "celery.map",
         "celery.chord_unlock",
     ],

@@ -9,8 +9,6 @@ import docker
 import pytest
 import redis
 
-from longshore import Job
-from longshore_worker.oci.pool import ClientPool
 from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
 from tests.support.copysite import CopySite, component
 from tests.support.gate import Gate
@@ -20,11 +18,13 @@ from tests.support.processes import eventually
 from tests.support.recorded import now_ms
 from tests.support.registry import Registry
 from tests.support.worker import Site, WorkerProcess
+from transship import Job
+from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
 #: Long enough for a busy machine, and waited for once in each test. Unit: s.
-LEASE = {"LONGSHORE_LEASE": "6"}
+LEASE = {"TRANSSHIP_LEASE": "6"}
 
 #: Where a copy is frozen: side, request and path in the side's repository; ``!``: the answer.
 POINTS = {
@@ -108,7 +108,7 @@ def test_a_copy_frozen_past_its_lease_writes_no_tag_at_any_point(
             # What it leads expires like its leases, later.
             for key in ledger.scan_iter(f"{site.keys.prefix}copy:*"):
                 ledger.delete(key)
-            site.start_worker("--no-engine", LONGSHORE_LEASE="30")
+            site.start_worker("--no-engine", TRANSSHIP_LEASE="30")
             newer = {name: copied(site, near, far, name, "newer") for name in POINTS}
             for name, job in older.items():
                 assert job.wait(60).attempts == 2, name
@@ -156,7 +156,7 @@ def test_an_engine_that_finishes_a_lost_push_writes_only_the_image_fixed_at_the_
 
         first.freeze()
         eventually(lambda: leases_ended(site, ledger), what="the end of the lease")
-        site.start_worker(LONGSHORE_LEASE="30")
+        site.start_worker(TRANSSHIP_LEASE="30")
         once = older.wait(60)
         # The engine's write comes late; the next job for the reference waited for its turn.
         gate.release()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import redis
 
-from longshore import Job, RedisUnreachable, State
 from tests.support.copysite import CopySite, component
 from tests.support.corpus import KIB, separate_layers
 from tests.support.corpus_fill import fill
@@ -21,6 +20,7 @@ from tests.support.processes import eventually
 from tests.support.recorded import now_ms
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
+from transship import Job, RedisUnreachable, State
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -109,7 +109,7 @@ def test_submits_to_a_full_redis_fail_loudly_and_leave_nothing(
 def test_what_was_accepted_outlives_a_redis_that_is_full(
     site: CopySite, full: FullRedis, lease_s: int
 ) -> None:
-    worker = site.start_copier(LONGSHORE_LEASE=str(lease_s))
+    worker = site.start_copier(TRANSSHIP_LEASE=str(lease_s))
     first = CORPUS.images[0]
     place = f"{full.folder}/{first.repository}"
     held = full.gate.hold("POST", f"/v2/{place}/blobs/uploads/")

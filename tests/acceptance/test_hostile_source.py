@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from longshore.cli import main
-from longshore.report.page import POLICY
-from longshore.report.table import _FORMULA
 from tests.support.copysite import CopySite, component, rule, spec
 from tests.support.hostile import HostileServer, Reply, Seen
 from tests.support.oci import EMPTY_DIGEST, GOOD, errors
 from tests.support.registry import Registry
+from transship.cli import main
+from transship.report.page import POLICY
+from transship.report.table import _FORMULA
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -112,7 +112,7 @@ def said(
 def test_nothing_that_a_hostile_source_plants_is_obeyed_anywhere(
     site: CopySite, said: Said
 ) -> None:
-    workers = [site.start_copier(LONGSHORE_LOG_FORMAT=form) for form in ("text", "json")]
+    workers = [site.start_copier(TRANSSHIP_LOG_FORMAT=form) for form in ("text", "json")]
     plan = spec(rule("old", "new", "good", "evil", "none"))
     (site.folder / "spec.json").write_text(json.dumps(plan))
 

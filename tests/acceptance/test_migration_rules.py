@@ -8,10 +8,6 @@ from typing import Any
 
 import pytest
 
-from longshore import JobFailed, State, UsageError
-from longshore.migrations import Migration, MigrationFailed
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.oci.referrers import fallback_tag
 from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
 from tests.support.copysite import CopySite, component, counted, manifests, raw, rule, spec
 from tests.support.corpus import KIB, MANIFEST_TYPE, Corpus, Image, Layer, digest_of, shared_layers
@@ -19,6 +15,10 @@ from tests.support.corpus_fill import fill
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.recorder import Recorder
 from tests.support.registry import Registry
+from transship import JobFailed, State, UsageError
+from transship.migrations import Migration, MigrationFailed
+from transship_worker.oci.pool import ClientPool
+from transship_worker.oci.referrers import fallback_tag
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -27,7 +27,7 @@ POLICY = """
 from pathlib import Path
 from typing import ClassVar
 
-from longshore_worker import BaseContainerRegistry, PrepareFailed
+from transship_worker import BaseContainerRegistry, PrepareFailed
 
 ASKED = Path(__file__).with_name("asked.txt")
 

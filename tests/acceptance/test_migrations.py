@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-from longshore import State
-from longshore.migrations import Migration, MigrationFailed
-from longshore_config.reference import ImageReference
 from tests.support.corpus import KIB, Corpus, shared_layers
 from tests.support.corpus_fill import fill
 from tests.support.processes import eventually
@@ -19,6 +16,9 @@ from tests.support.proxy import TcpProxy
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship import State
+from transship.migrations import Migration, MigrationFailed
+from transship_config.reference import ImageReference
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry, pytest.mark.engine]
 
@@ -78,7 +78,7 @@ def test_a_hundred_tags_travel_once_and_a_second_run_copies_nothing(
     fill(sides.source.base, CORPUS)
     for _ in range(workers):
         # Nothing is to be lost here, however busy the machine is.
-        sides.site.start_worker("--no-engine", LONGSHORE_LEASE="30")
+        sides.site.start_worker("--no-engine", TRANSSHIP_LEASE="30")
 
     record = sides.migrate().wait(timeout=120)
 
@@ -148,7 +148,7 @@ def test_a_redis_that_restarts_while_planning_is_outlived(tmp_path: Path, docker
         sides = Sides(site, source, target)
         try:
             fill(source.base, corpus)
-            site.start_worker("--no-engine", LONGSHORE_LEASE="30")
+            site.start_worker("--no-engine", TRANSSHIP_LEASE="30")
             sides.way.hang()
             migration = sides.migrate()
             eventually(lambda: site.client.job(migration.id).record().step == "planning")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.job import State
 from tests.support.copysite import CopySite, component, counted, rule, spec
 from tests.support.corpus import KIB, Corpus, shared_layers
 from tests.support.corpus_fill import fill
@@ -16,6 +15,7 @@ from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
 from tests.support.strict import Rules, StrictRegistry, TokenRules
 from tests.support.tokens import TokenServer
+from transship_config.job import State
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -26,7 +26,7 @@ LOGIN = {"username": USER, "password": PASSWORD}
 LIKE_ECR = """
 from typing import ClassVar
 
-from longshore_worker import BaseContainerRegistry
+from transship_worker import BaseContainerRegistry
 
 
 class LikeEcr(BaseContainerRegistry):
@@ -142,7 +142,7 @@ def test_where_mounts_need_a_manifest_two_workers_send_each_shared_blob_once(
         )
         for _ in range(2):
             # With the usual slots one of them could take all there is.
-            site.start_copier(LONGSHORE_COPIES="2")
+            site.start_copier(TRANSSHIP_COPIES="2")
 
         migration = site.client.migrate(spec(rule("old", "new", *corpus.repositories)))
         record = migration.wait(timeout=90)
@@ -171,7 +171,7 @@ def test_tokens_that_die_after_a_few_requests_are_renewed_on_both_sides(site: Co
                 "new": component(target.address, **LOGIN),
             }
         )
-        site.start_copier(LONGSHORE_COPIES="1")
+        site.start_copier(TRANSSHIP_COPIES="1")
 
         migration = site.client.migrate(spec(rule("old", "new")))
         record = migration.wait(timeout=90)

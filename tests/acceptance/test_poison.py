@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from longshore import State
 from tests.support.copysite import CopySite, component
 from tests.support.corpus import KIB, shared_layers
 from tests.support.corpus_fill import fill
@@ -16,12 +15,13 @@ from tests.support.nursery import Nursery, NurseryWorker
 from tests.support.processes import eventually
 from tests.support.registry import Registry
 from tests.support.worker import reaches
+from transship import State
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
 FLAVOR = '''
 import os
-from longshore_worker import BaseContainerRegistry
+from transship_worker import BaseContainerRegistry
 
 
 class Poison(BaseContainerRegistry):
@@ -58,9 +58,9 @@ def test_a_job_that_kills_its_workers_stops_after_its_attempts_and_says_so(
     # The worker that stays knows nothing of the component, and has no part in it.
     healthy, poisoned = two_catalogues(site, address)
     settings = {
-        "LONGSHORE_LEASE": "30",
-        "LONGSHORE_REAP": "0.1",
-        "LONGSHORE_ATTEMPTS": str(ATTEMPTS),
+        "TRANSSHIP_LEASE": "30",
+        "TRANSSHIP_REAP": "0.1",
+        "TRANSSHIP_ATTEMPTS": str(ATTEMPTS),
     }
     source = f"{address}/{CORPUS.images[0].name}"
 
@@ -89,7 +89,7 @@ def test_a_job_that_kills_its_workers_stops_after_its_attempts_and_says_so(
             assert record.error is not None
             assert (record.error.code, record.error.retryable) == ("worker_lost", False)
             assert record.error.message.startswith(
-                f"given up after {ATTEMPTS} attempts; the last: worker longshore@"
+                f"given up after {ATTEMPTS} attempts; the last: worker transship@"
             )
             shown = site.run("status", job.id)
             assert "given up after 3 attempts" in shown.stdout

@@ -5,12 +5,12 @@ from __future__ import annotations
 import docker
 import pytest
 
-from longshore import JobFailed, State, UsageError
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.images import make_image
 from tests.support.processes import free_port
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship import JobFailed, State, UsageError
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 
@@ -108,7 +108,7 @@ def test_an_image_that_is_not_the_components_is_refused_before_it_is_queued(
     with pytest.raises(UsageError, match=r"'train:42' means docker.io/library/train:42") as caught:
         site.client.push("train:42", registry="lab")
 
-    assert f"longshore push {plain}/train:42 --source train:42 --registry lab" in str(caught.value)
+    assert f"transship push {plain}/train:42 --source train:42 --registry lab" in str(caught.value)
     assert site.client.jobs() == []
 
 
@@ -171,7 +171,7 @@ def test_an_unreachable_registry_is_tried_again_and_then_given_up(
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
     site.write_catalog({"lab": {"flavor": "default", "uri": address}})
-    site.start_worker(LONGSHORE_ATTEMPTS="2")
+    site.start_worker(TRANSSHIP_ATTEMPTS="2")
     make_image(docker_client, f"{address}/ml/away:1")
     job = site.client.push(f"{address}/ml/away:1", registry="lab")
 
@@ -188,7 +188,7 @@ def test_an_unreachable_registry_is_tried_again_and_then_given_up(
 def test_many_pushes_are_enqueued_at_once_and_all_arrive(
     site: Site, plain: str, plain_registry: Registry, docker_client: docker.DockerClient
 ) -> None:
-    from longshore import Push
+    from transship import Push
 
     names = [f"{plain}/ml/many-{n}:1" for n in range(20)]
     make_image(docker_client, *names)

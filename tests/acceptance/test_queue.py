@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from longshore import Push, State, UsageError
-from longshore.doorbell import Bell, Doorbell
-from longshore_config.job import JobId
-from longshore_config.lanes import queue_name
-from longshore_config.settings import Settings
-from longshore_worker.claims import Claims
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image
 from tests.support.processes import eventually
 from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
 from tests.support.worker import Site, reaches
+from transship import Push, State, UsageError
+from transship.doorbell import Bell, Doorbell
+from transship_config.job import JobId
+from transship_config.lanes import queue_name
+from transship_config.settings import Settings
+from transship_worker.claims import Claims
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 

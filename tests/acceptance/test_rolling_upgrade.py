@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 import redis
 
-from longshore import State
-from longshore_config.reference import ImageReference
 from tests.support.copysite import CopySite, component
 from tests.support.corpus import KIB, shared_layers
 from tests.support.corpus_fill import fill
@@ -19,6 +17,8 @@ from tests.support.nursery import Nursery, NurseryWorker
 from tests.support.processes import eventually
 from tests.support.registry import Registry
 from tests.support.tomorrow import NewerCopy
+from transship import State
+from transship_config.reference import ImageReference
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -43,7 +43,7 @@ def test_a_rolling_update_loses_nothing(
 
     with Nursery() as nursery, redis.Redis.from_url(redis_url, decode_responses=True) as ledger:
         try:
-            older = NurseryWorker(nursery, site, ["--no-engine"], LONGSHORE_LEASE="30")
+            older = NurseryWorker(nursery, site, ["--no-engine"], TRANSSHIP_LEASE="30")
             older.start()
             newer_jobs = site.client._enqueue(
                 [NewerCopy(**wanted(number, "two")) for number in range(3)], ()
@@ -60,7 +60,7 @@ def test_a_rolling_update_loses_nothing(
 
             change = "tests.support.tomorrow:install"
             newer = NurseryWorker(
-                nursery, site, ["--no-engine"], change=change, LONGSHORE_LEASE="30"
+                nursery, site, ["--no-engine"], change=change, TRANSSHIP_LEASE="30"
             )
             newer.start()
             older.end(signal.SIGTERM)

@@ -19,10 +19,6 @@ import pytest
 import requests
 from celery import Celery
 
-from longshore import JobFailed, State, WaitTimeout
-from longshore.cli import main
-from longshore_config.celery_settings import celery_settings
-from longshore_config.settings import Settings
 from tests.acceptance.test_flower import Flower
 from tests.support.certificates import Authority
 from tests.support.copies import image, noise, put_image, repository, with_pool
@@ -33,6 +29,10 @@ from tests.support.processes import eventually
 from tests.support.registry import Registry
 from tests.support.secrets import Haystack
 from tests.support.worker import Site
+from transship import JobFailed, State, WaitTimeout
+from transship.cli import main
+from transship_config.celery_settings import celery_settings
+from transship_config.settings import Settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 
@@ -175,7 +175,7 @@ def run_commands(place: Place, told: Haystack) -> None:
         f"redis://h/0?password={quote(REDIS)}",
         f"redis://:wrong{quote(REDIS, safe='')}@127.0.0.1:{place.redis.port}/0",
     ):
-        told.add("the command line", *_run(site, ("jobs",), LONGSHORE_REDIS_URL=url))
+        told.add("the command line", *_run(site, ("jobs",), TRANSSHIP_REDIS_URL=url))
 
 
 def _run(site: Site, words: Sequence[str], **more: str) -> list[str]:
@@ -183,7 +183,7 @@ def _run(site: Site, words: Sequence[str], **more: str) -> list[str]:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         # At level debug an unexpected error would be raised instead of told.
-        secrets = {"BASIC_PASSWORD": BASIC, "ECHO_PASSWORD": ECHOED, "LONGSHORE_LOG_LEVEL": "info"}
+        secrets = {"BASIC_PASSWORD": BASIC, "ECHO_PASSWORD": ECHOED, "TRANSSHIP_LOG_LEVEL": "info"}
         for name, value in (site.environment | secrets | more).items():
             patch.setenv(name, value)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -281,7 +281,7 @@ def test_no_secret_leaves_the_worker_whatever_happens(
         place.write({**place.catalogue, "plain": component(plain.address)})
         with KeepingFlower(site) as flower, Events(site, place.redis.url) as events:
             text = place.start_worker()
-            as_json = place.start_worker(LONGSHORE_LOG_FORMAT="json")
+            as_json = place.start_worker(TRANSSHIP_LOG_FORMAT="json")
             names = f"{plain.address}/seed:1", f"{place.basic.address}/seed:1"
             more: dict[str, Any] = {"source_registry": "plain", "target_registry": "basic"}
             assert site.client.copy(*names, **more).wait(60).state == "succeeded"

@@ -12,9 +12,6 @@ from typing import Any
 import pytest
 import requests
 
-from longshore import Client, JobFailed, RedisUnreachable, State
-from longshore_config.job import JobRecord
-from longshore_config.settings import Settings
 from tests.acceptance.test_flower import Flower
 from tests.support.certificates import Authority
 from tests.support.copies import image, noise, put_image, repository, with_pool
@@ -27,6 +24,9 @@ from tests.support.processes import eventually, free_port
 from tests.support.redis import RedisServer, RedisTls
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship import Client, JobFailed, RedisUnreachable, State
+from transship_config.job import JobRecord
+from transship_config.settings import Settings
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -87,13 +87,13 @@ def _nobody_else_is_let_in(site: Site, redis: RedisServer, stranger: Authority) 
     """A worker, a command and a client that do not trust this Redis end with one line."""
     url = f"{redis.url.partition('?')[0]}?ssl_ca_certs={stranger.ca}"
     for command in (("worker", "--no-engine"), ("jobs",)):
-        run = site.run(*command, LONGSHORE_REDIS_URL=url)
+        run = site.run(*command, TRANSSHIP_REDIS_URL=url)
         assert run.returncode == 3
-        said = [line for line in run.stderr.splitlines() if line.startswith("longshore: ")]
+        said = [line for line in run.stderr.splitlines() if line.startswith("transship: ")]
         assert len(said) == len(run.stderr.splitlines()) == 1, run.stderr
         assert "its certificate is not trusted" in said[0]
         assert REDIS_PASSWORD not in run.stdout + run.stderr
-    settings = Settings.from_environment(site.environment | {"LONGSHORE_REDIS_URL": url})
+    settings = Settings.from_environment(site.environment | {"TRANSSHIP_REDIS_URL": url})
     with Client(settings=settings) as client, pytest.raises(RedisUnreachable, match="not trusted"):
         client.jobs()
 
@@ -166,7 +166,7 @@ class Inside:
 
     def check(self) -> list[str]:
         """What ``registry check`` finds wrong on the engine's machine."""
-        words = [*self.network.words, sys.executable, "-m", "longshore", "registry", "check"]
+        words = [*self.network.words, sys.executable, "-m", "transship", "registry", "check"]
         run = subprocess.run(
             [*words, "prod"], env=self.site.environment, capture_output=True, text=True, timeout=60
         )

@@ -18,7 +18,7 @@ from tests.support.worker import Site, WorkerProcess
 RESTART_S: Final = 0.7
 #: What a worker says once it has all that it needs to begin.
 _BEGUN: Final = ", slots: "
-#: Statuses of one that found no engine or no Redis when it began; see ``longshore worker --help``.
+#: Statuses of one that found no engine or no Redis when it began; see ``transship worker --help``.
 _NOT_BEGUN: Final = frozenset({1, 3})
 #: Lines of a log that are shown.
 _LINES: Final = 90

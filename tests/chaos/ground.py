@@ -18,13 +18,13 @@ LEASE_S: Final = 5.0
 #: Short times, so that much happens in a run; so many attempts that a good job needs bad luck to
 #: use them up. Units: s.
 SETTINGS: Final = {
-    "LONGSHORE_LEASE": f"{LEASE_S:g}",
-    "LONGSHORE_REAP": "0.5",
-    "LONGSHORE_BACKOFF": "0.5",
-    "LONGSHORE_BACKOFF_MAX": "4",
-    "LONGSHORE_ATTEMPTS": "40",
-    "LONGSHORE_STALL": "10",
-    "LONGSHORE_GRACE": "2",
+    "TRANSSHIP_LEASE": f"{LEASE_S:g}",
+    "TRANSSHIP_REAP": "0.5",
+    "TRANSSHIP_BACKOFF": "0.5",
+    "TRANSSHIP_BACKOFF_MAX": "4",
+    "TRANSSHIP_ATTEMPTS": "40",
+    "TRANSSHIP_STALL": "10",
+    "TRANSSHIP_GRACE": "2",
 }
 #: Of both components, so that permits and tokens are drawn. Units: blobs, 1/s.
 LIMITS: Final = {"transfers": 6, "requests_per_second": 150}

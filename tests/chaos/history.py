@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from longshore import Client, JobRecord, State
-from longshore_config.job import JobEvent, JobId
 from tests.chaos.load import Ask, Asked
+from transship import Client, JobRecord, State
+from transship_config.job import JobEvent, JobId
 
 #: More jobs than any run has.
 _ALL = 10**7

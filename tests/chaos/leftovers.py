@@ -9,10 +9,10 @@ from typing import Final
 
 import redis
 
-from longshore import Client
-from longshore_config.keys import Keys
-from longshore_worker.presence import EVERY_S
 from tests.chaos.crew import Crew, Held
+from transship import Client
+from transship_config.keys import Keys
+from transship_worker.presence import EVERY_S
 
 #: Whatever expires does so within this: the longest is a lock whose holder died. Unit: s.
 PATIENCE_S: Final = 75.0

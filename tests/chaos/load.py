@@ -14,14 +14,14 @@ import docker
 import requests
 import urllib3
 
-from longshore import Job
-from longshore_config.errors import LongshoreError, RedisUnreachable, UsageError
-from longshore_config.migration.record import MigrationRecord
 from tests.chaos.ground import Ground
 from tests.chaos.plan import Side
 from tests.support.corpus import KIB, Corpus, Image, shared_layers
 from tests.support.corpus_fill import fill
 from tests.support.images import archive
+from transship import Job
+from transship_config.errors import RedisUnreachable, TransshipError, UsageError
+from transship_config.migration.record import MigrationRecord
 
 #: Jobs that are not final at a time; more are not submitted before.
 MOST_OPEN: Final = 40
@@ -200,7 +200,7 @@ class Load:
 
         self._surely(submit, lambda: self.asked.perhaps.append(ask))
         if ask.cancel:
-            with suppress(LongshoreError):
+            with suppress(TransshipError):
                 next(reversed(self._open.values())).cancel()
         while len(self._open) >= MOST_OPEN:
             self._pause()

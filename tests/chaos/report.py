@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from longshore import State
 from tests.chaos.history import Story
 from tests.chaos.plan import Kind
 from tests.chaos.strike import Struck
+from transship import State
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from longshore_config.errors import LongshoreError
 from tests.chaos import checks, leftovers
 from tests.chaos.crew import Crew, Hand, Held
 from tests.chaos.ground import LEASE_S, Ground
@@ -21,6 +20,7 @@ from tests.chaos.plan import planned
 from tests.chaos.report import Report
 from tests.chaos.strike import Striker
 from tests.support.processes import eventually
+from transship_config.errors import TransshipError
 
 #: How long the fleet may take to finish everything once nothing is wrong any more. Unit: s.
 DRAIN_S: Final = 180.0
@@ -48,7 +48,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
     report = Report(options.seed, options.seconds)
     faults = planned(options.seed, options.seconds, workers=CREW, lease_s=LEASE_S)
     with (
-        tempfile.TemporaryDirectory(prefix="longshore-chaos-") as folder,
+        tempfile.TemporaryDirectory(prefix="transship-chaos-") as folder,
         Ground(Path(folder)) as ground,
         Crew(ground.site, CREW, tell) as crew,
         # Also of a run that is broken off.
@@ -96,7 +96,7 @@ def _drain(load: Load, crew: Crew, report: Report, within: float) -> float:
     """Wait until all is final and all workers stand; how long it took. Unit: s."""
     start = time.monotonic()
     while time.monotonic() < start + within:
-        with suppress(LongshoreError):
+        with suppress(TransshipError):
             if not load.unfinished() and crew.complete():
                 break
         time.sleep(0.1)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 #: Parts of the paths of the modules whose lines count.
-_OWN: Final = ("/longshore/", "/longshore_config/", "/longshore_worker/")
+_OWN: Final = ("/transship/", "/transship_config/", "/transship_worker/")
 #: Inputs that broke something once stay, whatever else reaches the same lines.
 ONCE_BROKEN: Final = "was-"
 #: Inputs of one target that are kept. The shortest come first.
@@ -24,7 +24,7 @@ Step = tuple[int, int, int]
 
 
 def steps_of(run: Callable[[bytes], object], data: bytes) -> set[Step]:
-    """The steps from line to line that an input takes in Longshore's modules."""
+    """The steps from line to line that an input takes in Transship's modules."""
     found: set[Step] = set()
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:

@@ -1,6 +1,6 @@
 """One target under libFuzzer, through Atheris; its arguments are libFuzzer's.
 
-The branches of Longshore's own modules are counted, which is what guides the changes.
+The branches of Transship's own modules are counted, which is what guides the changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import atheris
 def main(name: str, arguments: list[str]) -> None:
     """Fuzz a target; this process ends with it."""
     with atheris.instrument_imports(
-        include=["longshore_config", "longshore", "longshore_worker"], enable_loader_override=False
+        include=["transship_config", "transship", "transship_worker"], enable_loader_override=False
     ):
         from tests.fuzz.targets import TARGETS
     from tests.fuzz.mutate import mutated

@@ -18,35 +18,35 @@ from typing import Any, Final
 import pydantic
 from yarl import URL
 
-from longshore_config.errors import (
+from transship_config.errors import (
     AnswerMalformed,
     CatalogError,
     InvalidReference,
-    LongshoreError,
     PushError,
+    TransshipError,
     UnknownJob,
 )
-from longshore_config.job import JobId, request_problem
-from longshore_config.migration.expression import Expression
-from longshore_config.migration.mistakes import SpecError
-from longshore_config.migration.names import RepositoryPattern, Template, is_repository, is_tag
-from longshore_config.migration.plan import PlanRow
-from longshore_config.migration.spec import Spec
-from longshore_config.migration.versions import VersionRange, order
-from longshore_config.reference import ImageReference, RegistryUri
-from longshore_config.request import parse_request
-from longshore_worker.catalog.file import Document
-from longshore_worker.catalog.model import build
-from longshore_worker.oci import headers
-from longshore_worker.oci.challenge import merged, parse_challenges, parse_scopes
-from longshore_worker.oci.descriptors import MANIFEST_TYPES, parse_manifest
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.errors import Speaker, error_of, refusal
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.sources.archive import _read as read_archive
-from longshore_worker.sources.index import Index
-from longshore_worker.transports.push_errors import Spoken, translate
-from longshore_worker.transports.push_stream import PushStream
+from transship_config.job import JobId, request_problem
+from transship_config.migration.expression import Expression
+from transship_config.migration.mistakes import SpecError
+from transship_config.migration.names import RepositoryPattern, Template, is_repository, is_tag
+from transship_config.migration.plan import PlanRow
+from transship_config.migration.spec import Spec
+from transship_config.migration.versions import VersionRange, order
+from transship_config.reference import ImageReference, RegistryUri
+from transship_config.request import parse_request
+from transship_worker.catalog.file import Document
+from transship_worker.catalog.model import build
+from transship_worker.oci import headers
+from transship_worker.oci.challenge import merged, parse_challenges, parse_scopes
+from transship_worker.oci.descriptors import MANIFEST_TYPES, parse_manifest
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.errors import Speaker, error_of, refusal
+from transship_worker.oci.pool import ClientPool
+from transship_worker.sources.archive import _read as read_archive
+from transship_worker.sources.index import Index
+from transship_worker.transports.push_errors import Spoken, translate
+from transship_worker.transports.push_stream import PushStream
 
 #: The longest input. Unit: bytes.
 LONGEST: Final = 1_024
@@ -80,7 +80,7 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _told(error: LongshoreError) -> None:
+def _told(error: TransshipError) -> None:
     """What a person is shown: bounded lines that can be written and do nothing to a terminal."""
     for line in error.message.split("\n"):
         assert line.isprintable(), f"{line!a} is not printable"

@@ -12,8 +12,8 @@ import pytest
 from kombu.message import Message
 from kombu.transport.redis import Channel
 
-from longshore_worker.channels import Unacknowledged, survive, take_for_good
 from tests.support.redis import RedisServer
+from transship_worker.channels import Unacknowledged, survive, take_for_good
 
 pytestmark = pytest.mark.redis
 

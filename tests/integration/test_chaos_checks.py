@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.keys import Keys
 from tests.chaos import checks, leftovers
 from tests.chaos.checks import Target
 from tests.chaos.crew import Crew
@@ -22,6 +21,7 @@ from tests.support.processes import eventually
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship_config.keys import Keys
 
 CORPUS = shared_layers(1, 2, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="chaos")
 IMAGE = CORPUS.images[0]

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from longshore.connection import MOST_CONNECTIONS
-from longshore_config.job import JobId, PushRequest
-from longshore_config.settings import Settings
-from longshore_worker.catalog import Catalog
-from longshore_worker.claims import Answer
-from longshore_worker.runtime import Runtime
 from tests.support.ledger import Bench
 from tests.support.redis import RedisServer
+from transship.connection import MOST_CONNECTIONS
+from transship_config.job import JobId, PushRequest
+from transship_config.settings import Settings
+from transship_worker.catalog import Catalog
+from transship_worker.claims import Answer
+from transship_worker.runtime import Runtime
 
 pytestmark = pytest.mark.redis
 
@@ -78,7 +78,7 @@ def test_every_slot_of_a_worker_has_a_connection_and_so_has_all_else(
     redis_url: str, tmp_path: Path
 ) -> None:
     settings = Settings.from_environment(
-        {"LONGSHORE_REDIS_URL": redis_url, "LONGSHORE_COPIES": "128"}
+        {"TRANSSHIP_REDIS_URL": redis_url, "TRANSSHIP_COPIES": "128"}
     )
     runtime = Runtime(settings, Catalog.open(tmp_path / "catalog.yaml"), None)
     claims, threads = runtime._claims, runtime.slots.threads

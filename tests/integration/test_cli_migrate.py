@@ -1,4 +1,4 @@
-"""``longshore copy`` and ``longshore migrate`` on a real Redis; the test is the worker."""
+"""``transship copy`` and ``transship migrate`` on a real Redis; the test is the worker."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.component import PublicComponent
-from longshore_config.copying import CopyRequest
-from longshore_config.job import ErrorInfo, JobId
-from longshore_config.migration.plan import PlanRow
-from longshore_config.migration.request import MigrationRequest
 from tests.support.commandline import COMMAND, Shell, Stage, on_terminal, publish, staging
 from tests.support.ledger import Bench
 from tests.support.migrating import SPEC_YAML, Planning, copied, failed, row
 from tests.support.processes import eventually
 from tests.support.redis import RedisServer
+from transship_config.component import PublicComponent
+from transship_config.copying import CopyRequest
+from transship_config.job import ErrorInfo, JobId
+from transship_config.migration.plan import PlanRow
+from transship_config.migration.request import MigrationRequest
 
 pytestmark = pytest.mark.redis
 
@@ -46,8 +46,8 @@ def shell(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Shell]:
     bench = Bench(redis_url)
-    monkeypatch.setenv("LONGSHORE_REDIS_URL", redis_url)
-    monkeypatch.setenv("LONGSHORE_NAMESPACE", bench.namespace)
+    monkeypatch.setenv("TRANSSHIP_REDIS_URL", redis_url)
+    monkeypatch.setenv("TRANSSHIP_NAMESPACE", bench.namespace)
     publish(bench, components=[HUB, PROD], anonymous_sources=["quay.io"])
     yield Shell(bench, capsys)
     bench.redis.close()
@@ -73,7 +73,7 @@ def request_of(bench: Bench, job: str) -> CopyRequest:
     return found
 
 
-LONGSHORE = " ".join(COMMAND)
+TRANSSHIP = " ".join(COMMAND)
 
 
 def sh(stage: Stage, script: str) -> str:
@@ -192,7 +192,7 @@ def test_a_bad_spec_is_a_line_for_each_mistake_and_status_2(shell: Shell, spec: 
     assert (status, out) == (2, "")
     place = "rules[0].to.repository"
     assert err.splitlines() == [
-        f"longshore: {spec}:5: {place}: a mapping is not a text; write it in quotes",
+        f"transship: {spec}:5: {place}: a mapping is not a text; write it in quotes",
         f"  {spec}:6: extra: is not known here; known: version, name, rules",
     ]
     assert shell.run("migrate", "run", str(spec.parent / "absent"))[0] == 2
@@ -215,7 +215,7 @@ def test_totals_are_shown_and_failures_are_retried(shell: Shell, spec: Path) -> 
     assert line.split()[:2] == [found, "failed"]
     status, _, err = shell.run("watch", found)
     assert status == 1
-    assert f"try what failed again: longshore retry {found}" in err
+    assert f"try what failed again: transship retry {found}" in err
     assert "1 images again" in shell.run("retry", found)[1]
     copied(shell.bench, second, moved=1)
     status, out, err = shell.run("watch", found)
@@ -276,7 +276,7 @@ def test_a_plan_goes_to_a_file_and_its_summary_to_stdout(stage: Stage, spec: Pat
         "hub-to-prod: 3 rows: 3 to copy, 0 to tag, 0 to skip",
         "at most 300 B to move",
     ]
-    assert running.err == "longshore: warning: the tag v1 is odd\n"
+    assert running.err == "transship: warning: the tag v1 is odd\n"
 
 
 def test_a_plan_on_stdout_is_a_plan_and_nothing_else(stage: Stage, spec: Path) -> None:
@@ -347,7 +347,7 @@ def test_the_head_of_a_plan_is_run_from_standard_input(stage: Stage) -> None:
     plan = JobId.new()
     file = stage.folder / "plan.jsonl"
     file.write_text("".join(f"{row(plan, number).to_json()}\n" for number in range(1, 9)))
-    script = f"head -n 5 {file} | {LONGSHORE} migrate run - --json"
+    script = f"head -n 5 {file} | {TRANSSHIP} migrate run - --json"
     found = json.loads(sh(stage, script))
 
     request = stage.bench.ledger.request(JobId(found["id"]))
@@ -388,7 +388,7 @@ def test_a_wait_that_is_interrupted_says_how_to_go_on(stage: Stage, spec: Path) 
 
     assert running.ends() == 130
     assert f"migration {found} goes on" in running.err
-    assert f"longshore cancel {found}" in running.err
+    assert f"transship cancel {found}" in running.err
 
 
 def test_a_wait_ends_in_time_with_status_4(stage: Stage, spec: Path) -> None:
@@ -417,7 +417,7 @@ def test_a_wait_outlives_a_restart_of_redis(tmp_path: Path, spec: Path) -> None:
 def test_watching_as_json_prints_the_object_whenever_it_is_another(
     stage: Stage, spec: Path
 ) -> None:
-    (found,) = [json.loads(sh(stage, f"{LONGSHORE} migrate run {spec} --json"))]
+    (found,) = [json.loads(sh(stage, f"{TRANSSHIP} migrate run {spec} --json"))]
     running = stage.start("watch", found["id"], "--json")
     eventually(lambda: running.out, what="the first object")
     planning = Planning(stage.bench, JobId(found["id"]))

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from longshore_config.job import ErrorInfo, JobId, Progress, PushRequest
-from longshore_config.reference import ImageReference
 from tests.support.commandline import DENIED, IMAGE, PROD, Shell
 from tests.support.ledger import BROKEN, Bench
 from tests.support.processes import free_port
 from tests.support.redis import RedisServer
+from transship_config.job import ErrorInfo, JobId, Progress, PushRequest
+from transship_config.reference import ImageReference
 
 #: The fields of a job's object that programs may rely on.
 JOB_FIELDS = {
@@ -29,8 +29,8 @@ def shell(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Shell]:
     bench = Bench(redis_url)
-    monkeypatch.setenv("LONGSHORE_REDIS_URL", redis_url)
-    monkeypatch.setenv("LONGSHORE_NAMESPACE", bench.namespace)
+    monkeypatch.setenv("TRANSSHIP_REDIS_URL", redis_url)
+    monkeypatch.setenv("TRANSSHIP_NAMESPACE", bench.namespace)
     yield Shell(bench, capsys)
     bench.redis.close()
 
@@ -87,8 +87,8 @@ def test_an_image_elsewhere_is_refused_with_the_command_that_is_right(shell: She
     status, _, err = shell.run("push", "train:42", "--registry", "prod")
     assert status == 2
     assert err == (
-        "longshore: 'train:42' means docker.io/library/train:42, which is not under "
-        "registry.example.com/ml (prod); write: longshore push "
+        "transship: 'train:42' means docker.io/library/train:42, which is not under "
+        "registry.example.com/ml (prod); write: transship push "
         "registry.example.com/ml/train:42 --source train:42 --registry prod\n"
     )
 
@@ -96,14 +96,14 @@ def test_an_image_elsewhere_is_refused_with_the_command_that_is_right(shell: She
 def test_an_unknown_component_is_known_at_once(shell: Shell) -> None:
     shell.publish()
     status, _, err = shell.run("push", IMAGE, "--registry", "prd")
-    assert (status, err) == (2, "longshore: no component 'prd'; did you mean 'prod'? known: prod\n")
+    assert (status, err) == (2, "transship: no component 'prd'; did you mean 'prod'? known: prod\n")
 
 
 def test_without_a_worker_a_push_is_taken_with_a_warning(shell: Shell) -> None:
     status, out, err = shell.run("push", IMAGE, "--registry", "prod", "-q")
     assert status == 0
     assert JobId.parse(out)
-    assert err.startswith("longshore: warning: no worker is alive")
+    assert err.startswith("transship: warning: no worker is alive")
 
 
 def test_jobs_are_listed_newest_first_and_filtered(shell: Shell) -> None:
@@ -137,8 +137,8 @@ def test_a_list_that_is_piped_is_plain_columns(shell: Shell) -> None:
 
 
 def test_an_empty_list_says_so_on_stderr(shell: Shell) -> None:
-    assert shell.run("jobs") == (0, "", "longshore: no jobs\n")
-    assert shell.run("jobs", "--state", "failed") == (0, "", "longshore: no jobs like that\n")
+    assert shell.run("jobs") == (0, "", "transship: no jobs\n")
+    assert shell.run("jobs", "--state", "failed") == (0, "", "transship: no jobs like that\n")
 
 
 def test_status_shows_what_runs_and_how_far_it_is(shell: Shell) -> None:
@@ -164,7 +164,7 @@ def test_a_job_that_there_is_not_is_bad_input(shell: Shell) -> None:
     for verb in ("status", "watch", "cancel", "retry"):
         status, out, err = shell.run(verb, "0" * 20)
         assert (status, out) == (2, "")
-        assert err.startswith(f"longshore: no job {'0' * 20}")
+        assert err.startswith(f"transship: no job {'0' * 20}")
         assert shell.run(verb, "train:42")[0] == 2
 
 
@@ -196,23 +196,23 @@ def test_another_accounts_job_cannot_be_cancelled(shell: Shell) -> None:
 def test_workers_is_a_health_check(shell: Shell) -> None:
     status, out, err = shell.run("workers")
     assert (status, out) == (1, "")
-    assert err.startswith("longshore: no live worker")
+    assert err.startswith("transship: no live worker")
     shell.publish(running=3)
     status, out, _ = shell.run("workers")
     assert status == 0
-    row = ["longshore@host.1", "build-7", "3", "4/2/8", "1", "0s", "ok"]
+    row = ["transship@host.1", "build-7", "3", "4/2/8", "1", "0s", "ok"]
     assert out.splitlines()[1].split() == row
     (found,) = shell.objects("workers")
-    assert (found["name"], found["engine"]) == ("longshore@host.1", "build-7")
+    assert (found["name"], found["engine"]) == ("transship@host.1", "build-7")
 
 
 def test_workers_here_counts_only_this_machine(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "host")
-    shell.publish("longshore@host-2.77")
+    shell.publish("transship@host-2.77")
     assert shell.run("workers", "--here")[0] == 1
-    shell.publish("longshore@host.78")
+    shell.publish("transship@host.78")
     status, out, _ = shell.run("workers", "--here")
     assert status == 0
     assert "host.78" in out
@@ -220,8 +220,8 @@ def test_workers_here_counts_only_this_machine(
 
 
 def test_registry_list_shows_what_workers_publish(shell: Shell) -> None:
-    shell.publish("longshore@a.1")
-    shell.publish("longshore@b.1", engine="gpu-2")
+    shell.publish("transship@a.1")
+    shell.publish("transship@b.1", engine="gpu-2")
     status, out, _ = shell.run("registry", "list")
     assert status == 0
     assert out.splitlines()[1].split() == ["prod", "default", "registry.example.com/ml", "2"]
@@ -231,15 +231,15 @@ def test_registry_list_shows_what_workers_publish(shell: Shell) -> None:
             "flavor": "default",
             "uri": "registry.example.com/ml",
             "engines": ["build-7", "gpu-2"],
-            "workers": ["longshore@a.1", "longshore@b.1"],
+            "workers": ["transship@a.1", "transship@b.1"],
         }
     ]
 
 
 def test_two_uris_under_one_name_are_an_error(shell: Shell) -> None:
-    shell.publish("longshore@a.1")
+    shell.publish("transship@a.1")
     other = PROD.model_copy(update={"uri": "elsewhere.example.com"})
-    shell.publish("longshore@b.1", components=[other])
+    shell.publish("transship@b.1", components=[other])
     for command in (["registry", "list"], ["registry", "list", "--json"]):
         status, out, err = shell.run(*command)
         assert status == 1
@@ -251,7 +251,7 @@ def test_two_uris_under_one_name_are_an_error(shell: Shell) -> None:
 def test_describing_what_is_not_published_names_what_is(shell: Shell) -> None:
     shell.publish()
     status, _, err = shell.run("registry", "describe", "prd")
-    assert (status, err) == (2, "longshore: no component 'prd'; did you mean 'prod'? known: prod\n")
+    assert (status, err) == (2, "transship: no component 'prd'; did you mean 'prod'? known: prod\n")
 
 
 def checks(shell: Shell, status: int) -> dict[str, list[tuple[str, str]]]:
@@ -281,22 +281,22 @@ def test_doctor_says_that_no_worker_is_alive_and_what_starts_one(shell: Shell) -
     status, out, _ = shell.run("doctor")
     assert status == 1
     assert "missing  workers" in out
-    assert "to mend it: longshore worker" in out
+    assert "to mend it: transship worker" in out
 
 
 def test_doctor_names_the_worker_without_an_engine(shell: Shell) -> None:
     shell.publish(engine=None, engine_error="connection refused")
     found = checks(shell, 1)["engine"]
-    assert found == [("no_engine", "longshore@host.1 has no Docker Engine: connection refused")]
+    assert found == [("no_engine", "transship@host.1 has no Docker Engine: connection refused")]
 
 
 def test_doctor_names_what_is_wrong_with_catalogues(shell: Shell) -> None:
-    shell.publish("longshore@a.1", components=[], catalog_error="c.yaml:3: no flavor 'x'")
+    shell.publish("transship@a.1", components=[], catalog_error="c.yaml:3: no flavor 'x'")
     found = [code for code, _ in checks(shell, 1)["catalogue"]]
     assert found == ["catalog_error", "no_component"]
-    shell.publish("longshore@a.1")
+    shell.publish("transship@a.1")
     other = PROD.model_copy(update={"uri": "elsewhere.example.com"})
-    shell.publish("longshore@b.1", components=[other])
+    shell.publish("transship@b.1", components=[other])
     assert [code for code, _ in checks(shell, 1)["catalogue"]] == ["conflict"]
 
 
@@ -330,7 +330,7 @@ def test_doctor_and_all_others_exit_with_3_when_redis_is_away(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"redis://:sesame@127.0.0.1:{free_port()}/0"
-    monkeypatch.setenv("LONGSHORE_REDIS_URL", url)
+    monkeypatch.setenv("TRANSSHIP_REDIS_URL", url)
     status, out, _ = shell.run("doctor")
     assert status == 3
     assert "cannot be reached" in out
@@ -349,16 +349,16 @@ def test_doctor_and_all_others_exit_with_3_when_redis_is_away(
 def test_doctor_finds_a_redis_that_forgets(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]
     with RedisServer(arguments=settings) as forgetful:
-        monkeypatch.setenv("LONGSHORE_REDIS_URL", forgetful.url)
+        monkeypatch.setenv("TRANSSHIP_REDIS_URL", forgetful.url)
         found = [code for code, _ in checks(shell, 1)["redis"]]
     assert found == ["eviction", "no_append_only"]
 
 
 def test_a_bad_setting_is_bad_input(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LONGSHORE_REDIS_URL", "http://127.0.0.1")
+    monkeypatch.setenv("TRANSSHIP_REDIS_URL", "http://127.0.0.1")
     status, _, err = shell.run("jobs")
     assert status == 2
-    assert err.startswith("longshore: LONGSHORE_REDIS_URL must be redis://")
+    assert err.startswith("transship: TRANSSHIP_REDIS_URL must be redis://")
 
 
 def test_a_job_retried_later_is_listed_as_retrying(shell: Shell) -> None:

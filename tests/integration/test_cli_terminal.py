@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.job import Progress
 from tests.support.commandline import DIGEST, REPOSITORY, Screen, Stage, on_terminal, staging
+from transship_config.job import Progress
 
 
 @pytest.fixture

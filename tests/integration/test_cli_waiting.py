@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.job import Progress
 from tests.support.commandline import COMMAND, DIGEST, PATIENCE_S, REPOSITORY, Stage, staging
 from tests.support.ledger import BROKEN
 from tests.support.processes import eventually
 from tests.support.redis import RedisServer
+from transship_config.job import Progress
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_a_waited_failure_exits_with_1_and_says_how_to_go_on(stage: Stage) -> No
     job = stage.fail("42")
     assert push.ends() == 1
     assert push.out == ""
-    assert f"longshore: {REPOSITORY}:42 failed (denied): no right to push\n" in push.err
-    assert push.err.endswith(f"longshore retry {job}\n")
+    assert f"transship: {REPOSITORY}:42 failed (denied): no right to push\n" in push.err
+    assert push.err.endswith(f"transship retry {job}\n")
 
 
 def test_several_images_exit_with_1_when_one_fails(stage: Stage) -> None:
@@ -113,7 +113,7 @@ def test_a_wait_that_times_out_exits_with_4_and_the_job_goes_on(stage: Stage) ->
     job = stage.job("42")
     assert push.ends() == 4
     assert f"job {job} goes on" in push.err
-    assert f"longshore watch {job}" in push.err
+    assert f"transship watch {job}" in push.err
     assert stage.bench.record(job).state == "queued"
 
 
@@ -130,9 +130,9 @@ def test_control_c_exits_with_130_and_the_job_goes_on(stage: Stage) -> None:
     push.says("queued as")
     push.process.send_signal(signal.SIGINT)
     assert push.ends() == 130
-    assert f"longshore: interrupted; job {job} goes on\n" in push.err
-    assert f"longshore watch {job}\n" in push.err
-    assert f"longshore cancel {job}\n" in push.err
+    assert f"transship: interrupted; job {job} goes on\n" in push.err
+    assert f"transship watch {job}\n" in push.err
+    assert f"transship cancel {job}\n" in push.err
     assert "Traceback" not in push.err
     assert stage.bench.record(job).state == "queued"
 

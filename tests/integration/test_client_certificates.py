@@ -12,15 +12,15 @@ from typing import Self
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from longshore_config.errors import CredentialsMissing, Denied, RegistryUntrusted
-from longshore_worker.loop import BackgroundLoop
-from longshore_worker.oci import blobs
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.port import Access
 from tests.support.certificates import Authority
 from tests.support.oci import EMPTY, EMPTY_DIGEST
 from tests.support.registry import Registry
+from transship_config.errors import CredentialsMissing, Denied, RegistryUntrusted
+from transship_worker.loop import BackgroundLoop
+from transship_worker.oci import blobs
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.port import Access
 
 pytestmark = pytest.mark.registry
 

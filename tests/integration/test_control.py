@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from longshore_config.errors import (
+from tests.support.ledger import Bench
+from tests.support.processes import eventually
+from transship_config.errors import (
     DeadlineExceeded,
     HandedBack,
     LeaseLost,
     PushCancelled,
     Stalled,
 )
-from longshore_config.job import Progress, PushRequest, Step
-from longshore_worker.claims import Claim
-from longshore_worker.control import MOST_WARNINGS, Control, Heart
-from tests.support.ledger import Bench
-from tests.support.processes import eventually
+from transship_config.job import Progress, PushRequest, Step
+from transship_worker.claims import Claim
+from transship_worker.control import MOST_WARNINGS, Control, Heart
 
 pytestmark = pytest.mark.redis
 

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 import pytest
 
-from longshore_config.errors import (
+from tests.support.copies import noise, put_blob, repository, with_pool
+from tests.support.hostile import HostileServer, Reply
+from tests.support.proxy import TcpProxy
+from tests.support.registry import Registry
+from transship_config.errors import (
     BlobMissing,
     DigestMismatch,
     RegistryUnavailable,
     RegistryUnreachable,
 )
-from longshore_worker.oci import blobs, digests
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import Descriptor
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.copy import blob as blob_module
-from longshore_worker.transports.copy import resume as resume_module
-from longshore_worker.transports.copy.port import BlobReader
-from longshore_worker.transports.copy.registry import RegistryRepository
-from tests.support.copies import noise, put_blob, repository, with_pool
-from tests.support.hostile import HostileServer, Reply
-from tests.support.proxy import TcpProxy
-from tests.support.registry import Registry
+from transship_worker.oci import blobs, digests
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Descriptor
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.copy import blob as blob_module
+from transship_worker.transports.copy import resume as resume_module
+from transship_worker.transports.copy.port import BlobReader
+from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry
 

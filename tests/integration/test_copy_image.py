@@ -7,17 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from longshore_config.errors import (
-    ImageNotFound,
-    ImmutableTag,
-    ManifestUnsupported,
-)
-from longshore_config.migration.platforms import Platform
-from longshore_config.migration.spec import OnConflict
-from longshore_worker.oci import manifests
-from longshore_worker.oci.descriptors import DOCKER_MANIFEST
-from longshore_worker.transports.copy.port import Copied
-from longshore_worker.transports.copy.tree import DEPTH_MOST
 from tests.support.copies import (
     describe,
     entry,
@@ -30,6 +19,17 @@ from tests.support.copies import (
 )
 from tests.support.imagecopy import Run, Sides, multi_arch, runner
 from tests.support.registry import Registry
+from transship_config.errors import (
+    ImageNotFound,
+    ImmutableTag,
+    ManifestUnsupported,
+)
+from transship_config.migration.platforms import Platform
+from transship_config.migration.spec import OnConflict
+from transship_worker.oci import manifests
+from transship_worker.oci.descriptors import DOCKER_MANIFEST
+from transship_worker.transports.copy.port import Copied
+from transship_worker.transports.copy.tree import DEPTH_MOST
 
 pytestmark = pytest.mark.registry
 

@@ -8,21 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.errors import (
-    DigestMismatch,
-    PushCancelled,
-)
-from longshore_config.keys import Keys
-from longshore_worker.fleet.leads import RedisLeads
-from longshore_worker.fleet.port import Leads, Place, Where
-from longshore_worker.fleet.redis import FleetRedis
-from longshore_worker.oci import blobs, manifests
-from longshore_worker.oci.descriptors import Manifest
-from longshore_worker.oci.manifests import Written
-from longshore_worker.transports.copy.alone import AloneLeads
-from longshore_worker.transports.copy.image import copy_image
-from longshore_worker.transports.copy.port import Copied, CopyTask
-from longshore_worker.transports.copy.registry import RegistryRepository
 from tests.support.copies import (
     WatchedControl,
     delete_manifest,
@@ -32,6 +17,21 @@ from tests.support.copies import (
 )
 from tests.support.imagecopy import Run, Sides, multi_arch, runner
 from tests.support.registry import Registry
+from transship_config.errors import (
+    DigestMismatch,
+    PushCancelled,
+)
+from transship_config.keys import Keys
+from transship_worker.fleet.leads import RedisLeads
+from transship_worker.fleet.port import Leads, Place, Where
+from transship_worker.fleet.redis import FleetRedis
+from transship_worker.oci import blobs, manifests
+from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.manifests import Written
+from transship_worker.transports.copy.alone import AloneLeads
+from transship_worker.transports.copy.image import copy_image
+from transship_worker.transports.copy.port import Copied, CopyTask
+from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry
 

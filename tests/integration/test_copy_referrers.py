@@ -11,17 +11,6 @@ from typing import Any
 
 import pytest
 
-from longshore_config.migration.platforms import Platform
-from longshore_config.migration.spec import OnConflict
-from longshore_worker.oci import manifests, referrers
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import Manifest
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.oci.referrers import fallback_tag
-from longshore_worker.transports.copy.alone import AloneLeads
-from longshore_worker.transports.copy.image import copy_image
-from longshore_worker.transports.copy.port import Copied, CopyTask
-from longshore_worker.transports.copy.registry import RegistryRepository
 from tests.support.copies import (
     WatchedControl,
     delete_manifest,
@@ -34,6 +23,17 @@ from tests.support.copies import (
     with_pool,
 )
 from tests.support.registry import Registry
+from transship_config.migration.platforms import Platform
+from transship_config.migration.spec import OnConflict
+from transship_worker.oci import manifests, referrers
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.pool import ClientPool
+from transship_worker.oci.referrers import fallback_tag
+from transship_worker.transports.copy.alone import AloneLeads
+from transship_worker.transports.copy.image import copy_image
+from transship_worker.transports.copy.port import Copied, CopyTask
+from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry
 

@@ -13,7 +13,16 @@ import docker
 import pytest
 from pydantic import SecretStr
 
-from longshore_config.errors import (
+from tests.support.control import RecordingControl
+from tests.support.fixtures import PASSWORD, USER
+from tests.support.images import make_image
+from tests.support.processes import eventually, free_port
+from tests.support.proxy import TcpProxy
+from tests.support.pushing import LOGIN, Push, fresh
+from tests.support.registry import Registry
+from tests.support.scripted import ScriptedRegistry, error
+from tests.support.tokens import TokenServer
+from transship_config.errors import (
     Denied,
     DigestMismatch,
     EngineMisconfigured,
@@ -24,19 +33,10 @@ from longshore_config.errors import (
     RegistryUnreachable,
     Stalled,
 )
-from longshore_config.job import Progress, Step
-from longshore_worker.transports.docker_push import DockerPush
-from longshore_worker.transports.engine import Engine
-from longshore_worker.transports.port import Access, Credentials
-from tests.support.control import RecordingControl
-from tests.support.fixtures import PASSWORD, USER
-from tests.support.images import make_image
-from tests.support.processes import eventually, free_port
-from tests.support.proxy import TcpProxy
-from tests.support.pushing import LOGIN, Push, fresh
-from tests.support.registry import Registry
-from tests.support.scripted import ScriptedRegistry, error
-from tests.support.tokens import TokenServer
+from transship_config.job import Progress, Step
+from transship_worker.transports.docker_push import DockerPush
+from transship_worker.transports.engine import Engine
+from transship_worker.transports.port import Access, Credentials
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]
 

@@ -50,8 +50,8 @@ def test_the_documented_commands_register_and_use_the_flavor(acme: Path, tmp_pat
     commands = block("custom-flavors.md", "sh").replace("/opt/acme", str(acme))
     home = tmp_path / "home"
     home.mkdir()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("LONGSHORE_", "XDG_"))}
-    program = f"longshore() {{ '{sys.executable}' -m longshore \"$@\"; }}\nset -e\n"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TRANSSHIP_", "XDG_"))}
+    program = f"transship() {{ '{sys.executable}' -m transship \"$@\"; }}\nset -e\n"
 
     run = subprocess.run(
         ["sh", "-c", program + commands],

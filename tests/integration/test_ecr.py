@@ -16,13 +16,6 @@ from typing import Any
 import docker
 import pytest
 
-from longshore_config.errors import ImmutableTag, RepositoryMissing
-from longshore_worker.catalog import Catalog
-from longshore_worker.flavors.aws import AwsRegistry
-from longshore_worker.flavors.base import collected_notes
-from longshore_worker.tokens import TokenCache
-from longshore_worker.transports.docker_push import DockerPush
-from longshore_worker.transports.engine import Engine, find_engine
 from tests.support.aws import (
     ACCOUNT,
     KEY_ID,
@@ -36,6 +29,13 @@ from tests.support.control import RecordingControl
 from tests.support.images import make_image
 from tests.support.registry import Registry
 from tests.support.scripted import ScriptedRegistry, error
+from transship_config.errors import ImmutableTag, RepositoryMissing
+from transship_worker.catalog import Catalog
+from transship_worker.flavors.aws import AwsRegistry
+from transship_worker.flavors.base import collected_notes
+from transship_worker.tokens import TokenCache
+from transship_worker.transports.docker_push import DockerPush
+from transship_worker.transports.engine import Engine, find_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]
 
@@ -63,7 +63,7 @@ def engine(docker_url: str) -> Engine:
 @pytest.fixture(autouse=True)
 def fresh_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = TokenCache(margin=timedelta(minutes=15))
-    monkeypatch.setattr("longshore_worker.flavors.aws.registry._TOKENS", cache)
+    monkeypatch.setattr("transship_worker.flavors.aws.registry._TOKENS", cache)
 
 
 @pytest.fixture

@@ -14,7 +14,15 @@ import pytest
 from docker.transport.unixconn import UnixHTTPConnection
 from pydantic import SecretStr
 
-from longshore_config.errors import (
+from tests.support.certificates import Authority
+from tests.support.dockerd import DockerDaemon
+from tests.support.images import make_image
+from tests.support.processes import eventually, free_port
+from tests.support.proxy import ConnectProxy, TcpProxy
+from tests.support.pushing import LOGIN, fresh
+from tests.support.registry import Registry
+from tests.support.scripted import Answer, ScriptedRegistry, error
+from transship_config.errors import (
     Denied,
     EngineMisconfigured,
     EngineUnavailable,
@@ -26,17 +34,9 @@ from longshore_config.errors import (
     RegistryUnreachable,
     RepositoryMissing,
 )
-from longshore_config.reference import ImageReference, RegistryUri
-from longshore_worker.transports.engine import Engine, connect, find_engine
-from longshore_worker.transports.port import Access, Credentials
-from tests.support.certificates import Authority
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
-from tests.support.processes import eventually, free_port
-from tests.support.proxy import ConnectProxy, TcpProxy
-from tests.support.pushing import LOGIN, fresh
-from tests.support.registry import Registry
-from tests.support.scripted import Answer, ScriptedRegistry, error
+from transship_config.reference import ImageReference, RegistryUri
+from transship_worker.transports.engine import Engine, connect, find_engine
+from transship_worker.transports.port import Access, Credentials
 
 pytestmark = [pytest.mark.engine]
 

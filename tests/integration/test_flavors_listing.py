@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import Denied
-from longshore_worker import BaseContainerRegistry
-from longshore_worker.flavors import built_in
-from longshore_worker.flavors.default import DefaultRegistry
-from longshore_worker.flavors.listing import repositories
-from longshore_worker.oci import blobs, manifests
-from longshore_worker.oci.pool import ClientPool
 from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, Moto
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest
 from tests.support.registry import Registry
+from transship_config.errors import Denied
+from transship_worker import BaseContainerRegistry
+from transship_worker.flavors import built_in
+from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.flavors.listing import repositories
+from transship_worker.oci import blobs, manifests
+from transship_worker.oci.pool import ClientPool
 
 ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import RedisUnreachable
-from longshore_worker.fleet import budget, budget_permits
-from longshore_worker.fleet.budget import Governor, transfers
-from longshore_worker.fleet.budget_draw import BATCH_S, LIFE_S
-from longshore_worker.fleet.limits import Limits
 from tests.support.budgets import HOLDER, REGISTRY, Fleet, Worker, fleet_at, soon
 from tests.support.processes import free_port
 from tests.support.redis import RedisServer
+from transship_config.errors import RedisUnreachable
+from transship_worker.fleet import budget, budget_permits
+from transship_worker.fleet.budget import Governor, transfers
+from transship_worker.fleet.budget_draw import BATCH_S, LIFE_S
+from transship_worker.fleet.limits import Limits
 
 pytestmark = pytest.mark.redis
 

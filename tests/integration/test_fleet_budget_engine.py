@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from longshore.connection import connect
-from longshore_config.errors import PushCancelled, RegistryPaused
-from longshore_config.keys import Keys
-from longshore_worker.fleet.limits import Limits
-from longshore_worker.fleet.pause_engine import EngineGate
 from tests.support.budgets import REGISTRY, USER, Fleet, fleet_at
 from tests.support.processes import eventually, free_port
+from transship.connection import connect
+from transship_config.errors import PushCancelled, RegistryPaused
+from transship_config.keys import Keys
+from transship_worker.fleet.limits import Limits
+from transship_worker.fleet.pause_engine import EngineGate
 
 pytestmark = pytest.mark.redis
 

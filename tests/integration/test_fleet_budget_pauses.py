@@ -7,20 +7,20 @@ import asyncio
 import pytest
 from pydantic import SecretStr
 
-from longshore_config.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
-from longshore_worker.fleet.budget import Governor
-from longshore_worker.fleet.limits import Limits
-from longshore_worker.oci import blobs, manifests
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import OCI_MANIFEST
-from longshore_worker.oci.errors import refusal_of
-from longshore_worker.oci.headers import RateLimit
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.port import Credentials
 from tests.support.budgets import Fleet, fleet_at, soon
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import EMPTY, EMPTY_DIGEST, client, make_manifest, stream
 from tests.support.processes import free_port
+from transship_config.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
+from transship_worker.fleet.budget import Governor
+from transship_worker.fleet.limits import Limits
+from transship_worker.oci import blobs, manifests
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import OCI_MANIFEST
+from transship_worker.oci.errors import refusal_of
+from transship_worker.oci.headers import RateLimit
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.port import Credentials
 
 pytestmark = pytest.mark.redis
 
@@ -314,7 +314,7 @@ def test_what_a_token_server_asks_for_is_no_pause_and_costs_no_request(
 ) -> None:
     challenge = f'Bearer realm="{server.base}/token",service="r"'
     server.expect("GET", TAG, Reply(401, headers={"WWW-Authenticate": challenge}))
-    query = "service=r&scope=repository:acme/app:pull&client_id=longshore&account=pusher"
+    query = "service=r&scope=repository:acme/app:pull&client_id=transship&account=pusher"
     server.expect("GET", f"/token?{query}", TOO_MANY)
 
     async def main() -> None:

@@ -9,11 +9,11 @@ from contextlib import closing
 import pytest
 import redis
 
-from longshore_config.keys import Keys
-from longshore_worker.fleet.leads import HINT_S, REPOSITORIES_MOST, RedisLeads
-from longshore_worker.fleet.port import Found, Place, Where
 from tests.support.fleet import PLACE, digest, left, new_keys, soon, workers
 from tests.support.redis import RedisServer
+from transship_config.keys import Keys
+from transship_worker.fleet.leads import HINT_S, REPOSITORIES_MOST, RedisLeads
+from transship_worker.fleet.port import Found, Place, Where
 
 pytestmark = pytest.mark.redis
 

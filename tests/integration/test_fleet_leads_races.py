@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from longshore_config.errors import RedisUnreachable
-from longshore_config.keys import Keys
-from longshore_worker.fleet.leads import RedisLeads
-from longshore_worker.fleet.port import Found, Place, Where
 from tests.support.fleet import PLACE, digest, left, new_keys, soon, workers
 from tests.support.processes import Server, eventually
 from tests.support.redis import RedisServer
+from transship_config.errors import RedisUnreachable
+from transship_config.keys import Keys
+from transship_worker.fleet.leads import RedisLeads
+from transship_worker.fleet.port import Found, Place, Where
 
 pytestmark = pytest.mark.redis
 
@@ -150,10 +150,10 @@ def test_many_copies_over_shared_blobs_all_end_and_bring_each_blob_once(
 
 CHILD = """
 import asyncio, sys
-from longshore_config.keys import Keys
-from longshore_worker.fleet.leads import RedisLeads
-from longshore_worker.fleet.port import Place, Where
-from longshore_worker.fleet.redis import FleetRedis
+from transship_config.keys import Keys
+from transship_worker.fleet.leads import RedisLeads
+from transship_worker.fleet.port import Place, Where
+from transship_worker.fleet.redis import FleetRedis
 
 async def main(url, namespace, registry, repository, *digests):
     place = Place(registry, repository)

@@ -9,12 +9,12 @@ from contextlib import closing
 import pytest
 import redis
 
-from longshore_config.errors import Stalled
-from longshore_config.keys import Keys
-from longshore_worker.fleet.locks import Locks
-from longshore_worker.fleet.redis import FleetRedis
 from tests.support.fleet import PLACE, digest, left, new_keys, workers
 from tests.support.redis import RedisServer
+from transship_config.errors import Stalled
+from transship_config.keys import Keys
+from transship_worker.fleet.locks import Locks
+from transship_worker.fleet.redis import FleetRedis
 
 pytestmark = pytest.mark.redis
 

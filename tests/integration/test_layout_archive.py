@@ -17,7 +17,10 @@ from typing import Any, TypeVar
 import docker
 import pytest
 
-from longshore_config.errors import (
+from tests.support.images import archive, make_image
+from tests.support.oci import make_manifest
+from tests.support.processes import program
+from transship_config.errors import (
     AnswerMalformed,
     BlobMissing,
     ImageNotFound,
@@ -26,13 +29,10 @@ from longshore_config.errors import (
     PushRejected,
     RepositoryMissing,
 )
-from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST
-from longshore_worker.sources.folders import LayoutFolder
-from longshore_worker.transports.copy.port import ContentSource
-from tests.support.images import archive, make_image
-from tests.support.oci import make_manifest
-from tests.support.processes import program
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST
+from transship_worker.sources.folders import LayoutFolder
+from transship_worker.transports.copy.port import ContentSource
 
 T = TypeVar("T")
 NO_LAYERS = b'{"rootfs": {"diff_ids": []}}'

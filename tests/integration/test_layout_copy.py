@@ -14,27 +14,27 @@ from typing import TypeVar
 import docker
 import pytest
 
-from longshore_config.errors import ImageNotFound
-from longshore_config.migration.platforms import Platform
-from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import (
+from tests.support.images import make_image
+from tests.support.oci import client
+from tests.support.processes import program
+from tests.support.registry import Registry
+from transship_config.errors import ImageNotFound
+from transship_config.migration.platforms import Platform
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
     Manifest,
     parse_manifest,
 )
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.oci.referrers import fallback_tag
-from longshore_worker.sources.folders import LayoutFolder
-from longshore_worker.transports.copy.alone import AloneLeads
-from longshore_worker.transports.copy.image import copy_image
-from longshore_worker.transports.copy.port import ContentSource, ContentTarget, Copied, CopyTask
-from longshore_worker.transports.copy.registry import RegistryRepository
-from tests.support.images import make_image
-from tests.support.oci import client
-from tests.support.processes import program
-from tests.support.registry import Registry
+from transship_worker.oci.pool import ClientPool
+from transship_worker.oci.referrers import fallback_tag
+from transship_worker.sources.folders import LayoutFolder
+from transship_worker.transports.copy.alone import AloneLeads
+from transship_worker.transports.copy.image import copy_image
+from transship_worker.transports.copy.port import ContentSource, ContentTarget, Copied, CopyTask
+from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry
 

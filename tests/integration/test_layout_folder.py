@@ -14,24 +14,6 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import (
-    BlobMissing,
-    Denied,
-    DigestMismatch,
-    ImageNotFound,
-    PushRejected,
-    RegistryUnavailable,
-    RegistryUnreachable,
-    RepositoryMissing,
-)
-from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
-from longshore_worker.oci.referrers import fallback_tag
-from longshore_worker.sources.folder import translate
-from longshore_worker.sources.folders import LayoutFolder
-from longshore_worker.sources.layout import NotLinked
-from longshore_worker.sources.writing import Part
-from longshore_worker.transports.copy.port import ContentSource, ContentTarget
 from tests.support.layouts import (
     LAYER,
     LAYER_DIGEST,
@@ -45,6 +27,24 @@ from tests.support.layouts import (
 )
 from tests.support.oci import EMPTY_DIGEST, make_manifest
 from tests.support.processes import eventually, program
+from transship_config.errors import (
+    BlobMissing,
+    Denied,
+    DigestMismatch,
+    ImageNotFound,
+    PushRejected,
+    RegistryUnavailable,
+    RegistryUnreachable,
+    RepositoryMissing,
+)
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
+from transship_worker.oci.referrers import fallback_tag
+from transship_worker.sources.folder import translate
+from transship_worker.sources.folders import LayoutFolder
+from transship_worker.sources.layout import NotLinked
+from transship_worker.sources.writing import Part
+from transship_worker.transports.copy.port import ContentSource, ContentTarget
 
 
 @pytest.fixture
@@ -213,13 +213,13 @@ def test_a_write_that_is_cancelled_leaves_nothing(folder: LayoutFolder, path: Pa
 
 def test_left_overs_of_writers_that_died_are_removed(folder: LayoutFolder, path: Path) -> None:
     (path / "cat").mkdir()
-    for name, age in ((".longshore-old.part", 7_200), (".longshore-new.part", 0), ("other", 7_200)):
+    for name, age in ((".transship-old.part", 7_200), (".transship-new.part", 0), ("other", 7_200)):
         (path / "cat" / name).write_text("1")
         now = (path / "cat" / name).stat().st_mtime
         os.utime(path / "cat" / name, (now - age, now - age))
     run(store(folder.target("cat"), b"1"))
     left = {p.name for p in (path / "cat").iterdir()}
-    assert left == {".longshore-new.part", "other", "blobs"}
+    assert left == {".transship-new.part", "other", "blobs"}
 
 
 def test_a_manifest_without_its_blobs_is_refused_as_registries_do(folder: LayoutFolder) -> None:
@@ -306,7 +306,7 @@ def test_an_index_that_could_not_be_read_again_is_not_written(
     folder: LayoutFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(put(folder.target("cat"), "1", b"1"))
-    monkeypatch.setattr("longshore_worker.sources.layout.INDEX_LIMIT", 300)
+    monkeypatch.setattr("transship_worker.sources.layout.INDEX_LIMIT", 300)
     with pytest.raises(PushRejected, match=r"images\.layout/cat is full: its index\.json has 300"):
         run(put(folder.target("cat"), "2", b"2"))
     assert run(folder.tags("cat")) == ["1"]
@@ -341,7 +341,7 @@ def test_many_writers_of_one_repository_lose_no_tag(folder: LayoutFolder, path: 
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from tests.support.layouts import put\n"
-        "from longshore_worker.sources.folders import LayoutFolder\n"
+        "from transship_worker.sources.folders import LayoutFolder\n"
         "async def main():\n"
         "    target = LayoutFolder(Path(sys.argv[1]), 'images.layout').target('cat')\n"
         "    await asyncio.gather(*(put(target, f'{sys.argv[2]}-{n}', str(n).encode())"
@@ -450,7 +450,7 @@ def test_the_command_checks_a_folder_without_an_engine(path: Path, tmp_path: Pat
     found = []
     for name in ("images", "absent"):
         catalogue.write_text(f"registries: {{images: {{flavor: layout, uri: {name}}}}}")
-        words = [sys.executable, "-m", "longshore", "registry", "check", "images"]
+        words = [sys.executable, "-m", "transship", "registry", "check", "images"]
         done = subprocess.run(
             [*words, "--catalog", str(catalogue)], capture_output=True, text=True, check=False
         )

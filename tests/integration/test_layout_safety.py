@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.errors import ManifestUnsupported, NotAllowed, NotUnderRegistry
-from longshore_worker.sources.folders import LayoutFolder
 from tests.support.layouts import put, run
+from transship_config.errors import ManifestUnsupported, NotAllowed, NotUnderRegistry
+from transship_worker.sources.folders import LayoutFolder
 
 
 @pytest.fixture

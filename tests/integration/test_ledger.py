@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import NotYours
-from longshore_config.job import ErrorInfo, JobId, Progress, PushRequest, State, Step
-from longshore_config.settings import Settings
-from longshore_worker.claims import Answer
 from tests.support.ledger import BROKEN, Bench
+from transship_config.errors import NotYours
+from transship_config.job import ErrorInfo, JobId, Progress, PushRequest, State, Step
+from transship_config.settings import Settings
+from transship_worker.claims import Answer
 
 pytestmark = pytest.mark.redis
 
@@ -174,7 +174,7 @@ def test_an_ended_lease_puts_the_job_back_and_counts_an_attempt(bench: Bench) ->
 
 
 def test_a_poison_job_ends_after_its_attempts_and_says_so(redis_url: str) -> None:
-    bench = Bench(redis_url, Settings.from_environment({"LONGSHORE_ATTEMPTS": "3"}))
+    bench = Bench(redis_url, Settings.from_environment({"TRANSSHIP_ATTEMPTS": "3"}))
     job = bench.submit(push())
     for _ in range(3):
         bench.claimed(job)
@@ -457,7 +457,7 @@ def test_a_request_that_no_worker_can_read_ends_as_failed(bench: Bench) -> None:
 def test_every_key_of_the_ledger_is_in_the_documented_table(bench: Bench) -> None:
     import re
 
-    import longshore_config.keys as keys_module
+    import transship_config.keys as keys_module
 
     ci = "ci"
     jobs = [bench.submit(push(str(n)), account=ci) for n in range(4)]

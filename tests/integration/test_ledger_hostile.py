@@ -7,13 +7,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from longshore_config.job import JobId, Progress, PushRequest, State
-from longshore_worker import claims
-from longshore_worker.claims import WINDOW
-from longshore_worker.control import Control, Heart
 from tests.integration.test_migration_ledger import Migration
 from tests.support.ledger import Bench
 from tests.support.processes import eventually
+from transship_config.job import JobId, Progress, PushRequest, State
+from transship_worker import claims
+from transship_worker.claims import WINDOW
+from transship_worker.control import Control, Heart
 
 pytestmark = pytest.mark.redis
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import redis
 
-from longshore import Client, State
-from longshore.ledger import PAGE
-from longshore_config.job import PushRequest
-from longshore_config.settings import Settings
-from longshore_worker.claims import SWEEP_MOST
 from tests.support.ledger import Bench
 from tests.support.redis import RedisServer
+from transship import Client, State
+from transship.ledger import PAGE
+from transship_config.job import PushRequest
+from transship_config.settings import Settings
+from transship_worker.claims import SWEEP_MOST
 
 pytestmark = pytest.mark.redis
 
@@ -29,7 +29,7 @@ READS = 6
 def crowd() -> Iterator[Bench]:
     """A ledger with many jobs that no worker heard of, in a Redis of its own."""
     with RedisServer(arguments=["--appendonly", "no"]) as server:
-        bench = Bench(server.url, Settings.from_environment({"LONGSHORE_KEEP_FAILED": "1"}))
+        bench = Bench(server.url, Settings.from_environment({"TRANSSHIP_KEEP_FAILED": "1"}))
         yield bench
         bench.redis.close()
 
@@ -72,7 +72,7 @@ def test_what_a_queued_job_takes_in_memory_is_bounded(crowd: Bench) -> None:
 
 @pytest.mark.parametrize("limit", [1, 50, 500])
 def test_a_list_of_some_reads_pages_and_not_the_crowd(crowd: Bench, limit: int) -> None:
-    settings = {"LONGSHORE_REDIS_URL": crowd.url, "LONGSHORE_NAMESPACE": crowd.namespace}
+    settings = {"TRANSSHIP_REDIS_URL": crowd.url, "TRANSSHIP_NAMESPACE": crowd.namespace}
     with Client(settings=Settings.from_environment(settings)) as client:
         before = commands(crowd.redis)
         found = client.jobs(limit=limit)

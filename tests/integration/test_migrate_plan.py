@@ -13,22 +13,22 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import RegistryUnreachable, RepositoryMissing
-from longshore_config.job import JobId
-from longshore_config.migration.mistakes import SpecError
-from longshore_config.migration.plan import Action, PlanRow
-from longshore_config.migration.platforms import Platform
-from longshore_config.migration.spec import Spec
-from longshore_worker.migrate.plan import Planner
-from longshore_worker.migrate.rows import Batch
-from longshore_worker.oci import blobs, digests, manifests
-from longshore_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.copy.platforms import subset
 from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
 from tests.support.processes import free_port
 from tests.support.registry import Registry
 from tests.support.sides import Catalogue, ClientSide, Remembered, catalogue
+from transship_config.errors import RegistryUnreachable, RepositoryMissing
+from transship_config.job import JobId
+from transship_config.migration.mistakes import SpecError
+from transship_config.migration.plan import Action, PlanRow
+from transship_config.migration.platforms import Platform
+from transship_config.migration.spec import Spec
+from transship_worker.migrate.plan import Planner
+from transship_worker.migrate.rows import Batch
+from transship_worker.oci import blobs, digests, manifests
+from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.copy.platforms import subset
 
 pytestmark = pytest.mark.registry
 

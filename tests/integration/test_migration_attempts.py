@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from longshore import Client
-from longshore_config.component import PublicComponent
-from longshore_config.job import ErrorInfo, Progress
-from longshore_config.settings import Settings
-from longshore_worker.claims import Claim, Claims, Finished
 from tests.support.commandline import publish
 from tests.support.ledger import BROKEN, Bench
 from tests.support.migrating import DENIED, SPEC, Planning, copied
+from transship import Client
+from transship_config.component import PublicComponent
+from transship_config.job import ErrorInfo, Progress
+from transship_config.settings import Settings
+from transship_worker.claims import Claim, Claims, Finished
 
 pytestmark = pytest.mark.redis
 
@@ -47,7 +47,7 @@ def bench(redis_url: str) -> Iterator[Bench]:
 
 @pytest.fixture
 def client(bench: Bench) -> Iterator[Client]:
-    settings = {"LONGSHORE_REDIS_URL": bench.url, "LONGSHORE_NAMESPACE": bench.namespace}
+    settings = {"TRANSSHIP_REDIS_URL": bench.url, "TRANSSHIP_NAMESPACE": bench.namespace}
     with Client(settings=Settings.from_environment(settings)) as made:
         yield made
 

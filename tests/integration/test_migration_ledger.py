@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from longshore_config.copying import CopyRequest
-from longshore_config.job import ErrorInfo, JobId, Progress, State
-from longshore_config.migration.plan import PlanRow
-from longshore_config.migration.request import MigrationRequest, Mode
-from longshore_worker.claims import POSTPONED_MOST, WINDOW, Answer, Claim, Row
 from tests.support.ledger import BROKEN, Bench
+from transship_config.copying import CopyRequest
+from transship_config.job import ErrorInfo, JobId, Progress, State
+from transship_config.migration.plan import PlanRow
+from transship_config.migration.request import MigrationRequest, Mode
+from transship_worker.claims import POSTPONED_MOST, WINDOW, Answer, Claim, Row
 
 pytestmark = pytest.mark.redis
 

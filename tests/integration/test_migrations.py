@@ -8,16 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from longshore import Client, JobFailed, PlanRow, State, UsageError, WaitTimeout
-from longshore.migrationledger import MigrationLedger
-from longshore.migrations import Migration, MigrationFailed
-from longshore_config.component import PublicComponent
-from longshore_config.errors import NotYours, UnknownJob
-from longshore_config.job import JobId
-from longshore_config.migration.mistakes import SpecError
-from longshore_config.migration.plan import MOST_UNREAD
-from longshore_config.migration.request import MigrationRequest, Mode
-from longshore_config.settings import Settings
 from tests.support.commandline import publish
 from tests.support.ledger import Bench
 from tests.support.migrating import (
@@ -30,6 +20,16 @@ from tests.support.migrating import (
     row,
 )
 from tests.support.processes import eventually
+from transship import Client, JobFailed, PlanRow, State, UsageError, WaitTimeout
+from transship.migrationledger import MigrationLedger
+from transship.migrations import Migration, MigrationFailed
+from transship_config.component import PublicComponent
+from transship_config.errors import NotYours, UnknownJob
+from transship_config.job import JobId
+from transship_config.migration.mistakes import SpecError
+from transship_config.migration.plan import MOST_UNREAD
+from transship_config.migration.request import MigrationRequest, Mode
+from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis
 
@@ -47,7 +47,7 @@ def bench(redis_url: str) -> Iterator[Bench]:
 @pytest.fixture
 def client(bench: Bench) -> Iterator[Client]:
     publish(bench, components=[HUB, PROD], copy_slots=8)
-    settings = {"LONGSHORE_REDIS_URL": bench.url, "LONGSHORE_NAMESPACE": bench.namespace}
+    settings = {"TRANSSHIP_REDIS_URL": bench.url, "TRANSSHIP_NAMESPACE": bench.namespace}
     with Client(settings=Settings.from_environment(settings)) as made:
         yield made
 

@@ -8,10 +8,6 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import AnswerMalformed, PushError, RegistryUntrusted
-from longshore_worker.oci import blobs, pool
-from longshore_worker.oci.client import Repository
-from longshore_worker.transports.port import Access
 from tests.support.certificates import Authority
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import (
@@ -28,6 +24,10 @@ from tests.support.oci import (
     read_all,
 )
 from tests.support.processes import missing
+from transship_config.errors import AnswerMalformed, PushError, RegistryUntrusted
+from transship_worker.oci import blobs, pool
+from transship_worker.oci.client import Repository
+from transship_worker.transports.port import Access
 
 #: A registry that is not on this machine, as far as its name says.
 NAME = "registry.example.com"

@@ -4,23 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from longshore_config.errors import (
-    AnswerMalformed,
-    Denied,
-    DigestMismatch,
-    ImageNotFound,
-    ImmutableTag,
-    InvalidReference,
-    PushError,
-    RateLimited,
-    RegistryUnavailable,
-    RegistryUnreachable,
-    RepositoryMissing,
-)
-from longshore_worker.oci import blobs, manifests
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST
-from longshore_worker.oci.errors import refusal_of
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import (
     BLOB,
@@ -35,6 +18,23 @@ from tests.support.oci import (
     get_1,
 )
 from tests.support.processes import free_port
+from transship_config.errors import (
+    AnswerMalformed,
+    Denied,
+    DigestMismatch,
+    ImageNotFound,
+    ImmutableTag,
+    InvalidReference,
+    PushError,
+    RateLimited,
+    RegistryUnavailable,
+    RegistryUnreachable,
+    RepositoryMissing,
+)
+from transship_worker.oci import blobs, manifests
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST
+from transship_worker.oci.errors import refusal_of
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,6 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import (
-    AnswerMalformed,
-    DigestMismatch,
-    ManifestUnsupported,
-    PushError,
-    RegistryUnavailable,
-)
-from longshore_worker.oci import blobs, manifests, referrers, tags
-from longshore_worker.oci.client import Repository, Request
-from longshore_worker.oci.descriptors import (
-    MANIFEST_LIMIT,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Manifest,
-    parse_manifest,
-)
-from longshore_worker.oci.tags import NAMES_LIMIT
-from longshore_worker.transports.copy.tree import DEPTH_MOST, MANIFESTS_MOST, TreeReader
 from tests.support.hostile import HostileServer, Reply, Seen
 from tests.support.oci import (
     BLOB,
@@ -39,6 +21,24 @@ from tests.support.oci import (
     get_1,
     make_manifest,
 )
+from transship_config.errors import (
+    AnswerMalformed,
+    DigestMismatch,
+    ManifestUnsupported,
+    PushError,
+    RegistryUnavailable,
+)
+from transship_worker.oci import blobs, manifests, referrers, tags
+from transship_worker.oci.client import Repository, Request
+from transship_worker.oci.descriptors import (
+    MANIFEST_LIMIT,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Manifest,
+    parse_manifest,
+)
+from transship_worker.oci.tags import NAMES_LIMIT
+from transship_worker.transports.copy.tree import DEPTH_MOST, MANIFESTS_MOST, TreeReader
 
 LIST = "/v2/acme/app/tags/list"
 TOKEN = "/token"

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from longshore_config.errors import AnswerMalformed
-from longshore_worker.oci import referrers, tags
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import OCI_INDEX
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import MANIFEST, asking, make_manifest
+from transship_config.errors import AnswerMalformed
+from transship_worker.oci import referrers, tags
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import OCI_INDEX
 
 
 async def all_tags(repository: Repository) -> list[str]:

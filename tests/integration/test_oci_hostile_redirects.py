@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import AnswerMalformed, RegistryUntrusted
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import BLOB, EMPTY, GOOD, LOGIN, MANIFEST, TAG, asking, get_1, read_all
+from transship_config.errors import AnswerMalformed, RegistryUntrusted
 
 
 def basic(server: HostileServer, target: str = TAG) -> None:

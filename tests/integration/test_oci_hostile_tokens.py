@@ -8,7 +8,9 @@ import threading
 import pytest
 from pydantic import SecretStr
 
-from longshore_config.errors import (
+from tests.support.hostile import HostileServer, Reply
+from tests.support.oci import GOOD, LOGIN, MANIFEST, TAG, asking, errors, get_1
+from transship_config.errors import (
     AnswerMalformed,
     Denied,
     PushError,
@@ -16,13 +18,11 @@ from longshore_config.errors import (
     RegistryUnavailable,
     RegistryUntrusted,
 )
-from longshore_worker.oci import manifests
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.port import Credentials
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import GOOD, LOGIN, MANIFEST, TAG, asking, errors, get_1
+from transship_worker.oci import manifests
+from transship_worker.oci.client import Repository
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.port import Credentials
 
 
 def bearer(server: HostileServer, realm: str, *, times: int = 1) -> None:
@@ -33,7 +33,7 @@ def bearer(server: HostileServer, realm: str, *, times: int = 1) -> None:
 
 def token_target(login: bool = True) -> str:
     account = "&account=pusher" if login else ""
-    return f"/token?service=svc&scope=repository:acme/app:pull&client_id=longshore{account}"
+    return f"/token?service=svc&scope=repository:acme/app:pull&client_id=transship{account}"
 
 
 def test_a_token_server_elsewhere_does_not_see_the_login(server: HostileServer) -> None:
@@ -192,7 +192,7 @@ def test_an_identity_token_goes_by_post_and_by_get_where_post_is_not_known(
     login = Credentials("<token>", SecretStr("refresh-me"))
     bearer(server, f"{server.base}/token")
     form = (
-        b"grant_type=refresh_token&service=svc&client_id=longshore"
+        b"grant_type=refresh_token&service=svc&client_id=transship"
         b"&scope=repository%3Aacme%2Fapp%3Apull&refresh_token=refresh-me"
     )
     server.expect("POST", "/token", Reply(404), body=form)

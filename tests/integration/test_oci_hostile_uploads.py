@@ -6,16 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from longshore_config.errors import (
-    AnswerMalformed,
-    BlobMissing,
-    DigestMismatch,
-    PushError,
-    RegistryUnavailable,
-    UploadLost,
-)
-from longshore_worker.oci import blobs
-from longshore_worker.oci.client import Repository
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import (
     BLOB,
@@ -28,6 +18,16 @@ from tests.support.oci import (
     errors,
     stream,
 )
+from transship_config.errors import (
+    AnswerMalformed,
+    BlobMissing,
+    DigestMismatch,
+    PushError,
+    RegistryUnavailable,
+    UploadLost,
+)
+from transship_worker.oci import blobs
+from transship_worker.oci.client import Repository
 
 
 async def upload(repository: Repository) -> None:

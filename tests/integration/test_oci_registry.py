@@ -13,7 +13,14 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from longshore_config.errors import (
+from tests.support.certificates import Authority
+from tests.support.fixtures import PASSWORD, USER
+from tests.support.hostile import HostileServer, Reply
+from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
+from tests.support.processes import eventually
+from tests.support.registry import Registry
+from tests.support.tokens import TokenServer
+from transship_config.errors import (
     BlobMissing,
     Denied,
     ImageNotFound,
@@ -23,20 +30,13 @@ from longshore_config.errors import (
     RepositoryMissing,
     UploadLost,
 )
-from longshore_worker.loop import BackgroundLoop
-from longshore_worker.oci import blobs, digests, manifests, referrers, tags
-from longshore_worker.oci.client import RegistryClient, Repository, Request
-from longshore_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.port import Access, Credentials
-from tests.support.certificates import Authority
-from tests.support.fixtures import PASSWORD, USER
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
-from tests.support.processes import eventually
-from tests.support.registry import Registry
-from tests.support.tokens import TokenServer
+from transship_worker.loop import BackgroundLoop
+from transship_worker.oci import blobs, digests, manifests, referrers, tags
+from transship_worker.oci.client import RegistryClient, Repository, Request
+from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.port import Access, Credentials
 
 pytestmark = pytest.mark.registry
 

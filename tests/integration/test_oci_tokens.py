@@ -7,14 +7,14 @@ import asyncio
 import pytest
 from pydantic import SecretStr
 
-from longshore_config.errors import Denied
-from longshore_worker.oci import manifests
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.port import Credentials
 from tests.support.copies import with_pool
 from tests.support.strict import Rules, StrictRegistry, TokenRules
 from tests.support.strict_asking import DATA, layer, put_blob, put_manifest
+from transship_config.errors import Denied
+from transship_worker.oci import manifests
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.port import Credentials
 
 LOGIN = Credentials("mover", SecretStr("open sesame"))
 

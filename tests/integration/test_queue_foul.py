@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from longshore_config.celery_settings import PUSH_TASK
-from longshore_config.lanes import COPY_QUEUE, queue_name
-from longshore_worker.bells import LONGEST_BELL
 from tests.support.processes import eventually, free_port
 from tests.support.worker import Site, WorkerProcess
+from transship_config.celery_settings import PUSH_TASK
+from transship_config.lanes import COPY_QUEUE, queue_name
+from transship_worker.bells import LONGEST_BELL
 
 pytestmark = pytest.mark.redis
 
@@ -65,7 +65,7 @@ FOUL: dict[str, list[bytes]] = {
     "unknown_task": [
         message(h_task="os.system"),
         message(h_task="celery.backend_cleanup"),
-        message(h_task="longshore.push.v99", h_id=None),
+        message(h_task="transship.push.v99", h_id=None),
     ],
     "content_type": [
         message(pickle.dumps(GOOD_BODY), content_type="application/x-python-serialize"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from longshore_config.job import JobId
-from longshore_worker.claims import Answer
 from tests.support.ledger import Bench, push_request, sweep
+from transship_config.job import JobId
+from transship_worker.claims import Answer
 
 pytestmark = pytest.mark.redis
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import UsageError
-from longshore_config.job import ErrorInfo, JobId, State
-from longshore_worker.claims import Answer, Claims
-from longshore_worker.retry import Backoff
 from tests.support.ledger import BROKEN, Bench, push_request, sweep
+from transship_config.errors import UsageError
+from transship_config.job import ErrorInfo, JobId, State
+from transship_worker.claims import Answer, Claims
+from transship_worker.retry import Backoff
 
 pytestmark = pytest.mark.redis
 

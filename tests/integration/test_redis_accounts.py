@@ -10,13 +10,13 @@ from itertools import chain
 import pytest
 import redis
 
-from longshore import Client, JobFailed, Push, State
-from longshore.cli.diagnosis import diagnose
-from longshore_config.errors import NotYours, RedisUnreachable
-from longshore_config.settings import Settings
 from tests.support.accounts import OTHER, GuardedRedis
 from tests.support.migrating import SPEC, row
 from tests.support.redis import redis_binary, valkey_binary
+from transship import Client, JobFailed, Push, State
+from transship.cli.diagnosis import diagnose
+from transship_config.errors import NotYours, RedisUnreachable
+from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis
 
@@ -42,7 +42,7 @@ ADMIN: Table = (
     ["ACL", "SETUSER", "mallory", "on", "nopass", "~*", "+@all"],
     ["ACL", "SETUSER", "default", "on", "nopass", "~*", "+@all"],
     ["ACL", "LOAD"],
-    ["DEBUG", "OBJECT", "longshore:accounts"],
+    ["DEBUG", "OBJECT", "transship:accounts"],
     ["SCRIPT", "FLUSH"],
     ["SCRIPT", "KILL"],
     ["FUNCTION", "FLUSH"],
@@ -58,9 +58,9 @@ ADMIN: Table = (
     ["SLOWLOG", "GET"],
     ["MODULE", "LIST"],
     ["SWAPDB", "0", "1"],
-    ["MIGRATE", "127.0.0.1", "1", "longshore:accounts", "0", "1"],
-    ["RESTORE", "longshore:from:producer:x", "0", "x"],
-    ["SORT", "longshore:accounts"],
+    ["MIGRATE", "127.0.0.1", "1", "transship:accounts", "0", "1"],
+    ["RESTORE", "transship:from:producer:x", "0", "x"],
+    ["SORT", "transship:accounts"],
     ["GET", "other:secret"],
     ["SET", "other:secret", "x"],
     ["EVAL", "return redis.call('GET', 'other:secret')", 0],
@@ -73,86 +73,86 @@ ADMIN: Table = (
 
 #: What is written by workers and by other accounts.
 FOREIGN: Table = (
-    ["HSET", f"longshore:job:{JOB}", "state", "succeeded"],
-    ["SET", f"longshore:job:{JOB}", "x"],
-    ["DEL", f"longshore:job:{JOB}"],
-    ["EXPIRE", f"longshore:job:{JOB}", "1"],
-    ["EVAL", f"return redis.call('HSET', 'longshore:job:{JOB}', 'state', 'x')", 0],
-    ["EVAL", "return redis.call('DEL', KEYS[1])", 1, f"longshore:job:{JOB}"],
-    ["XADD", f"longshore:events:{JOB}", "*", "state", "succeeded"],
-    ["DEL", f"longshore:events:{JOB}"],
-    ["ZADD", "longshore:state:succeeded", 1, JOB],
-    ["ZADD", "longshore:leases", 1, JOB],
-    ["ZREM", "longshore:leases", JOB],
-    ["ZADD", "longshore:due:push.*", 1, JOB],
-    ["ZADD", "longshore:retention", 1, JOB],
-    ["SADD", "longshore:queues", "x"],
-    ["SREM", "longshore:accounts", "ci"],
-    ["DEL", "longshore:accounts"],
-    ["EXPIRE", "longshore:accounts", "1"],
-    ["HSET", f"longshore:migration:{JOB}", "complete", "1"],
-    ["ZADD", f"longshore:migration:{JOB}:jobs", 1, JOB],
-    ["RPUSH", f"longshore:migration:{JOB}:pending", JOB],
-    ["ZADD", "longshore:migrations", 1, JOB],
+    ["HSET", f"transship:job:{JOB}", "state", "succeeded"],
+    ["SET", f"transship:job:{JOB}", "x"],
+    ["DEL", f"transship:job:{JOB}"],
+    ["EXPIRE", f"transship:job:{JOB}", "1"],
+    ["EVAL", f"return redis.call('HSET', 'transship:job:{JOB}', 'state', 'x')", 0],
+    ["EVAL", "return redis.call('DEL', KEYS[1])", 1, f"transship:job:{JOB}"],
+    ["XADD", f"transship:events:{JOB}", "*", "state", "succeeded"],
+    ["DEL", f"transship:events:{JOB}"],
+    ["ZADD", "transship:state:succeeded", 1, JOB],
+    ["ZADD", "transship:leases", 1, JOB],
+    ["ZREM", "transship:leases", JOB],
+    ["ZADD", "transship:due:push.*", 1, JOB],
+    ["ZADD", "transship:retention", 1, JOB],
+    ["SADD", "transship:queues", "x"],
+    ["SREM", "transship:accounts", "ci"],
+    ["DEL", "transship:accounts"],
+    ["EXPIRE", "transship:accounts", "1"],
+    ["HSET", f"transship:migration:{JOB}", "complete", "1"],
+    ["ZADD", f"transship:migration:{JOB}:jobs", 1, JOB],
+    ["RPUSH", f"transship:migration:{JOB}:pending", JOB],
+    ["ZADD", "transship:migrations", 1, JOB],
     # Workers' views say which components there are, and where they lead.
-    ["SET", "longshore:worker:longshore@evil.1", "{}"],
-    ["ZADD", "longshore:workers", 9e15, "longshore@evil.1"],
-    ["DEL", "longshore:worker:longshore@build.1"],
-    ["SET", "longshore:reaper", "evil"],
-    ["HSET", "longshore:refused", "x", "1"],
-    ["SET", "longshore:pause:registry.example.com:x", "evil"],
-    ["HSET", "longshore:rate:registry.example.com:x", "x", "1"],
-    ["ZADD", "longshore:permits:registry.example.com:x", 1, "x"],
-    ["ZADD", "longshore:blob:registry.example.com:sha256:x", 1, "x"],
-    ["SET", "longshore:lead:registry.example.com:sha256:x", "x"],
-    ["SET", "longshore:lock:x", "x"],
-    ["SET", "longshore:subset:x:y", "sha256:x"],
+    ["SET", "transship:worker:transship@evil.1", "{}"],
+    ["ZADD", "transship:workers", 9e15, "transship@evil.1"],
+    ["DEL", "transship:worker:transship@build.1"],
+    ["SET", "transship:reaper", "evil"],
+    ["HSET", "transship:refused", "x", "1"],
+    ["SET", "transship:pause:registry.example.com:x", "evil"],
+    ["HSET", "transship:rate:registry.example.com:x", "x", "1"],
+    ["ZADD", "transship:permits:registry.example.com:x", 1, "x"],
+    ["ZADD", "transship:blob:registry.example.com:sha256:x", 1, "x"],
+    ["SET", "transship:lead:registry.example.com:sha256:x", "x"],
+    ["SET", "transship:lock:x", "x"],
+    ["SET", "transship:subset:x:y", "sha256:x"],
     # Another account's requests and wishes.
-    ["SET", f"longshore:from:ci:request:{JOB}", "{}"],
-    ["DEL", f"longshore:from:ci:request:{JOB}"],
-    ["SET", f"longshore:from:ci:cancel:{JOB}", "1"],
-    ["SET", f"longshore:from:ci:retry:{JOB}", "1"],
-    ["ZREM", "longshore:from:ci:queued", JOB],
-    ["ZADD", f"longshore:from:ci:target:{IMAGE}:1", 1, JOB],
-    ["ZADD", "longshore:from:ci:due:push.*", 1, JOB],
-    ["RPUSH", f"longshore:from:ci:rows:{JOB}", "{}"],
-    ["LPOP", f"longshore:from:ci:plan:{JOB}"],
-    ["BLPOP", f"longshore:from:ci:plan:{JOB}", 1],
-    ["EVAL", f"return redis.call('DEL', 'longshore:from:ci:request:{JOB}')", 0],
+    ["SET", f"transship:from:ci:request:{JOB}", "{}"],
+    ["DEL", f"transship:from:ci:request:{JOB}"],
+    ["SET", f"transship:from:ci:cancel:{JOB}", "1"],
+    ["SET", f"transship:from:ci:retry:{JOB}", "1"],
+    ["ZREM", "transship:from:ci:queued", JOB],
+    ["ZADD", f"transship:from:ci:target:{IMAGE}:1", 1, JOB],
+    ["ZADD", "transship:from:ci:due:push.*", 1, JOB],
+    ["RPUSH", f"transship:from:ci:rows:{JOB}", "{}"],
+    ["LPOP", f"transship:from:ci:plan:{JOB}"],
+    ["BLPOP", f"transship:from:ci:plan:{JOB}", 1],
+    ["EVAL", f"return redis.call('DEL', 'transship:from:ci:request:{JOB}')", 0],
 )
 
 #: Celery's queues and messages: reading, emptying, replacing.
 QUEUES: Table = (
-    ["LRANGE", "longshore:celery:push.*", 0, -1],
-    ["LINDEX", "longshore:celery:push.*", 0],
-    ["GET", "longshore:celery:push.*"],
-    ["RPOP", "longshore:celery:push.*"],
-    ["LPOP", "longshore:celery:push.*"],
-    ["BRPOP", "longshore:celery:push.*", 1],
-    ["BLPOP", "longshore:celery:copy.bulk", 1],
-    ["LPOP", "longshore:celery:plan.*"],
-    ["DEL", "longshore:celery:push.*"],
-    ["SET", "longshore:celery:push.*", "x"],
-    ["RPUSH", "longshore:celery:push.*", "x"],
-    ["LTRIM", "longshore:celery:push.*", 1, 0],
-    ["LMOVE", "longshore:celery:push.*", "longshore:from:producer:x", "LEFT", "LEFT"],
-    ["RENAME", "longshore:celery:push.*", "longshore:from:producer:x"],
-    ["COPY", "longshore:celery:push.*", "longshore:from:producer:x"],
-    ["EXPIRE", "longshore:celery:push.*", 1],
-    ["EVAL", "return redis.call('LPOP', 'longshore:celery:push.*')", 0],
-    ["HGETALL", "longshore:celery:unacked"],
-    ["HSET", "longshore:celery:unacked", "x", "x"],
-    ["ZADD", "longshore:celery:unacked_index", 1, "x"],
-    ["PUBLISH", "longshore:celery:/0.celeryev/worker.offline", "{}"],
+    ["LRANGE", "transship:celery:push.*", 0, -1],
+    ["LINDEX", "transship:celery:push.*", 0],
+    ["GET", "transship:celery:push.*"],
+    ["RPOP", "transship:celery:push.*"],
+    ["LPOP", "transship:celery:push.*"],
+    ["BRPOP", "transship:celery:push.*", 1],
+    ["BLPOP", "transship:celery:copy.bulk", 1],
+    ["LPOP", "transship:celery:plan.*"],
+    ["DEL", "transship:celery:push.*"],
+    ["SET", "transship:celery:push.*", "x"],
+    ["RPUSH", "transship:celery:push.*", "x"],
+    ["LTRIM", "transship:celery:push.*", 1, 0],
+    ["LMOVE", "transship:celery:push.*", "transship:from:producer:x", "LEFT", "LEFT"],
+    ["RENAME", "transship:celery:push.*", "transship:from:producer:x"],
+    ["COPY", "transship:celery:push.*", "transship:from:producer:x"],
+    ["EXPIRE", "transship:celery:push.*", 1],
+    ["EVAL", "return redis.call('LPOP', 'transship:celery:push.*')", 0],
+    ["HGETALL", "transship:celery:unacked"],
+    ["HSET", "transship:celery:unacked", "x", "x"],
+    ["ZADD", "transship:celery:unacked_index", 1, "x"],
+    ["PUBLISH", "transship:celery:/0.celeryev/worker.offline", "{}"],
 )
 
 #: What only a producer of that prefix writes.
 OWN: Table = (
-    ["SET", "longshore:from:producer:request:x", "{}"],
-    ["ZADD", "longshore:from:producer:queued", 1, "x"],
-    ["SADD", "longshore:accounts", "x"],
-    ["LPUSH", "longshore:celery:push.*", "x"],
-    ["LPUSH", "longshore:celery:copy.bulk", "x"],
+    ["SET", "transship:from:producer:request:x", "{}"],
+    ["ZADD", "transship:from:producer:queued", 1, "x"],
+    ["SADD", "transship:accounts", "x"],
+    ["LPUSH", "transship:celery:push.*", "x"],
+    ["LPUSH", "transship:celery:copy.bulk", "x"],
 )
 
 
@@ -166,7 +166,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[GuardedRedis]:
 
 
 def client_of(server: GuardedRedis, account: str) -> Client:
-    settings = Settings.from_environment({"LONGSHORE_REDIS_URL": server.url_of(account)})
+    settings = Settings.from_environment({"TRANSSHIP_REDIS_URL": server.url_of(account)})
     return Client(settings=settings)
 
 
@@ -229,7 +229,7 @@ def test_a_producer_plans_and_runs_migrations(server: GuardedRedis) -> None:
         plan = client.plan(SPEC)
         # The test is the worker that plans it.
         with closing(server.as_account("worker")) as worker:
-            worker.rpush(f"longshore:from:producer:plan:{plan.id}", row(plan.id, 1).to_json())
+            worker.rpush(f"transship:from:producer:plan:{plan.id}", row(plan.id, 1).to_json())
         rows = plan.rows()
         taken = [next(rows)]
         rows.close()

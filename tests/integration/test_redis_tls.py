@@ -11,13 +11,13 @@ import pytest
 import redis
 from celery import Celery
 
-from longshore.cli import main
-from longshore.doorbell import Bell, Doorbell
-from longshore_config.celery_settings import celery_settings
-from longshore_config.job import JobId
-from longshore_config.settings import Settings
 from tests.support.certificates import Authority
 from tests.support.redis import RedisServer, RedisTls
+from transship.cli import main
+from transship.doorbell import Bell, Doorbell
+from transship_config.celery_settings import celery_settings
+from transship_config.job import JobId
+from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis
 
@@ -46,7 +46,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run a command on a Redis: exit status, output, and what it complained of."""
 
     def run(url: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("LONGSHORE_REDIS_URL", url)
+        monkeypatch.setenv("TRANSSHIP_REDIS_URL", url)
         status = main(["jobs"])
         captured = capsys.readouterr()
         assert PASSWORD not in captured.out + captured.err
@@ -62,7 +62,7 @@ def bare(server: RedisServer) -> str:
 
 def ring(url: str) -> None:
     """Ring as producers and workers do, on a broker connection of its own."""
-    bell = Doorbell(Settings.from_environment({"LONGSHORE_NAMESPACE": "tls"}), url)
+    bell = Doorbell(Settings.from_environment({"TRANSSHIP_NAMESPACE": "tls"}), url)
     with closing(bell):
         bell.ring([BELL])
 
@@ -78,7 +78,7 @@ def test_the_private_authority_lets_commands_and_bells_in(secure: RedisServer, a
 @pytest.mark.parametrize(
     ("query", "says", "status"),
     [
-        ("", "certificate is not trusted .*; let ssl_ca_certs in LONGSHORE_REDIS_URL name", 3),
+        ("", "certificate is not trusted .*; let ssl_ca_certs in TRANSSHIP_REDIS_URL name", 3),
         ("ssl_ca_certs={other}", "certificate is not trusted", 3),
         ("ssl_cert_reqs=required&ssl_ca_certs={other}", "certificate is not trusted", 3),
         ("ssl_check_hostname=false&ssl_ca_certs={other}", "certificate is not trusted", 3),

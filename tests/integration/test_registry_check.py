@@ -1,4 +1,4 @@
-"""``longshore registry check`` and ``prepare`` on a real engine and real registries."""
+"""``transship registry check`` and ``prepare`` on a real engine and real registries."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from longshore.cli import main
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.processes import free_port
 from tests.support.registry import Registry
 from tests.support.scripted import ScriptedRegistry, error
+from transship.cli import main
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]
 

@@ -14,16 +14,6 @@ import docker
 import pytest
 import redis
 
-from longshore_config.errors import EngineUnavailable
-from longshore_config.job import Kind, State
-from longshore_worker.control import Heart
-from longshore_worker.flavors.base import BaseContainerRegistry
-from longshore_worker.flavors.default import DefaultRegistry
-from longshore_worker.fleet.pause_engine import EngineGate
-from longshore_worker.pushing import Pushing
-from longshore_worker.runner import JobPostponed, Runner, Tools
-from longshore_worker.slots import Lane
-from longshore_worker.transports.engine import Engine, Guard
 from tests.support.dockerd import DockerDaemon
 from tests.support.images import make_image
 from tests.support.ledger import Bells, Bench, push_request
@@ -32,6 +22,16 @@ from tests.support.proxy import TcpProxy
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site
+from transship_config.errors import EngineUnavailable
+from transship_config.job import Kind, State
+from transship_worker.control import Heart
+from transship_worker.flavors.base import BaseContainerRegistry
+from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.fleet.pause_engine import EngineGate
+from transship_worker.pushing import Pushing
+from transship_worker.runner import JobPostponed, Runner, Tools
+from transship_worker.slots import Lane
+from transship_worker.transports.engine import Engine, Guard
 
 pytestmark = pytest.mark.redis
 
@@ -132,7 +132,7 @@ def test_a_worker_stopped_while_it_waits_for_its_engine_exits_and_leaves_the_job
 ) -> None:
     with DockerDaemon() as daemon, closing(Site(tmp_path, redis_url, daemon.url)) as site:
         site.write_catalog({"prod": {"flavor": "default", "uri": "127.0.0.1:1"}})
-        worker = site.start_worker("--engine-name", "build-7", LONGSHORE_GRACE="1")
+        worker = site.start_worker("--engine-name", "build-7", TRANSSHIP_GRACE="1")
         daemon.freeze()
         job = site.client.push("127.0.0.1:1/a/b:1", registry="prod", engine="build-7")
         eventually(lambda: job.record().state is State.RUNNING, what="a claim")

@@ -19,30 +19,30 @@ import redis
 from pydantic import SecretStr
 from yarl import URL
 
-from longshore import Client
-from longshore.connection import reaching
-from longshore.doorbell import Doorbell
-from longshore_config.errors import LongshoreError, RedisUnreachable
-from longshore_config.settings import Settings
-from longshore_worker import BaseContainerRegistry
-from longshore_worker.catalog.file import Document
-from longshore_worker.catalog.model import Components, build
-from longshore_worker.flavors.options import Use
-from longshore_worker.loop import BackgroundLoop
-from longshore_worker.oci import tags
-from longshore_worker.oci.auth import TokenAnswer
-from longshore_worker.oci.client import Request
-from longshore_worker.oci.errors import Speaker
-from longshore_worker.oci.pool import ClientPool, Way
-from longshore_worker.registries import Registries
-from longshore_worker.secret import Secret
-from longshore_worker.transports.port import Credentials
 from tests.support.echo import TOKEN, EchoRegistry
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.secrets import Haystack, Planted
 from tests.support.tokens import TokenServer
+from transship import Client
+from transship.connection import reaching
+from transship.doorbell import Doorbell
+from transship_config.errors import RedisUnreachable, TransshipError
+from transship_config.settings import Settings
+from transship_worker import BaseContainerRegistry
+from transship_worker.catalog.file import Document
+from transship_worker.catalog.model import Components, build
+from transship_worker.flavors.options import Use
+from transship_worker.loop import BackgroundLoop
+from transship_worker.oci import tags
+from transship_worker.oci.auth import TokenAnswer
+from transship_worker.oci.client import Request
+from transship_worker.oci.errors import Speaker
+from transship_worker.oci.pool import ClientPool, Way
+from transship_worker.registries import Registries
+from transship_worker.secret import Secret
+from transship_worker.transports.port import Credentials
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
@@ -50,7 +50,7 @@ REDIS = "planted-redis-repr"
 ECHOED = "planted-echo repr/+1"
 OPTION = "planted-option repr/1"
 PROXY = "planted-proxy-repr"
-OURS = ("longshore", "longshore_config", "longshore_worker")
+OURS = ("transship", "transship_config", "transship_worker")
 
 
 class Telling(BaseContainerRegistry):
@@ -95,7 +95,7 @@ async def ask_everybody(components: Components, told: Haystack) -> ClientPool:
         for repository in ("reprs/a", "denied/a", "redirecting/a", "plain/a", "broken/a"):
             try:
                 [page async for page in tags.tags(client.repository(repository))]
-            except LongshoreError as error:
+            except TransshipError as error:
                 told.add("errors", *chain(error))
     return pool
 
@@ -126,7 +126,7 @@ def test_nothing_that_lives_shows_a_secret(
         registries = Registries(components)
         opened = {name: registries.open(name, Use.COPY_FROM) for name in places}
         pool = loop.run(ask_everybody(components, told))
-        settings = Settings.from_environment({"LONGSHORE_REDIS_URL": server.url})
+        settings = Settings.from_environment({"TRANSSHIP_REDIS_URL": server.url})
         doorbell = Doorbell(settings, server.url)
         with Client(settings=settings) as client:
             client.jobs()
@@ -170,7 +170,7 @@ def test_what_a_flavor_raises_is_not_shown_beside_its_error() -> None:
     made: Any = Telling.model_validate(
         {"name": "t", "uri": "registry.example.com", "key": SecretStr(OPTION)}
     )
-    with pytest.raises(LongshoreError, match=r"refused for \*\*\*") as caught:
+    with pytest.raises(TransshipError, match=r"refused for \*\*\*") as caught:
         made.prepared("registry.example.com/a:1")
     told = Haystack()
     told.add("the error", *chain(caught.value))

@@ -17,7 +17,13 @@ import docker
 import pytest
 import redis
 
-from longshore_config.errors import (
+from tests.support.control import RecordingControl
+from tests.support.images import archive
+from tests.support.proxy import TcpProxy
+from tests.support.pushing import LOGIN, Push
+from tests.support.registry import MANIFEST_TYPES, Registry
+from tests.support.streaming import stream_way
+from transship_config.errors import (
     Denied,
     EngineUnavailable,
     LeaseLost,
@@ -26,22 +32,16 @@ from longshore_config.errors import (
     RegistryUnavailable,
     RegistryUnreachable,
 )
-from longshore_config.job import Progress, Step, Via
-from longshore_config.keys import Keys
-from longshore_config.reference import ImageReference
-from longshore_worker.fleet.recall import recall
-from longshore_worker.streaming import StreamWay
-from longshore_worker.transports.engine import Engine
-from longshore_worker.transports.line import Line
-from longshore_worker.transports.port import Credentials
-from longshore_worker.transports.stream import choice
-from longshore_worker.transports.stream.known import KnownLayer
-from tests.support.control import RecordingControl
-from tests.support.images import archive
-from tests.support.proxy import TcpProxy
-from tests.support.pushing import LOGIN, Push
-from tests.support.registry import MANIFEST_TYPES, Registry
-from tests.support.streaming import stream_way
+from transship_config.job import Progress, Step, Via
+from transship_config.keys import Keys
+from transship_config.reference import ImageReference
+from transship_worker.fleet.recall import recall
+from transship_worker.streaming import StreamWay
+from transship_worker.transports.engine import Engine
+from transship_worker.transports.line import Line
+from transship_worker.transports.port import Credentials
+from transship_worker.transports.stream import choice
+from transship_worker.transports.stream.known import KnownLayer
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.redis]
 
@@ -361,7 +361,7 @@ def test_a_registry_that_only_the_engine_reaches_is_left_to_it(
     async def unreachable(*_: Any) -> None:
         raise RegistryUnreachable("no way from here")
 
-    monkeypatch.setattr("longshore_worker.oci.client.RegistryClient.base", unreachable)
+    monkeypatch.setattr("transship_worker.oci.client.RegistryClient.base", unreachable)
     push = fresh(f"{plain_registry.address}/stream/apart:1", os.urandom(2 * MIB), via=Via.AUTO)
     pushed = push.run()
     assert pushed.digest == plain_registry.digest("stream/apart", "1")

@@ -166,7 +166,7 @@ def test_the_page_is_made_of_what_was_measured_and_says_what_was_not(tmp_path: P
     assert "{{" not in text
     assert "- cores 2\n- peer 1.9\n" in text
     assert "A tiny run: no figure means anything" in text
-    assert "| `push-layer`: a layer \\| and more | longshore | 1 s | 0.9 to 1.1 |" in text
+    assert "| `push-layer`: a layer \\| and more | transship | 1 s | 0.9 to 1.1 |" in text
     assert "0.775 ×, at most 0.5: **missed**" in text
     assert "| `cold` | | (not measured) | | |" in text
     pictures = [path for path in written if path.suffix == ".svg"]

@@ -1,4 +1,4 @@
-"""`longshore up`, as a person starts it: real processes, a private Redis, signals."""
+"""`transship up`, as a person starts it: real processes, a private Redis, signals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ pytestmark = [pytest.mark.redis, pytest.mark.engine]
 
 
 class Up:
-    """One ``longshore up --json``, its reports and what it wrote."""
+    """One ``transship up --json``, its reports and what it wrote."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "longshore", "up", "--json"],
+            [sys.executable, "-m", "transship", "up", "--json"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,9 +79,9 @@ class Up:
 
 @pytest.fixture
 def environment(tmp_path: Path, docker_url: str) -> dict[str, str]:
-    """A person without any files of Longshore's, on a machine with a Docker Engine."""
+    """A person without any files of Transship's, on a machine with a Docker Engine."""
     own = {"HOME": str(tmp_path / "home"), "XDG_DATA_HOME": str(tmp_path / "data")}
-    return {**os.environ, **own, "DOCKER_HOST": docker_url, "LONGSHORE_GRACE": "5"}
+    return {**os.environ, **own, "DOCKER_HOST": docker_url, "TRANSSHIP_GRACE": "5"}
 
 
 @contextmanager
@@ -93,8 +93,8 @@ def up(environment: dict[str, str]) -> Iterator[Up]:
         running.close()
 
 
-def longshore(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "longshore", *words]
+def transship(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "transship", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -117,7 +117,7 @@ def test_everything_runs_is_found_by_other_commands_and_ends_on_ctrl_c(
         assert running.url_file.stat().st_mode & 0o777 == 0o600
         assert set(running.reports) == {"redis", "worker", "flower", "up"}
 
-        workers = longshore(environment, "workers", "--json")
+        workers = transship(environment, "workers", "--json")
         assert workers.returncode == 0, workers.stderr
         assert json.loads(workers.stdout)["name"] == running.reports["worker"]["address"]
 
@@ -139,7 +139,7 @@ def test_it_shows_no_password_and_listens_on_loopback_only(environment: dict[str
         told = {part: _environ(running.reports[part]["pid"]) for part in ("redis", "flower")}
         assert [part for part, has in told.items() if b"planted-for-the-worker" in has] == []
         assert b"planted-for-the-worker" in _environ(running.reports["worker"]["pid"])
-        assert b"LONGSHORE_" not in told["redis"]
+        assert b"TRANSSHIP_" not in told["redis"]
         url = urlsplit(running.url_file.read_text().strip())
         assert url.password
         shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
@@ -155,7 +155,7 @@ def test_it_shows_no_password_and_listens_on_loopback_only(environment: dict[str
 def test_a_second_up_says_that_one_runs_already(environment: dict[str, str]) -> None:
     with up(environment) as running:
         running.ready()
-        second = longshore(environment, "up")
+        second = transship(environment, "up")
         assert second.returncode == 1
         assert f"runs already (process {running.process.pid})" in second.stderr
         assert len(second.stderr.splitlines()) == 1
@@ -195,13 +195,13 @@ def test_nothing_is_left_when_it_is_killed_and_the_next_one_has_the_data(
 def test_a_redis_that_is_named_is_used_and_left_running(
     environment: dict[str, str], redis_server: RedisServer
 ) -> None:
-    named = {"LONGSHORE_REDIS_URL": redis_server.url, "LONGSHORE_NAMESPACE": "up-named"}
+    named = {"TRANSSHIP_REDIS_URL": redis_server.url, "TRANSSHIP_NAMESPACE": "up-named"}
     with up({**environment, **named}) as running:
         running.ready()
         assert "redis-server" not in "".join(running.errors)
         assert running.reports["redis"]["address"] == redis_server.url
         assert running.reports["redis"]["pid"] is None
-        found = longshore({**environment, "LONGSHORE_NAMESPACE": "up-named"}, "workers")
+        found = transship({**environment, "TRANSSHIP_NAMESPACE": "up-named"}, "workers")
         assert found.returncode == 0, found.stderr
     with redis_server.client() as client:
         assert client.ping()
@@ -211,7 +211,7 @@ def test_a_redis_that_is_named_and_not_there_ends_it_at_once(environment: dict[s
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"redis://:planted-secret@127.0.0.1:{nobody.getsockname()[1]}/0"
-        done = longshore({**environment, "LONGSHORE_REDIS_URL": url}, "up")
+        done = transship({**environment, "TRANSSHIP_REDIS_URL": url}, "up")
     assert done.returncode == 3
     assert "cannot be reached" in done.stderr
     assert "planted-secret" not in done.stderr + done.stdout

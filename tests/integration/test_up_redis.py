@@ -1,4 +1,4 @@
-"""The private Redis of `longshore up`."""
+"""The private Redis of `transship up`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from longshore.connection import connect
-from longshore_config.errors import LongshoreError, UsageError
-from longshore_worker.local import redis as local
-from longshore_worker.local.parts import Part
 from tests.support.redis import redis_binary
+from transship.connection import connect
+from transship_config.errors import TransshipError, UsageError
+from transship_worker.local import redis as local
+from transship_worker.local.parts import Part
 
 pytestmark = pytest.mark.redis
 
@@ -123,7 +123,7 @@ def test_damaged_data_end_the_start_with_the_servers_own_words(tmp_path: Path) -
     server = local.PrivateRedis(tmp_path / "redis", tmp_path / "redis.log")
     part = server.prepare(never)
     part.start()
-    with pytest.raises(LongshoreError) as caught:
+    with pytest.raises(TransshipError) as caught:
         server.wait(part, never)
     assert "Redis ended with status 1; its log is" in caught.value.message
     assert "manifest" in caught.value.message

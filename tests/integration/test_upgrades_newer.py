@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from longshore.cli import main
-from longshore_config.errors import UsageError
-from longshore_config.job import JobEvent, JobId, PushRequest, State
-from longshore_config.migration.request import MigrationRequest, Mode
-from longshore_worker.claims import Answer, Claims, Swept
-from longshore_worker.control import Heart
-from longshore_worker.runner import JobFailure, Runner, Tools
 from tests.integration.test_migration_ledger import Migration
 from tests.support.ledger import Bench
 from tests.support.recorded import now_ms
 from tests.support.redis import RedisServer
+from transship.cli import main
+from transship_config.errors import UsageError
+from transship_config.job import JobEvent, JobId, PushRequest, State
+from transship_config.migration.request import MigrationRequest, Mode
+from transship_worker.claims import Answer, Claims, Swept
+from transship_worker.control import Heart
+from transship_worker.runner import JobFailure, Runner, Tools
 
 pytestmark = pytest.mark.redis
 
@@ -262,8 +262,8 @@ def test_one_newer_record_hides_no_other_from_the_command_line(
     bench.redis.hset(key, mapping={"summary": '{"rows":1,"signed":1}', "suspended": "3"})
     unreadable = Migration(bench)
     bench.redis.hset(bench.keys.migration(unreadable.id), "summary", '{"rows":"many"}')
-    monkeypatch.setenv("LONGSHORE_REDIS_URL", bench.url)
-    monkeypatch.setenv("LONGSHORE_NAMESPACE", bench.namespace)
+    monkeypatch.setenv("TRANSSHIP_REDIS_URL", bench.url)
+    monkeypatch.setenv("TRANSSHIP_NAMESPACE", bench.namespace)
     monkeypatch.setenv("COLUMNS", "200")
 
     for words in (["jobs"], ["status", newer], ["status", other], ["migrate", "list"]):
@@ -282,7 +282,7 @@ def test_an_older_producer_says_that_it_cannot_change_a_newer_job(bench: Bench) 
 
 def test_a_view_of_a_newer_worker_is_read(bench: Bench) -> None:
     view = {
-        "name": "longshore@build-9.1",
+        "name": "transship@build-9.1",
         "engine": "build-9",
         "components": [{"name": "prod", "flavor": "tomorrow", "uri": "a.example", "signs": True}],
         "started_at": "2026-01-01T00:00:00Z",
@@ -290,9 +290,9 @@ def test_a_view_of_a_newer_worker_is_read(bench: Bench) -> None:
         "signing_slots": 4,
     }
     bench.redis.set(bench.keys.worker(view["name"]), json.dumps(view))  # type: ignore[arg-type]
-    bench.redis.zadd(bench.keys.workers, {"longshore@build-9.1": now_ms(bench.redis) + 60_000})
+    bench.redis.zadd(bench.keys.workers, {"transship@build-9.1": now_ms(bench.redis) + 60_000})
 
-    assert [worker.name for worker in bench.ledger.fleet().workers] == ["longshore@build-9.1"]
+    assert [worker.name for worker in bench.ledger.fleet().workers] == ["transship@build-9.1"]
 
 
 def test_each_version_ends_jobs_that_the_other_claimed(redis_server: RedisServer) -> None:

@@ -23,8 +23,6 @@ from typing import Any
 import docker
 import redis
 
-from longshore import Job, State
-from longshore_config import __version__
 from tests.support.copysite import component, rule, spec
 from tests.support.corpus import shared_layers
 from tests.support.corpus_fill import fill
@@ -36,19 +34,21 @@ from tests.support.recorded import FOLDER, dump
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site, WorkerProcess, moves, reaches
+from transship import Job, State
+from transship_config import __version__
 
 NAMESPACE = "recorded"
 #: Starts a worker that lets only two jobs of a migration onto the queue at once.
 NARROW = (
-    "import sys, longshore_worker.claims as claims; claims.WINDOW = 2; "
-    "from longshore.cli import main; sys.exit(main(sys.argv[1:]))"
+    "import sys, transship_worker.claims as claims; claims.WINDOW = 2; "
+    "from transship.cli import main; sys.exit(main(sys.argv[1:]))"
 )
 PATIENT = {
-    "LONGSHORE_NAMESPACE": NAMESPACE,
-    "LONGSHORE_LEASE": "60",
-    "LONGSHORE_BACKOFF": "3600",
-    "LONGSHORE_BACKOFF_MAX": "7200",
-    "LONGSHORE_ENGINE_NAME": "build-7",
+    "TRANSSHIP_NAMESPACE": NAMESPACE,
+    "TRANSSHIP_LEASE": "60",
+    "TRANSSHIP_BACKOFF": "3600",
+    "TRANSSHIP_BACKOFF_MAX": "7200",
+    "TRANSSHIP_ENGINE_NAME": "build-7",
 }
 
 

@@ -36,7 +36,7 @@ def made(
     return subprocess.run(
         ["sh", str(SHIPPED / "accounts.sh"), "/dev/stdin"],
         input=users,
-        env={"PATH": os.environ["PATH"], "LONGSHORE_NAMESPACE": namespace} | named,
+        env={"PATH": os.environ["PATH"], "TRANSSHIP_NAMESPACE": namespace} | named,
         capture_output=True,
         text=True,
         check=False,
@@ -62,7 +62,7 @@ class GuardedRedis(RedisServer):
     """Redis with the shipped accounts, a second producer ``ci``, and an administrator."""
 
     def __init__(
-        self, namespace: str = "longshore", *, binary: str = "", arguments: Sequence[str] = ()
+        self, namespace: str = "transship", *, binary: str = "", arguments: Sequence[str] = ()
     ) -> None:
         """``binary``: the server to run, when it is not the installed one."""
         super().__init__(arguments=arguments)

@@ -68,7 +68,7 @@ def stubbed_ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
         "ecr", region_name=REGION, aws_access_key_id=KEY_ID, aws_secret_access_key=SECRET
     )
     monkeypatch.setattr(
-        "longshore_worker.flavors.aws.client.Clients.ecr", lambda self, identity, endpoint: client
+        "transship_worker.flavors.aws.client.Clients.ecr", lambda self, identity, endpoint: client
     )
     with Stubber(client) as stubber:
         yield stubber

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import redis
 
-from longshore_config.keys import Keys
-from longshore_worker.fleet.budget import NO_LIMITS, Governor, Governors
-from longshore_worker.fleet.limits import Limits
-from longshore_worker.fleet.redis import FleetRedis
 from tests.support.processes import PATIENCE_S, POLL_S
+from transship_config.keys import Keys
+from transship_worker.fleet.budget import NO_LIMITS, Governor, Governors
+from transship_worker.fleet.limits import Limits
+from transship_worker.fleet.redis import FleetRedis
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("Longshore tests")
+        self._name = _name("Transship tests")
         certificate = _build(self._name, self._name, self._key, self._key, authority=True)
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(certificate.public_bytes(_PEM))

@@ -1,4 +1,4 @@
-"""The ``longshore`` command in tests: in this process, as a process, and on a terminal."""
+"""The ``transship`` command in tests: in this process, as a process, and on a terminal."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from typing import Any
 
 import pytest
 
-from longshore.cli import main
-from longshore_config import __version__
-from longshore_config.component import PublicComponent, WorkerView
-from longshore_config.job import ErrorInfo, JobId, PushRequest
-from longshore_config.reference import ImageReference
-from longshore_worker.presence import Presence
 from tests.support.ledger import Bench
 from tests.support.processes import eventually
+from transship.cli import main
+from transship_config import __version__
+from transship_config.component import PublicComponent, WorkerView
+from transship_config.job import ErrorInfo, JobId, PushRequest
+from transship_config.reference import ImageReference
+from transship_worker.presence import Presence
 
-COMMAND = [sys.executable, "-m", "longshore"]
+COMMAND = [sys.executable, "-m", "transship"]
 REPOSITORY = "registry.example.com/ml/train"
 IMAGE = f"{REPOSITORY}:42"
 DIGEST = "sha256:" + "a" * 64
@@ -40,7 +40,7 @@ PROD = PublicComponent(name="prod", flavor="default", uri="registry.example.com/
 PATIENCE_S = 30
 
 
-def publish(bench: Bench, name: str = "longshore@host.1", **changes: object) -> None:
+def publish(bench: Bench, name: str = "transship@host.1", **changes: object) -> None:
     """A live worker, as far as producers can tell."""
     now = datetime.now(UTC)
     values: dict[str, object] = {
@@ -66,7 +66,7 @@ class Shell:
     capsys: pytest.CaptureFixture[str]
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit status, stdout and stderr of ``longshore ARGUMENTS``."""
+        """Exit status, stdout and stderr of ``transship ARGUMENTS``."""
         status = main(arguments)
         out, err = self.capsys.readouterr()
         return status, out, err
@@ -77,7 +77,7 @@ class Shell:
         assert (status, err) == (0, "")
         return [json.loads(line) for line in out.splitlines()]
 
-    def publish(self, name: str = "longshore@host.1", **changes: object) -> None:
+    def publish(self, name: str = "transship@host.1", **changes: object) -> None:
         """A live worker, as far as producers can tell."""
         publish(self.bench, name, **changes)
 
@@ -91,7 +91,7 @@ class Shell:
 
 @dataclass
 class Running:
-    """One ``longshore`` process whose output goes to files."""
+    """One ``transship`` process whose output goes to files."""
 
     process: subprocess.Popen[bytes]
     out_file: Path
@@ -132,13 +132,13 @@ class Stage:
         """What the command sees."""
         return {
             **os.environ,
-            "LONGSHORE_REDIS_URL": self.bench.url,
-            "LONGSHORE_NAMESPACE": self.bench.namespace,
+            "TRANSSHIP_REDIS_URL": self.bench.url,
+            "TRANSSHIP_NAMESPACE": self.bench.namespace,
             "TERM": "xterm-256color",
         }
 
     def start(self, *arguments: str) -> Running:
-        """Start ``longshore ARGUMENTS`` with piped output."""
+        """Start ``transship ARGUMENTS`` with piped output."""
         number = len(self.processes)
         out, err = self.folder / f"out{number}", self.folder / f"err{number}"
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -239,7 +239,7 @@ def on_terminal(
     environment: Mapping[str, str] | None = None,
     piped: bool = False,
 ) -> Screen:
-    """Start ``longshore`` on a terminal of 24 lines and 100 columns; ``piped``: all but stdout."""
+    """Start ``transship`` on a terminal of 24 lines and 100 columns; ``piped``: all but stdout."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     with (stage.folder / "piped").open("wb") as elsewhere:

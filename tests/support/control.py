@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from longshore_config.errors import PushCancelled, PushError
-from longshore_config.job import Progress, Step
+from transship_config.errors import PushCancelled, PushError
+from transship_config.job import Progress, Step
 
 
 class RecordingControl:

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from longshore_worker.oci import blobs, digests, manifests
-from longshore_worker.oci.client import Repository, Request
-from longshore_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.pool import ClientPool
+from transship_worker.oci import blobs, digests, manifests
+from transship_worker.oci.client import Repository, Request
+from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.pool import ClientPool
 
 T = TypeVar("T")
 

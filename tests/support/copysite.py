@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longshore_config.job import JobEvent, State
 from tests.support.processes import program
 from tests.support.worker import Site, WorkerProcess
+from transship_config.job import JobEvent, State
 
 
 class CopySite(Site):
@@ -24,7 +24,7 @@ class CopySite(Site):
 
     def start_copier(self, **environment: str) -> WorkerProcess:
         """Start a worker; its lease is long, so that a busy machine loses nothing."""
-        return self.start_worker("--no-engine", **{"LONGSHORE_LEASE": "30", **environment})
+        return self.start_worker("--no-engine", **{"TRANSSHIP_LEASE": "30", **environment})
 
     def states(self, job: str) -> list[JobEvent]:
         """All that a job went through, in its order; the job is final."""

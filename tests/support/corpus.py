@@ -106,7 +106,7 @@ class Image:
     def config(self) -> bytes:
         """The image's configuration."""
         layers = [layer.diff_id for layer in self.layers]
-        labels = {"org.longshore.note": self.note} if self.note else {}
+        labels = {"org.transship.note": self.note} if self.note else {}
         return _json(
             {
                 "architecture": "amd64",

@@ -9,13 +9,13 @@ from pathlib import Path
 import docker
 import pytest
 
-from longshore_worker.transports.engine import Engine, find_engine
 from tests.support.certificates import Authority
 from tests.support.dockerd import DockerDaemon
 from tests.support.hostile import HostileServer
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.tokens import TokenServer
+from transship_worker.transports.engine import Engine, find_engine
 
 #: The login of ``basic_registry`` and ``token_registry``.
 USER, PASSWORD = "pusher", "correct horse battery staple"
@@ -26,7 +26,7 @@ def plain_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """No setting, login, proxy or home folder of this machine reaches a test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("DOCKER_", "LONGSHORE_", "AWS_")) or "proxy" in name.lower():
+            if name.startswith(("DOCKER_", "TRANSSHIP_", "AWS_")) or "proxy" in name.lower():
                 patch.delenv(name)
         home = tmp_path_factory.mktemp("home")
         patch.setenv("HOME", str(home))

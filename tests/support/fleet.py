@@ -12,11 +12,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import redis
 
-from longshore_config.keys import Keys
-from longshore_worker.fleet.leads import RedisLeads
-from longshore_worker.fleet.port import Place
-from longshore_worker.fleet.redis import FleetRedis
 from tests.support.processes import PATIENCE_S, POLL_S
+from transship_config.keys import Keys
+from transship_worker.fleet.leads import RedisLeads
+from transship_worker.fleet.port import Place
+from transship_worker.fleet.redis import FleetRedis
 
 _numbers = itertools.count()
 

@@ -7,15 +7,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from longshore_worker.fleet.port import Leads
-from longshore_worker.oci import blobs, manifests
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import Manifest
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.transports.copy.alone import AloneLeads
-from longshore_worker.transports.copy.image import copy_image
-from longshore_worker.transports.copy.port import Copied, CopyTask
-from longshore_worker.transports.copy.registry import RegistryRepository
 from tests.support.copies import (
     WatchedControl,
     entry,
@@ -27,6 +18,15 @@ from tests.support.copies import (
     with_pool,
 )
 from tests.support.registry import Registry
+from transship_worker.fleet.port import Leads
+from transship_worker.oci import blobs, manifests
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.pool import ClientPool
+from transship_worker.transports.copy.alone import AloneLeads
+from transship_worker.transports.copy.image import copy_image
+from transship_worker.transports.copy.port import Copied, CopyTask
+from transship_worker.transports.copy.registry import RegistryRepository
 
 
 class Sides:

@@ -7,12 +7,12 @@ import os
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
-from longshore_config.errors import RegistryUnavailable
-from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import Descriptor, Manifest
-from longshore_worker.sources.layout import LayoutTarget
-from longshore_worker.transports.copy.port import ContentSource
 from tests.support.oci import EMPTY, make_manifest
+from transship_config.errors import RegistryUnavailable
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.sources.layout import LayoutTarget
+from transship_worker.transports.copy.port import ContentSource
 
 T = TypeVar("T")
 #: A layer of several pieces.

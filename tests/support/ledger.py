@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from longshore.connection import connect
-from longshore.ledger import Ledger
-from longshore_config.job import ErrorInfo, JobId, JobRecord, Progress, PushRequest
-from longshore_config.keys import Keys
-from longshore_config.request import parse_request
-from longshore_config.settings import Settings
-from longshore_worker.claims import Claim, ClaimResult, Claims, Finished
-from longshore_worker.reaper import Reaper
+from transship.connection import connect
+from transship.ledger import Ledger
+from transship_config.job import ErrorInfo, JobId, JobRecord, Progress, PushRequest
+from transship_config.keys import Keys
+from transship_config.request import parse_request
+from transship_config.settings import Settings
+from transship_worker.claims import Claim, ClaimResult, Claims, Finished
+from transship_worker.reaper import Reaper
 
 if TYPE_CHECKING:
-    from longshore_config.request import Request
+    from transship_config.request import Request
 
 _numbers = itertools.count()
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from longshore_config.copying import CopyRequest
-from longshore_config.job import ErrorInfo, JobId, Progress
-from longshore_config.migration.plan import PlanRow
-from longshore_config.migration.summary import PlanTally
-from longshore_config.reference import ImageReference
-from longshore_worker.claims import Claim, Row
 from tests.support.ledger import Bench
+from transship_config.copying import CopyRequest
+from transship_config.job import ErrorInfo, JobId, Progress
+from transship_config.migration.plan import PlanRow
+from transship_config.migration.summary import PlanTally
+from transship_config.reference import ImageReference
+from transship_worker.claims import Claim, Row
 
 DENIED = ErrorInfo(code="denied", message="no right to push", retryable=False)
 SPEC = {

@@ -1,7 +1,7 @@
 """Worker processes that start in a moment, altered where a test says so.
 
 One process has imported all that a worker needs, and forks a child for each worker. Before the
-child becomes ``longshore worker`` it may call a function that replaces parts of the product, so
+child becomes ``transship worker`` it may call a function that replaces parts of the product, so
 that nothing in the product itself knows of tests.
 """
 
@@ -32,11 +32,11 @@ _IMPORTED = (
     "celery.worker.consumer",
     "celery.worker.strategy",
     "kombu.transport.redis",
-    "longshore.cli",
-    "longshore_worker.background",
-    "longshore_worker.cli.worker",
-    "longshore_worker.flavors.default",
-    "longshore_worker.runtime",
+    "transship.cli",
+    "transship_worker.background",
+    "transship_worker.cli.worker",
+    "transship_worker.flavors.default",
+    "transship_worker.runtime",
 )
 
 
@@ -54,7 +54,7 @@ class Nursery:
         )
 
     def fork(self, words: Sequence[str], environment: Mapping[str, str], log: str) -> int:
-        """Start ``longshore WORDS`` and return its process id."""
+        """Start ``transship WORDS`` and return its process id."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {"words": list(words), "environment": dict(environment), "log": log}
@@ -101,13 +101,13 @@ class Forked:
         end = time.monotonic() + timeout if timeout is not None else None
         while self.poll() is None:
             if end is not None and time.monotonic() > end:
-                raise subprocess.TimeoutExpired("longshore", timeout or 0)
+                raise subprocess.TimeoutExpired("transship", timeout or 0)
             time.sleep(POLL_S)
         return 0
 
 
 class NurseryWorker(WorkerProcess):
-    """``longshore worker``, forked; ``change`` (``module:function``) is called in it first."""
+    """``transship worker``, forked; ``change`` (``module:function``) is called in it first."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ def _become(order: dict[str, Any]) -> None:
         if change := os.environ.get("TEST_CHANGE"):
             module, _, name = change.partition(":")
             getattr(importlib.import_module(module), name)()
-        from longshore.cli import main
+        from transship.cli import main
 
         status = main(order["words"])
     except SystemExit as end:

@@ -44,9 +44,9 @@ RULES = [
 LEAKY = """
 import base64, logging, threading
 from urllib.parse import quote
-from longshore_config.errors import CredentialsMissing, PrepareFailed
-from longshore_worker import BaseContainerRegistry
-from longshore_worker.secret import Secret
+from transship_config.errors import CredentialsMissing, PrepareFailed
+from transship_worker import BaseContainerRegistry
+from transship_worker.secret import Secret
 
 
 class Leaky(BaseContainerRegistry):
@@ -109,8 +109,8 @@ class Place:
         self.moto = enter(Moto())
         self.redis = enter(RedisServer(password=REDIS, arguments=["--rdbcompression", "no"]))
         self.ca = authority.ca
-        quick = {"LONGSHORE_BACKOFF": "0.1", "LONGSHORE_ATTEMPTS": "2", "LONGSHORE_STALL": "3"}
-        self.site = Site(folder, self.redis.url, docker_url, LONGSHORE_LOG_LEVEL="debug", **quick)
+        quick = {"TRANSSHIP_BACKOFF": "0.1", "TRANSSHIP_ATTEMPTS": "2", "TRANSSHIP_STALL": "3"}
+        self.site = Site(folder, self.redis.url, docker_url, TRANSSHIP_LOG_LEVEL="debug", **quick)
         self.stack.callback(self.site.close)
         self.catalogue = self._catalogue(folder)
         self.write(self.catalogue)

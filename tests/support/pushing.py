@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 import docker
 from pydantic import SecretStr
 
-from longshore_config.job import Via
-from longshore_config.reference import ImageReference
-from longshore_worker.flavors.default import DefaultRegistry
-from longshore_worker.streaming import Streaming, StreamWay
-from longshore_worker.transports.docker_push import DockerPush
-from longshore_worker.transports.engine import Engine
-from longshore_worker.transports.port import Access, Credentials, Pushed
 from tests.support.control import RecordingControl
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.images import make_image
+from transship_config.job import Via
+from transship_config.reference import ImageReference
+from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.streaming import Streaming, StreamWay
+from transship_worker.transports.docker_push import DockerPush
+from transship_worker.transports.engine import Engine
+from transship_worker.transports.port import Access, Credentials, Pushed
 
 LOGIN = Credentials(USER, SecretStr(PASSWORD))
 

@@ -139,7 +139,7 @@ class Registry(Server):
         return self._network.run(lambda: _ask(method, url, cert=self._client, **options))
 
     def _settings(self) -> dict[str, Any]:
-        http: dict[str, Any] = {"addr": self.address, "secret": "longshore-tests"}
+        http: dict[str, Any] = {"addr": self.address, "secret": "transship-tests"}
         if self.tls:
             http["tls"] = {"certificate": str(self.tls[0]), "key": str(self.tls[1])}
             if self._clients:

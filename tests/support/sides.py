@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
 
-from longshore_config.component import unknown_component
-from longshore_config.errors import Denied, RepositoryMissing
-from longshore_config.reference import RegistryUri
-from longshore_worker.migrate.port import Side
-from longshore_worker.oci import manifests, tags
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import Manifest
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.manifests import ManifestHead
-from longshore_worker.oci.pool import ClientPool
+from transship_config.component import unknown_component
+from transship_config.errors import Denied, RepositoryMissing
+from transship_config.reference import RegistryUri
+from transship_worker.migrate.port import Side
+from transship_worker.oci import manifests, tags
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.manifests import ManifestHead
+from transship_worker.oci.pool import ClientPool
 
 
 class ClientSide:

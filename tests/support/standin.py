@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 #: tests are collected: a fixture gives all tests another home.
 _ENVIRONMENT = dict(os.environ)
 _CACHE = Path(
-    os.environ.get("LONGSHORE_DEV_CACHE")
-    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longshore-dev"
+    os.environ.get("TRANSSHIP_DEV_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transship-dev"
 )
 
 #: A new number makes a new archive.

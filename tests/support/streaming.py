@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from longshore_config.keys import Keys
-from longshore_worker.fleet.budget import Governors
-from longshore_worker.fleet.layers import RedisLayers
-from longshore_worker.fleet.redis import FleetRedis
-from longshore_worker.loop import BackgroundLoop
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.registries import Way
-from longshore_worker.streaming import StreamWay
-from longshore_worker.transports.docker_stream import StreamGrounds
+from transship_config.keys import Keys
+from transship_worker.fleet.budget import Governors
+from transship_worker.fleet.layers import RedisLayers
+from transship_worker.fleet.redis import FleetRedis
+from transship_worker.loop import BackgroundLoop
+from transship_worker.oci.pool import ClientPool
+from transship_worker.registries import Way
+from transship_worker.streaming import StreamWay
+from transship_worker.transports.docker_stream import StreamGrounds
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class TokenServer:
     A user gets ``pull`` and ``push`` on everything, or only the actions in ``rights``.
     """
 
-    ISSUER = "longshore-tests"
+    ISSUER = "transship-tests"
     SERVICE = "registry"
 
     def __init__(

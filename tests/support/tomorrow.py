@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from longshore_config.copying import CopyRequest
+from transship_config.copying import CopyRequest
 
 if TYPE_CHECKING:
-    from longshore_config.request import Request
+    from transship_config.request import Request
 
 
 class NewerCopy(CopyRequest):
@@ -21,8 +21,8 @@ class NewerCopy(CopyRequest):
 
 def install() -> None:
     """Replace how requests are read."""
-    from longshore_config.request import parse_request as read
-    from longshore_worker import reaper, runner
+    from transship_config.request import parse_request as read
+    from transship_worker import reaper, runner
 
     def read_newer(body: str | bytes) -> Request:
         fields: Any = json.loads(body)

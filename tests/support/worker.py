@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longshore import Client, Job, JobRecord, State, Step
-from longshore_config.keys import Keys
-from longshore_config.settings import Settings
 from tests.support.processes import Server, eventually
+from transship import Client, Job, JobRecord, State, Step
+from transship_config.keys import Keys
+from transship_config.settings import Settings
 
 _numbers = itertools.count()
 
 #: Short times, so that tests see leases end and retries come. Units: s.
 QUICK = {
-    "LONGSHORE_LEASE": "3",
-    "LONGSHORE_REAP": "0.3",
-    "LONGSHORE_BACKOFF": "0.5",
-    "LONGSHORE_GRACE": "1",
+    "TRANSSHIP_LEASE": "3",
+    "TRANSSHIP_REAP": "0.3",
+    "TRANSSHIP_BACKOFF": "0.5",
+    "TRANSSHIP_GRACE": "1",
 }
 
 
@@ -39,9 +39,9 @@ class Site:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "DOCKER_HOST": docker_url,
-            "LONGSHORE_REDIS_URL": redis_url,
-            "LONGSHORE_NAMESPACE": self.namespace,
-            "LONGSHORE_CATALOG": str(self.catalog),
+            "TRANSSHIP_REDIS_URL": redis_url,
+            "TRANSSHIP_NAMESPACE": self.namespace,
+            "TRANSSHIP_CATALOG": str(self.catalog),
             "PYTHONUNBUFFERED": "1",
             **QUICK,
             **settings,
@@ -67,7 +67,7 @@ class Site:
     ) -> subprocess.CompletedProcess[str]:
         """Run the command line as a user of this fleet would."""
         return subprocess.run(
-            [sys.executable, "-m", "longshore", *arguments],
+            [sys.executable, "-m", "transship", *arguments],
             env=self.environment | environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -85,9 +85,9 @@ class Site:
 
 
 class WorkerProcess(Server):
-    """``longshore worker`` as a child, with a process group of its own."""
+    """``transship worker`` as a child, with a process group of its own."""
 
-    title = "longshore worker"
+    title = "transship worker"
 
     def __init__(
         self, site: Site, arguments: Sequence[str], environment: Mapping[str, str]
@@ -98,7 +98,7 @@ class WorkerProcess(Server):
         self._environment = {**site.environment, **environment}
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", "longshore", "worker", *self._arguments]
+        return [sys.executable, "-m", "transship", "worker", *self._arguments]
 
     def environment(self) -> Mapping[str, str]:
         return self._environment
@@ -111,7 +111,7 @@ class WorkerProcess(Server):
         """As Celery, Flower and the ledger call it."""
         import socket
 
-        return f"longshore@{socket.gethostname()}.{self.pid}"
+        return f"transship@{socket.gethostname()}.{self.pid}"
 
     def end(self, number: int, *, within: float = 30) -> int:
         """Send a signal and return the exit status."""

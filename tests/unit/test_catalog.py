@@ -10,11 +10,11 @@ from textwrap import dedent
 
 import pytest
 
-from longshore_config.errors import CatalogError, UnknownComponent
-from longshore_config.settings import Settings
-from longshore_worker.catalog import Catalog
-from longshore_worker.catalog.file import Place
-from longshore_worker.flavors.default import DefaultRegistry
+from transship_config.errors import CatalogError, UnknownComponent
+from transship_config.settings import Settings
+from transship_worker.catalog import Catalog
+from transship_worker.catalog.file import Place
+from transship_worker.flavors.default import DefaultRegistry
 
 GOOD = """\
 registries:
@@ -208,7 +208,7 @@ def test_an_absent_file_is_an_empty_catalogue_that_counts_once_it_is_created(fil
     assert catalog.names == []
     assert catalog.error is not None
     assert f"there is no catalogue at {file}" in catalog.error
-    assert "longshore registry register" in catalog.error
+    assert "transship registry register" in catalog.error
     file.write_text(GOOD)
     assert catalog.names == ["prod", "staging"]
     assert catalog.error is None
@@ -303,7 +303,7 @@ def test_the_explicit_path_comes_before_the_setting_and_that_before_the_users_fo
     assert Catalog.open(settings).path == tmp_path / "b.yaml"
     default = Place.find(Settings().catalog)
     assert default.by_default
-    assert default.path.parts[-2:] == ("longshore", "catalog.yaml")
+    assert default.path.parts[-2:] == ("transship", "catalog.yaml")
     assert tmp_path in default.path.parents
 
 
@@ -311,7 +311,7 @@ def test_the_explicit_path_comes_before_the_setting_and_that_before_the_users_fo
 def test_a_catalogue_found_by_default_must_not_be_writable_by_others(
     tmp_path: Path, what: str
 ) -> None:
-    folder = tmp_path / "longshore"
+    folder = tmp_path / "transship"
     folder.mkdir(mode=0o700)
     file = folder / "catalog.yaml"
     file.write_text(GOOD)

@@ -9,9 +9,9 @@ from textwrap import dedent
 
 import pytest
 
-from longshore_config.errors import CatalogError, UnknownComponent, UsageError
-from longshore_worker.catalog.edit import add_component, add_flavor, remove_component
-from longshore_worker.catalog.file import Document, Place
+from transship_config.errors import CatalogError, UnknownComponent, UsageError
+from transship_worker.catalog.edit import add_component, add_flavor, remove_component
+from transship_worker.catalog.file import Document, Place
 
 COMMENTED = """\
 # Owned by the platform team.
@@ -219,7 +219,7 @@ def test_edits_at_once_all_count(place: Place) -> None:
 def test_a_flavor_and_its_folder_are_added_once(place: Place, tmp_path: Path, before: str) -> None:
     folder = tmp_path / "our flavors"
     folder.mkdir()
-    head = "from longshore_worker import BaseContainerRegistry as Base\n"
+    head = "from transship_worker import BaseContainerRegistry as Base\n"
     (folder / "edit_one.py").write_text(f"{head}class First(Base):\n    FLAVOR = 'first'\n")
     (folder / "edit_two.py").write_text(f"{head}class Second(Base):\n    FLAVOR = 'second'\n")
     had = ["edit_one.First"] if "First" in before else []

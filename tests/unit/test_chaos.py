@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from longshore import JobRecord, State
-from longshore_config.job import ErrorInfo, JobEvent, JobId
 from tests.acceptance.test_chaos import SECONDS, SEED
 from tests.chaos import checks
 from tests.chaos.history import Story
 from tests.chaos.load import Ask, Asked
 from tests.chaos.plan import Fault, Kind, planned
+from transship import JobRecord, State
+from transship_config.job import ErrorInfo, JobEvent, JobId
 
 ASK = Ask("copied/app:v1", "sha256:1", "app@sha256:1")
 JOB = JobId("01m85p3zz6as0jgppt9g")

@@ -12,18 +12,18 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 
-from longshore.cli import cli
-from longshore.cli.diagnosis import diagnose
-from longshore_config.component import WorkerView
-from longshore_config.job import JobRecord
+from transship.cli import cli
+from transship.cli.diagnosis import diagnose
+from transship_config.component import WorkerView
+from transship_config.job import JobRecord
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
-_BLOCK = re.compile(r"```\n\$ longshore (?P<path>[^\n]*) --help\n(?P<text>.*?)```\n", re.DOTALL)
+_BLOCK = re.compile(r"```\n\$ transship (?P<path>[^\n]*) --help\n(?P<text>.*?)```\n", re.DOTALL)
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The words of every command below a group."""
-    ctx = click.Context(group, info_name="longshore")
+    ctx = click.Context(group, info_name="transship")
     for name in group.list_commands(ctx):
         yield (*path, name)
         command = group.get_command(ctx, name)
@@ -32,9 +32,9 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 
 def shown(path: str) -> str:
-    """What ``longshore PATH --help`` prints on 80 columns."""
+    """What ``transship PATH --help`` prints on 80 columns."""
     arguments = [*path.split(), "--help"]
-    done = CliRunner().invoke(cli, arguments, prog_name="longshore", terminal_width=80)
+    done = CliRunner().invoke(cli, arguments, prog_name="transship", terminal_width=80)
     assert done.exit_code == 0, done
     return done.output
 
@@ -42,7 +42,7 @@ def shown(path: str) -> str:
 def rewritten(page: str) -> str:
     """The page with every command's help as it is now."""
     return _BLOCK.sub(
-        lambda block: f"```\n$ longshore {block['path']} --help\n{shown(block['path'])}```\n", page
+        lambda block: f"```\n$ transship {block['path']} --help\n{shown(block['path'])}```\n", page
     )
 
 

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from longshore.cli.migratebars import picture
-from longshore.cli.migratewait import RATE_OVER_S, Pace, PlainMigration
-from longshore.cli.migratewords import counts, failure, format_of, summary_lines
-from longshore.cli.show import PROGRESS_EVERY_S
-from longshore_config.job import ErrorInfo, State
-from longshore_config.migration.record import MigrationRecord
-from longshore_config.migration.request import Mode
-from longshore_config.migration.summary import PlanSummary
-from longshore_config.migration.totals import ByteTotals, ImageTotals
+from transship.cli.migratebars import picture
+from transship.cli.migratewait import RATE_OVER_S, Pace, PlainMigration
+from transship.cli.migratewords import counts, failure, format_of, summary_lines
+from transship.cli.show import PROGRESS_EVERY_S
+from transship_config.job import ErrorInfo, State
+from transship_config.migration.record import MigrationRecord
+from transship_config.migration.request import Mode
+from transship_config.migration.summary import PlanSummary
+from transship_config.migration.totals import ByteTotals, ImageTotals
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MB = 1_000_000
@@ -163,8 +163,8 @@ def test_a_picture_of_nothing_yet_can_be_drawn() -> None:
 def test_a_failure_names_what_may_be_done() -> None:
     failed = record(state=State.FAILED, images=ImageTotals.of(failed=1), finished_at=AT)
     assert failure(failed).splitlines()[1:] == [
-        "what failed: longshore migrate report 01m85m41pps2b5h4ymg1",
-        "try what failed again: longshore retry 01m85m41pps2b5h4ymg1",
+        "what failed: transship migrate report 01m85m41pps2b5h4ymg1",
+        "try what failed again: transship retry 01m85m41pps2b5h4ymg1",
     ]
     error = ErrorInfo(code="plan_failed", message="a\nb", retryable=False)
     unplanned = record(state=State.FAILED, error=error, planned=False)

@@ -10,19 +10,19 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from longshore.cli import cli, main
-from longshore.cli.lazy import Entry, LazyGroup
-from longshore_config import __version__
-from longshore_config.errors import (
+from transship.cli import cli, main
+from transship.cli.lazy import Entry, LazyGroup
+from transship_config import __version__
+from transship_config.errors import (
     CatalogError,
     JobFailed,
-    LongshoreError,
     RedisUnreachable,
+    TransshipError,
     UsageError,
     WaitTimeout,
 )
 
-#: Puts a command in place of ``longshore status``.
+#: Puts a command in place of ``transship status``.
 Put = Callable[[click.Command], None]
 
 #: What listing and mistyping must not load.
@@ -36,7 +36,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def groups() -> list[LazyGroup]:
     found = [cli]
     for name in ("migrate", "registry"):
-        group = cli.get_command(click.Context(cli, info_name="longshore"), name)
+        group = cli.get_command(click.Context(cli, info_name="transship"), name)
         assert isinstance(group, LazyGroup)
         found.append(group)
     return found
@@ -53,7 +53,7 @@ def raising(error: BaseException) -> click.Command:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Put:
     def put(replacement: click.Command) -> None:
-        monkeypatch.setattr("longshore.cli.jobs.status", replacement)
+        monkeypatch.setattr("transship.cli.jobs.status", replacement)
 
     return put
 
@@ -61,7 +61,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Put:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
 def test_listing_the_commands_imports_no_library_but_click(arguments: list[str]) -> None:
     done = python(
-        "import sys; from longshore.cli import main\n"
+        "import sys; from transship.cli import main\n"
         "try: main(" + repr(arguments) + ")\n"
         "except SystemExit: pass\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
@@ -71,9 +71,9 @@ def test_listing_the_commands_imports_no_library_but_click(arguments: list[str])
 
 @pytest.mark.parametrize("command", ["push", "copy", "migrate"])
 def test_what_only_enqueues_loads_neither_rich_nor_yaml_nor_the_waiting(command: str) -> None:
-    waiting = ("rich", "ruamel", "longshore.cli.wait", "longshore.cli.migratewait")
+    waiting = ("rich", "ruamel", "transship.cli.wait", "transship.cli.migratewait")
     done = python(
-        f"import sys; import longshore.cli.{command}\n"
+        f"import sys; import transship.cli.{command}\n"
         f"print([m for m in sys.modules if m.startswith({waiting!r})])"
     )
     assert done.stdout == "[]\n", done
@@ -81,7 +81,7 @@ def test_what_only_enqueues_loads_neither_rich_nor_yaml_nor_the_waiting(command:
 
 def test_every_line_of_help_is_how_the_commands_own_help_begins() -> None:
     for group in groups():
-        ctx = click.Context(group, info_name="longshore")
+        ctx = click.Context(group, info_name="transship")
         for name, entry in group.table.items():
             loaded = group.get_command(ctx, name)
             assert loaded is not None
@@ -96,21 +96,21 @@ def test_help_lists_all_commands_in_the_order_of_the_table() -> None:
 
 def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"longshore {__version__}\n"
+    assert capsys.readouterr().out == f"transship {__version__}\n"
 
 
 def test_without_arguments_help_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("Usage: longshore")
+    assert err.startswith("Usage: transship")
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["psuh"]) == 2
-    assert capsys.readouterr().err.startswith("longshore: no command 'psuh'; did you mean 'push'?")
+    assert capsys.readouterr().err.startswith("transship: no command 'psuh'; did you mean 'push'?")
     assert main(["registry", "lst"]) == 2
     assert "did you mean 'list'?" in capsys.readouterr().err
 
@@ -119,7 +119,7 @@ def test_a_mistyped_command_is_answered_with_the_nearest(
     ("arguments", "message"),
     [
         (["push", "x", "--regstry", "p"], "no such option '--regstry'. Did you mean '--registry'?"),
-        (["push"], "missing argument 'IMAGE...'. (longshore push --help)"),
+        (["push"], "missing argument 'IMAGE...'. (transship push --help)"),
         (["jobs", "--state", "done"], "'done' is not one of 'queued', 'running', 'retrying',"),
         (["jobs", "--limit", "0"], "invalid value for '--limit'"),
         (["push", "a", "b", "--source", "c"], "--source is tagged as one IMAGE"),
@@ -143,7 +143,7 @@ def test_bad_input_is_one_line_and_exit_status_2(
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("longshore: ")
+    assert err.startswith("transship: ")
     assert err.count("\n") == 1
     assert message in err
 
@@ -155,15 +155,15 @@ def test_bad_input_is_one_line_and_exit_status_2(
         (RedisUnreachable("away"), 3),
         (WaitTimeout("late"), 4),
         (JobFailed("failed"), 1),
-        (LongshoreError("other"), 1),
+        (TransshipError("other"), 1),
     ],
 )
 def test_an_error_of_ours_is_one_line_and_its_own_exit_status(
-    error: LongshoreError, status: int, command: Put, capsys: pytest.CaptureFixture[str]
+    error: TransshipError, status: int, command: Put, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command(raising(error))
     assert main(["status"]) == status
-    assert capsys.readouterr() == ("", f"longshore: {error.message}\n")
+    assert capsys.readouterr() == ("", f"transship: {error.message}\n")
 
 
 def test_a_catalogue_with_several_mistakes_keeps_a_line_for_each(
@@ -171,7 +171,7 @@ def test_a_catalogue_with_several_mistakes_keeps_a_line_for_each(
 ) -> None:
     command(raising(CatalogError("c.yaml: 2 mistakes\nline 1: a\x1b[2J\nline 2: b")))
     assert main(["status"]) == 2
-    lines = ["longshore: c.yaml: 2 mistakes", "  line 1: a\\x1b[2J", "  line 2: b"]
+    lines = ["transship: c.yaml: 2 mistakes", "  line 1: a\\x1b[2J", "  line 2: b"]
     assert capsys.readouterr().err.splitlines() == lines
 
 
@@ -181,10 +181,10 @@ def test_what_nobody_expected_is_one_line_too_unless_debugging(
     command(raising(ZeroDivisionError("division by zero")))
     assert main(["status"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("longshore: unexpected ZeroDivisionError: division by zero")
-    assert "LONGSHORE_LOG_LEVEL=debug" in err
+    assert err.startswith("transship: unexpected ZeroDivisionError: division by zero")
+    assert "TRANSSHIP_LOG_LEVEL=debug" in err
     assert "Traceback" not in err
-    monkeypatch.setenv("LONGSHORE_LOG_LEVEL", "debug")
+    monkeypatch.setenv("TRANSSHIP_LOG_LEVEL", "debug")
     with pytest.raises(ZeroDivisionError):
         main(["status"])
 
@@ -194,7 +194,7 @@ def test_an_interrupt_outside_of_a_wait_is_130(
 ) -> None:
     command(raising(KeyboardInterrupt()))
     assert main(["status"]) == 130
-    assert capsys.readouterr().err.endswith("longshore: interrupted\n")
+    assert capsys.readouterr().err.endswith("transship: interrupted\n")
 
 
 def test_a_commands_own_exit_status_comes_back(command: Put) -> None:
@@ -216,27 +216,27 @@ def test_a_workers_command_without_its_libraries_names_the_extra(
     source = "import absent_library\n"
     if inside:
         source = "import click\n@click.command\ndef worker():\n    import absent_library\n"
-    _add_module(monkeypatch, "longshore_worker.stub_for_tests", source)
-    monkeypatch.setitem(cli.table, "worker", Entry("longshore_worker.stub_for_tests:worker", ""))
+    _add_module(monkeypatch, "transship_worker.stub_for_tests", source)
+    monkeypatch.setitem(cli.table, "worker", Entry("transship_worker.stub_for_tests:worker", ""))
     assert main(["worker"]) == 2
     assert capsys.readouterr().err == (
-        "longshore: `longshore worker` needs the worker's libraries "
-        "(no module 'absent_library' here): pip install 'longshore[worker]'\n"
+        "transship: `transship worker` needs the worker's libraries "
+        "(no module 'absent_library' here): pip install 'transship[worker]'\n"
     )
 
 
 def test_a_missing_module_of_our_own_is_not_blamed_on_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(cli.table, "worker", Entry("longshore_worker.never_written:worker", ""))
+    monkeypatch.setitem(cli.table, "worker", Entry("transship_worker.never_written:worker", ""))
     assert main(["worker"]) == 1
     assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
 
 
 def test_completion_offers_names_without_importing_the_commands() -> None:
     done = python(
-        "import os, sys; from longshore.cli import main\n"
-        "os.environ.update(_LONGSHORE_COMPLETE='bash_complete', COMP_WORDS='longshore wo',"
+        "import os, sys; from transship.cli import main\n"
+        "os.environ.update(_TRANSSHIP_COMPLETE='bash_complete', COMP_WORDS='transship wo',"
         " COMP_CWORD='1')\n"
         "try: main([])\n"
         "except SystemExit: pass\n"
@@ -246,9 +246,9 @@ def test_completion_offers_names_without_importing_the_commands() -> None:
 
 
 def test_the_package_runs_as_a_module_too() -> None:
-    command = [sys.executable, "-m", "longshore", "--version"]
+    command = [sys.executable, "-m", "transship", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == f"longshore {__version__}\n"
+    assert done.stdout == f"transship {__version__}\n"
 
 
 def _add_module(monkeypatch: pytest.MonkeyPatch, name: str, source: str) -> None:

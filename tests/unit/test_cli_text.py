@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore.cli.text import (
+from transship.cli.text import (
     age,
     clean,
     clean_json,
@@ -23,8 +23,8 @@ from longshore.cli.text import (
     table,
     terminal_width,
 )
-from longshore.cli.wording import detail, event_text, failure, fields, progress_text
-from longshore_config.job import ErrorInfo, JobEvent, JobRecord, Progress, State, Step
+from transship.cli.wording import detail, event_text, failure, fields, progress_text
+from transship_config.job import ErrorInfo, JobEvent, JobRecord, Progress, State, Step
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -167,10 +167,10 @@ def test_a_failure_names_code_message_and_the_way_on() -> None:
     text = failure(record(state=State.FAILED, error=denied))
     assert text == (
         "registry.example.com/ml/train:42 failed (denied): no right to push\n"
-        "when that is mended: longshore retry 01m85m41pps2b5h4ymgy"
+        "when that is mended: transship retry 01m85m41pps2b5h4ymgy"
     )
     stalled = ErrorInfo(code="stalled", message="m", retryable=True)
-    assert "may succeed as it is: longshore retry" in failure(
+    assert "may succeed as it is: transship retry" in failure(
         record(state=State.FAILED, error=stalled)
     )
 

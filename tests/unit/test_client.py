@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from longshore import Client, Push, UsageError
 from tests.support.processes import free_port
+from transship import Client, Push, UsageError
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tests.support.processes import free_port
         (lambda c: c.push(5), "image must be text"),
         (lambda c: c.push("gcr.io/a", labels={"run": 42}), "'run' must be text: write '42'"),
         (lambda c: c.push("gcr.io/a", labels=["run"]), "labels must be a mapping"),
-        (lambda c: c.push_many(["gcr.io/a"]), "takes longshore.Push objects, not str"),
+        (lambda c: c.push_many(["gcr.io/a"]), "takes transship.Push objects, not str"),
         (lambda c: c.push_many([Push("gcr.io/a"), Push("a b")]), "bad path segment"),
         (lambda c: c.copy("gcr.io/UPPER:1", "gcr.io/b"), "write 'upper'"),
         (lambda c: c.copy("gcr.io/a", 5), "target must be text"),

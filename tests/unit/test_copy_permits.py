@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from longshore_worker.oci.client import Repository
-from longshore_worker.oci.descriptors import Descriptor
-from longshore_worker.transports.copy import registry
-from longshore_worker.transports.copy.port import ContentSource
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Descriptor
+from transship_worker.transports.copy import registry
+from transship_worker.transports.copy.port import ContentSource
 
 
 class FakeGovernor:

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from longshore_config.errors import ImageNotFound
-from longshore_config.migration.platforms import Platform
-from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
-from longshore_worker.transports.copy.platforms import left_out, missing, platforms_of, subset
+from transship_config.errors import ImageNotFound
+from transship_config.migration.platforms import Platform
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
+from transship_worker.transports.copy.platforms import left_out, missing, platforms_of, subset
 
 AMD64, ARM64, ARMV7 = map(Platform.parse, ("linux/amd64", "linux/arm64", "linux/arm/v7"))
 

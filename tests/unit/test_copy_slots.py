@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from longshore_config.job import Progress, Step
-from longshore_worker.control import Control
-from longshore_worker.copy_control import CopyProgress, CopySlots
-from longshore_worker.slots import Parking, Waker
+from transship_config.job import Progress, Step
+from transship_worker.control import Control
+from transship_worker.copy_control import CopyProgress, CopySlots
+from transship_worker.slots import Parking, Waker
 
 
 class FakeControl:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from longshore_config.errors import Denied, ManifestUnsupported, RegistryUnavailable
-from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
-from longshore_worker.transports.copy import tree
-from longshore_worker.transports.copy.together import both, together
-from longshore_worker.transports.copy.tree import Tree, TreeReader, blobs_of
+from transship_config.errors import Denied, ManifestUnsupported, RegistryUnavailable
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
+from transship_worker.transports.copy import tree
+from transship_worker.transports.copy.together import both, together
+from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of
 
 
 def leaf(name: str, *layers: str) -> Manifest:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from longshore_config.errors import (
+from transship_config.errors import (
     Denied,
     EngineMisconfigured,
     EngineUnavailable,
@@ -24,9 +24,9 @@ from longshore_config.errors import (
     RegistryUntrusted,
     RepositoryMissing,
 )
-from longshore_config.reference import ImageReference
-from longshore_worker.transports.port import Credentials
-from longshore_worker.transports.push_errors import MESSAGE_LENGTH, Spoken, clean, translate
+from transship_config.reference import ImageReference
+from transship_worker.transports.port import Credentials
+from transship_worker.transports.push_errors import MESSAGE_LENGTH, Spoken, clean, translate
 
 IMAGE = ImageReference.parse("registry.lan:5000/team/train:42")
 LOGIN = Credentials("robot", SecretStr("s3cr3t/+word"))

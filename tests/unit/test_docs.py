@@ -13,16 +13,16 @@ import click
 import pytest
 from ruamel.yaml import YAML
 
-from longshore.cli import cli
-from longshore_config import errors
-from longshore_config.errors import PushError
-from longshore_config.migration.plan import Action, PlanRow
-from longshore_config.migration.selection import TagSelection
-from longshore_config.migration.spec import Rule, Source, Spec, Target
-from longshore_config.reference import ImageReference, RegistryUri
-from longshore_worker.catalog.file import Document
-from longshore_worker.catalog.model import build, option_names
-from longshore_worker.flavors import BUILT_IN, built_in
+from transship.cli import cli
+from transship_config import errors
+from transship_config.errors import PushError
+from transship_config.migration.plan import Action, PlanRow
+from transship_config.migration.selection import TagSelection
+from transship_config.migration.spec import Rule, Source, Spec, Target
+from transship_config.reference import ImageReference, RegistryUri
+from transship_worker.catalog.file import Document
+from transship_worker.catalog.model import build, option_names
+from transship_worker.flavors import BUILT_IN, built_in
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").glob("*.md")])
@@ -148,7 +148,7 @@ def test_every_action_of_a_plan_is_described() -> None:
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
-    """The words of each ``longshore`` command of a shell's text or transcript."""
+    """The words of each ``transship`` command of a shell's text or transcript."""
     joined = re.sub(r"\\\n\s*", " ", text)
     prompt = any(line.startswith("$ ") for line in joined.splitlines())
     for line in joined.splitlines():
@@ -166,7 +166,7 @@ def command_lines(text: str) -> Iterator[list[str]]:
                 words = shlex.split(command) if whole else command.split()
                 while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                     words.pop(0)
-                if words and words[0] == "longshore":
+                if words and words[0] == "transship":
                     yield words
 
 
@@ -205,13 +205,13 @@ def test_every_command_line_is_one_that_click_takes(block: Block) -> None:
 
 @every_page
 def test_every_command_in_the_prose_exists(page: Path) -> None:
-    spans = [re.sub(r"\s+", " ", span) for span in re.findall(r"`(longshore [^`]+)`", prose(page))]
+    spans = [re.sub(r"\s+", " ", span) for span in re.findall(r"`(transship [^`]+)`", prose(page))]
     found = [problems(words, whole=False) for span in spans for words in command_lines(span)]
     assert [problem for problem in found if problem] == []
 
 
 def test_a_wrong_option_would_be_seen() -> None:
-    text = "$ longshore push x:1 --registy prod\n$ longshore regstry list"
+    text = "$ transship push x:1 --registy prod\n$ transship regstry list"
 
     assert [problems(words, whole=True) is None for words in command_lines(text)] == [False, False]
 

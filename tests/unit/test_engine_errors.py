@@ -12,12 +12,12 @@ import requests
 import urllib3
 from pydantic import SecretStr
 
-from longshore_config.errors import EngineUnavailable
-from longshore_config.job import NAME_PATTERN
-from longshore_worker.transports.endpoint import Endpoint
-from longshore_worker.transports.engine import _fitting, auth_config, find_engine
-from longshore_worker.transports.engine_errors import engine_errors
-from longshore_worker.transports.port import Credentials
+from transship_config.errors import EngineUnavailable
+from transship_config.job import NAME_PATTERN
+from transship_worker.transports.endpoint import Endpoint
+from transship_worker.transports.engine import _fitting, auth_config, find_engine
+from transship_worker.transports.engine_errors import engine_errors
+from transship_worker.transports.port import Credentials
 
 HERE = Endpoint("unix:///run/x.sock", origin="DOCKER_HOST")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from longshore_config.reference import RegistryUri
-from longshore_worker.transports.engine_settings import (
+from tests.support.certificates import Authority
+from transship_config.reference import RegistryUri
+from transship_worker.transports.engine_settings import (
     Place,
     ca_missing,
     client_missing,
     insecure_missing,
 )
-from tests.support.certificates import Authority
 
 HERE = socket.gethostname()
 

@@ -14,7 +14,8 @@ import pytest
 from botocore.stub import Stubber
 from pydantic import ValidationError
 
-from longshore_config.errors import (
+from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, no_aws_login, stubbed_ecr
+from transship_config.errors import (
     CloudUnavailable,
     CredentialsMissing,
     Denied,
@@ -23,14 +24,13 @@ from longshore_config.errors import (
     PushError,
     RepositoryMissing,
 )
-from longshore_config.reference import ImageReference
-from longshore_worker.flavors.aws import AwsRegistry
-from longshore_worker.flavors.aws.client import Clients, Endpoint, Identity
-from longshore_worker.flavors.aws.hosts import EcrHost
-from longshore_worker.flavors.base import collected_notes
-from longshore_worker.tokens import TokenCache
-from longshore_worker.transports.port import Access, Credentials
-from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, no_aws_login, stubbed_ecr
+from transship_config.reference import ImageReference
+from transship_worker.flavors.aws import AwsRegistry
+from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
+from transship_worker.flavors.aws.hosts import EcrHost
+from transship_worker.flavors.base import collected_notes
+from transship_worker.tokens import TokenCache
+from transship_worker.transports.port import Access, Credentials
 
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{HOST}/ml/train:42"
@@ -62,7 +62,7 @@ def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
 @pytest.fixture(autouse=True)
 def fresh_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = TokenCache(margin=timedelta(minutes=15))
-    monkeypatch.setattr("longshore_worker.flavors.aws.registry._TOKENS", cache)
+    monkeypatch.setattr("transship_worker.flavors.aws.registry._TOKENS", cache)
 
 
 def registry(**options: Any) -> AwsRegistry:

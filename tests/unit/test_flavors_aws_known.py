@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from longshore_config.errors import RepositoryMissing
-from longshore_config.reference import ImageReference
-from longshore_worker.flavors.aws import AwsRegistry
-from longshore_worker.flavors.aws.known import Known
-from longshore_worker.flavors.options import Use
-from longshore_worker.transports.port import Access, Credentials
 from tests.support.aws import ACCOUNT, REGION, stubbed_ecr
+from transship_config.errors import RepositoryMissing
+from transship_config.reference import ImageReference
+from transship_worker.flavors.aws import AwsRegistry
+from transship_worker.flavors.aws.known import Known
+from transship_worker.flavors.options import Use
+from transship_worker.transports.port import Access, Credentials
 
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{HOST}/ml/train"

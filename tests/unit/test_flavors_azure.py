@@ -12,16 +12,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from longshore_config.errors import (
+from tests.support.cloud import Asked, FakeCloud, Reply
+from transship_config.errors import (
     CloudUnavailable,
     CredentialsMissing,
     Denied,
     PrepareFailed,
     PushError,
 )
-from longshore_worker.flavors.azure import NULL_GUID_USER, AzureRegistry, expiry
-from longshore_worker.tokens import TokenCache
-from tests.support.cloud import Asked, FakeCloud, Reply
+from transship_worker.flavors.azure import NULL_GUID_USER, AzureRegistry, expiry
+from transship_worker.tokens import TokenCache
 
 
 def jwt(**claims: Any) -> str:
@@ -47,7 +47,7 @@ class Redirected(AzureRegistry):
 def azure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeCloud]:
     """The fake, which also is the host's managed identity (as in App Service)."""
     cache = TokenCache(margin=timedelta(minutes=15))
-    monkeypatch.setattr("longshore_worker.flavors.azure._TOKENS", cache)
+    monkeypatch.setattr("transship_worker.flavors.azure._TOKENS", cache)
     with FakeCloud() as cloud:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{cloud.url}/msi")
         monkeypatch.setenv("IDENTITY_HEADER", "header")
@@ -184,7 +184,7 @@ def test_a_missing_sdk_says_what_to_install(
     azure: FakeCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "azure.core.exceptions", None)
-    with pytest.raises(PrepareFailed, match=r"run: pip install 'longshore\[azure\]'"):
+    with pytest.raises(PrepareFailed, match=r"run: pip install 'transship\[azure\]'"):
         registry(azure).credentials()
 
 

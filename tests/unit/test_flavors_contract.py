@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from longshore_config.errors import (
+from transship_config.errors import (
     CloudUnavailable,
     CredentialsMissing,
     Denied,
@@ -26,10 +26,10 @@ from longshore_config.errors import (
     NotUnderRegistry,
     PushError,
 )
-from longshore_config.reference import ImageReference
-from longshore_worker import BaseContainerRegistry
-from longshore_worker.flavors import BUILT_IN, built_in
-from longshore_worker.transports.port import Access, Credentials
+from transship_config.reference import ImageReference
+from transship_worker import BaseContainerRegistry
+from transship_worker.flavors import BUILT_IN, built_in
+from transship_worker.transports.port import Access, Credentials
 
 DIGEST = f"sha256:{'d' * 64}"
 
@@ -241,7 +241,7 @@ def test_an_image_that_only_looks_as_if_it_belonged_is_a_value_error(case: Case)
         with pytest.raises(NotUnderRegistry) as caught:
             case.make().push_image(name, transport=transport)
         assert isinstance(caught.value, ValueError)
-        assert f"is not under {case.uri} (prod); write: longshore push " in caught.value.message
+        assert f"is not under {case.uri} (prod); write: transship push " in caught.value.message
         assert transport.calls == []
 
 
@@ -251,7 +251,7 @@ def test_the_error_for_a_foreign_image_shows_the_command_that_would_be_right() -
         registry.push_image("train:42", transport=Recorder())
     assert caught.value.message == (
         "'train:42' means docker.io/library/train:42, which is not under registry.example.com/ml "
-        "(prod); write: longshore push registry.example.com/ml/train:42 --source train:42 "
+        "(prod); write: transship push registry.example.com/ml/train:42 --source train:42 "
         "--registry prod"
     )
 
@@ -308,7 +308,7 @@ def test_a_secret_in_the_message_of_a_refusal_is_blotted_out(
 
     monkeypatch.setattr(case.kind(), "prepare_image_push", refuse)
     with (
-        caplog.at_level(logging.DEBUG, logger="longshore"),
+        caplog.at_level(logging.DEBUG, logger="transship"),
         pytest.raises(PushError, match=r"401 for https://u:\*\*\*@example\.com"),
     ):
         case.with_login().push_image(case.belonging[0], transport=Recorder())
@@ -389,8 +389,8 @@ def test_the_base_class_and_the_table_load_no_sdk() -> None:
     """Imported in a process of its own, where nothing else has loaded them."""
     script = (
         "import sys, json\n"
-        "from longshore_worker import BaseContainerRegistry\n"
-        "from longshore_worker.flavors import BUILT_IN, Flavors\n"
+        "from transship_worker import BaseContainerRegistry\n"
+        "from transship_worker.flavors import BUILT_IN, Flavors\n"
         "light = sorted(sys.modules)\n"
         "Flavors().rows()\n"
         "for name in BUILT_IN: Flavors().find(name)\n"
@@ -406,7 +406,7 @@ def test_the_base_class_and_the_table_load_no_sdk() -> None:
 
 def test_no_flavor_imports_the_docker_sdk() -> None:
     """A flavor opens no Docker connection; that is a transport's work."""
-    found = importlib.util.find_spec("longshore_worker.flavors")
+    found = importlib.util.find_spec("transship_worker.flavors")
     assert found is not None
     assert found.submodule_search_locations is not None
     for file in Path(found.submodule_search_locations[0]).rglob("*.py"):

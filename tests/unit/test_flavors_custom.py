@@ -11,12 +11,12 @@ from textwrap import dedent
 
 import pytest
 
-from longshore_config.errors import CatalogError, UsageError
-from longshore_worker import BaseContainerRegistry
-from longshore_worker.catalog import Catalog
-from longshore_worker.flavors.custom import load
+from transship_config.errors import CatalogError, UsageError
+from transship_worker import BaseContainerRegistry
+from transship_worker.catalog import Catalog
+from transship_worker.flavors.custom import load
 
-HEAD = "from longshore_worker import BaseContainerRegistry\n"
+HEAD = "from transship_worker import BaseContainerRegistry\n"
 SCANNED = HEAD + dedent(
     """
     class Scanned(BaseContainerRegistry):
@@ -81,7 +81,7 @@ def test_a_class_in_a_package_may_import_its_neighbours_when_it_runs(
         ("{m}_absent.Scanned", "", "there is no module {m}_absent; looked in {path} and the inst"),
         ("{m}.Skanned", SCANNED, "has no 'Skanned'; did you mean 'Scanned'? known: Scanned"),
         ("{m}.thing", "thing = 7", "is not a class"),
-        ("{m}.Thing", "class Thing: pass", "is not a subclass of longshore_worker.BaseContainer"),
+        ("{m}.Thing", "class Thing: pass", "is not a subclass of transship_worker.BaseContainer"),
         ("{m}.Thing", HEAD + "class Thing(BaseContainerRegistry): pass", ("has no name; set the "
          'class variable FLAVOR = "..."')),
         ("{m}.Thing", HEAD + "class Thing(BaseContainerRegistry):\n    FLAVOR = 'a b'",
@@ -124,7 +124,7 @@ def test_the_working_directory_is_never_searched(
     """In a process of its own, started with ``-m`` in the folder where the module lies."""
     write(tmp_path, module, SCANNED)
     (tmp_path / "start.py").write_text(
-        "from longshore_worker.flavors.custom import load\n"
+        "from transship_worker.flavors.custom import load\n"
         "import sys\n"
         "from pathlib import Path\n"
         "try:\n"

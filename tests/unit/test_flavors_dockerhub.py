@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import CredentialsMissing, PrepareFailed
-from longshore_worker.flavors.dockerhub import DockerHubRegistry
+from transship_config.errors import CredentialsMissing, PrepareFailed
+from transship_worker.flavors.dockerhub import DockerHubRegistry
 
 
 def hub(uri: str = "docker.io", **options: Any) -> DockerHubRegistry:

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
-from longshore_config.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
-from longshore_worker.flavors.gcp import GcpRegistry, split_project
-from longshore_worker.tokens import TokenCache
 from tests.support.cloud import FakeCloud, Reply
+from transship_config.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
+from transship_worker.flavors.gcp import GcpRegistry, split_project
+from transship_worker.tokens import TokenCache
 
 KEY = {"type": "service_account", "client_email": "ci@my-acme.example", "private_key": "PRIVATE"}
 
@@ -32,7 +32,7 @@ def google() -> Iterator[FakeCloud]:
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No token of another test, and no login of this machine."""
     cache = TokenCache(margin=timedelta(minutes=5))
-    monkeypatch.setattr("longshore_worker.flavors.gcp._TOKENS", cache)
+    monkeypatch.setattr("transship_worker.flavors.gcp._TOKENS", cache)
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     # No metadata server: the question would go to a link-local address.
@@ -183,5 +183,5 @@ def test_a_host_without_credentials_says_what_would_bring_them() -> None:
 
 def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "google.auth", None)
-    with pytest.raises(PrepareFailed, match=r"run: pip install 'longshore\[gcp\]'"):
+    with pytest.raises(PrepareFailed, match=r"run: pip install 'transship\[gcp\]'"):
         registry().credentials()

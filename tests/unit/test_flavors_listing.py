@@ -20,7 +20,11 @@ from botocore.stub import Stubber
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from longshore_config.errors import (
+from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, stubbed_ecr
+from tests.support.cloud import Asked, FakeCloud, Reply
+from tests.support.hostile import HostileServer
+from tests.support.hostile import Reply as Page
+from transship_config.errors import (
     AnswerMalformed,
     CannotList,
     CloudUnavailable,
@@ -29,18 +33,14 @@ from longshore_config.errors import (
     PushError,
     RepositoryMissing,
 )
-from longshore_worker import BaseContainerRegistry
-from longshore_worker.flavors import BUILT_IN, built_in
-from longshore_worker.flavors.dockerhub import DockerHubRegistry
-from longshore_worker.flavors.gcp import GcpRegistry
-from longshore_worker.flavors.listing import repositories
-from longshore_worker.oci.client import RegistryClient
-from longshore_worker.oci.pool import ClientPool
-from longshore_worker.tokens import TokenCache
-from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, stubbed_ecr
-from tests.support.cloud import Asked, FakeCloud, Reply
-from tests.support.hostile import HostileServer
-from tests.support.hostile import Reply as Page
+from transship_worker import BaseContainerRegistry
+from transship_worker.flavors import BUILT_IN, built_in
+from transship_worker.flavors.dockerhub import DockerHubRegistry
+from transship_worker.flavors.gcp import GcpRegistry
+from transship_worker.flavors.listing import repositories
+from transship_worker.oci.client import RegistryClient
+from transship_worker.oci.pool import ClientPool
+from transship_worker.tokens import TokenCache
 
 ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 HUB_LIST = "/v2/namespaces/acme/repositories"
@@ -91,7 +91,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCloud]:
         monkeypatch.setattr(DockerHubRegistry, "API", fake.url)
         monkeypatch.setattr(GcpRegistry, "API", fake.url)
         monkeypatch.setattr(
-            "longshore_worker.flavors.gcp._TOKENS", TokenCache(margin=timedelta(minutes=5))
+            "transship_worker.flavors.gcp._TOKENS", TokenCache(margin=timedelta(minutes=5))
         )
         yield fake
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from longshore_config.errors import InvalidReference, InvalidSettings, NotAllowed, PushError
-from longshore_config.reference import ImageReference
-from longshore_worker.flavors import BUILT_IN, built_in
-from longshore_worker.flavors.default import DefaultRegistry
-from longshore_worker.flavors.options import Use
-from longshore_worker.fleet.limits import Limits
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.transports.port import Access, Credentials
+from transship_config.errors import InvalidReference, InvalidSettings, NotAllowed, PushError
+from transship_config.reference import ImageReference
+from transship_worker.flavors import BUILT_IN, built_in
+from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.flavors.options import Use
+from transship_worker.fleet.limits import Limits
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.transports.port import Access, Credentials
 
 DIGEST = f"sha256:{'d' * 64}"
 #: Base URLs, and what is none.
@@ -131,7 +131,7 @@ def test_a_push_path_loads_no_client(name: str) -> None:
     uri = built_in(name).URI_EXAMPLE
     script = (
         "import sys\n"
-        "from longshore_worker.flavors import built_in\n"
+        "from transship_worker.flavors import built_in\n"
         f"made = built_in({name!r}).model_validate({{'name': 'a', 'uri': {uri!r},"
         " 'endpoint': 'http://x:1', 'auth_realms': ['a.b'], 'limits': {'transfers': 2}})\n"
         "print(sorted({'aiohttp', 'yarl'} & set(sys.modules)))\n"

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from longshore_worker.fleet import budget_draw
-from longshore_worker.fleet.budget_draw import BATCH_S, LIFE_S, Allowance
+from transship_worker.fleet import budget_draw
+from transship_worker.fleet.budget_draw import BATCH_S, LIFE_S, Allowance
 
 
 class Clock:

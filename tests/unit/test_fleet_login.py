@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from longshore_config.keys import Keys
-from longshore_worker.fleet.budget_login import Login
+from transship_config.keys import Keys
+from transship_worker.fleet.budget_login import Login
 
-KEYS = Keys("longshore")
+KEYS = Keys("transship")
 
 
 def test_a_user_has_the_same_name_in_every_process_of_a_fleet() -> None:
     found = Login.of(KEYS, "registry.example.com", "pusher")
-    assert found == Login("registry.example.com", "7f555cff93ee2862")
-    assert found == Login.of(Keys("longshore"), "registry.example.com", "pusher")
+    assert found == Login("registry.example.com", "342217978536af28")
+    assert found == Login.of(Keys("transship"), "registry.example.com", "pusher")
 
 
 def test_who_has_no_login_is_called_a_dash() -> None:

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from longshore_worker.fleet.redis import FleetRedis
+from transship_worker.fleet.redis import FleetRedis
 
 
 def test_a_cancellation_that_the_library_swallowed_still_cancels() -> None:

@@ -12,14 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIG, PRODUCER, WORKER = (
-    ROOT / "config" / "longshore_config",
-    ROOT / "producer" / "longshore",
-    ROOT / "worker" / "longshore_worker",
+    ROOT / "config" / "transship_config",
+    ROOT / "producer" / "transship",
+    ROOT / "worker" / "transship_worker",
 )
 #: What each package may not import.
 ABOVE = {
-    CONFIG: {"longshore", "longshore_worker"},
-    PRODUCER: {"longshore_worker"},
+    CONFIG: {"transship", "transship_worker"},
+    PRODUCER: {"transship_worker"},
     WORKER: set[str](),
 }
 #: What only the worker's extra brings.
@@ -93,9 +93,9 @@ def test_config_opens_no_file() -> None:
     assert calls == []
 
 
-@pytest.mark.parametrize("statement", ["import longshore", "import longshore.cli"])
+@pytest.mark.parametrize("statement", ["import transship", "import transship.cli"])
 def test_importing_the_producer_loads_no_worker_and_no_heavy_library(statement: str) -> None:
-    names = HEAVY - {"google", "azure"} | SELDOM | {"longshore_worker"}
+    names = HEAVY - {"google", "azure"} | SELDOM | {"transship_worker"}
     script = f"import sys; {statement}; print(sorted({names!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
@@ -103,9 +103,9 @@ def test_importing_the_producer_loads_no_worker_and_no_heavy_library(statement: 
 
 def test_the_command_table_is_shown_without_importing_a_command() -> None:
     script = (
-        "import sys; from longshore.cli import main; main(['--help']);"
-        "print('LOADED', [m for m in ('redis', 'celery', 'docker', 'longshore_worker', "
-        "'longshore.cli.push') if m in sys.modules])"
+        "import sys; from transship.cli import main; main(['--help']);"
+        "print('LOADED', [m for m in ('redis', 'celery', 'docker', 'transship_worker', "
+        "'transship.cli.push') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.endswith("LOADED []\n"), done.stdout + done.stderr

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from longshore_config import errors
-from longshore_config.errors import LongshoreError, PushError, UnknownJob
-from longshore_config.job import JobId, PushRequest, request_problem
+from transship_config import errors
+from transship_config.errors import PushError, TransshipError, UnknownJob
+from transship_config.job import JobId, PushRequest, request_problem
 
 
 def request(**changes: object) -> PushRequest:
@@ -34,7 +34,7 @@ def test_any_text_is_an_id_or_refused(text: str) -> None:
     try:
         job = JobId.parse(text)
     except UnknownJob as error:
-        assert "longshore jobs" in str(error)
+        assert "transship jobs" in str(error)
     else:
         assert JobId.parse(job) == job
 
@@ -83,14 +83,14 @@ def test_a_bad_request_names_its_field(changes: dict[str, object], says: str) ->
     assert re.search(says, str(request_problem(caught.value)))
 
 
-def _all_errors(kind: type[LongshoreError]) -> list[type[LongshoreError]]:
+def _all_errors(kind: type[TransshipError]) -> list[type[TransshipError]]:
     return [kind, *(e for sub in kind.__subclasses__() for e in _all_errors(sub))]
 
 
 @pytest.mark.parametrize(
-    "kind", [e for e in _all_errors(LongshoreError) if e.__module__ == errors.__name__]
+    "kind", [e for e in _all_errors(TransshipError) if e.__module__ == errors.__name__]
 )
-def test_every_error_pickles_and_stands_in_the_tree(kind: type[LongshoreError]) -> None:
+def test_every_error_pickles_and_stands_in_the_tree(kind: type[TransshipError]) -> None:
     error = kind("what is wrong")
     copy = pickle.loads(pickle.dumps(error))
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import CredentialsMissing
-from longshore_worker.flavors.default import DefaultRegistry
-from longshore_worker.flavors.dockerhub import DockerHubRegistry
-from longshore_worker.keychain import IDENTITY_USER
+from transship_config.errors import CredentialsMissing
+from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.flavors.dockerhub import DockerHubRegistry
+from transship_worker.keychain import IDENTITY_USER
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_helper_that_fails_is_named_and_not_quoted(
 def test_a_helper_that_never_answers_is_given_up(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longshore_worker.keychain.HELPER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("transship_worker.keychain.HELPER_TIMEOUT_S", 0.2)
     helper(tmp_path, monkeypatch, "asleep", "exec sleep 60")
     config.write_text(json.dumps({"credsStore": "asleep"}))
     with pytest.raises(CredentialsMissing, match=r"gave no answer in 0\.2 s"):
@@ -179,10 +179,10 @@ def test_what_cannot_be_used_is_told_without_being_shown(
 def test_a_helper_does_not_learn_where_the_queue_is(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LONGSHORE_REDIS_URL", "redis://:planted-redis-pw@h/0")
+    monkeypatch.setenv("TRANSSHIP_REDIS_URL", "redis://:planted-redis-pw@h/0")
     monkeypatch.setenv("HELPER_SETTING", "kept")
     told = '{"Username": "u", "Secret": "%s"}'
-    script = f"printf '{told}' \"${{HELPER_SETTING}}${{LONGSHORE_REDIS_URL:-,none}}\""
+    script = f"printf '{told}' \"${{HELPER_SETTING}}${{TRANSSHIP_REDIS_URL:-,none}}\""
     helper(tmp_path, monkeypatch, "curious", script)
     config.write_text(json.dumps({"credsStore": "curious"}))
     assert login(registry()) == ("u", "kept,none")

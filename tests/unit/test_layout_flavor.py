@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from longshore_config.component import PublicComponent
-from longshore_config.errors import CatalogError, NotAllowed, NotUnderRegistry
-from longshore_config.reference import ImageReference
-from longshore_worker.catalog.file import Document
-from longshore_worker.catalog.model import build
-from longshore_worker.flavors.layout import LayoutRegistry
-from longshore_worker.flavors.options import Use
-from longshore_worker.transports.port import Access, Credentials
+from transship_config.component import PublicComponent
+from transship_config.errors import CatalogError, NotAllowed, NotUnderRegistry
+from transship_config.reference import ImageReference
+from transship_worker.catalog.file import Document
+from transship_worker.catalog.model import build
+from transship_worker.flavors.layout import LayoutRegistry
+from transship_worker.flavors.options import Use
+from transship_worker.transports.port import Access, Credentials
 
 
 def made(**options: Any) -> LayoutRegistry:
@@ -26,7 +26,7 @@ def made(**options: Any) -> LayoutRegistry:
 
 def mistakes(text: str) -> list[str]:
     with pytest.raises(CatalogError) as caught:
-        build(Document.parse(Path("/etc/longshore/catalog.yaml"), text))
+        build(Document.parse(Path("/etc/transship/catalog.yaml"), text))
     return [line.partition(": ")[2] for line in caught.value.message.splitlines()]
 
 
@@ -54,8 +54,8 @@ def test_references_are_judged_by_the_name() -> None:
 
 def test_a_relative_path_is_meant_from_the_catalogue() -> None:
     text = "registries:\n  images: {flavor: layout, uri: ../images}\n"
-    found = build(Document.parse(Path("/etc/longshore/catalog.yaml"), text))
-    assert found.registries["images"].uri == "/etc/longshore/../images"
+    found = build(Document.parse(Path("/etc/transship/catalog.yaml"), text))
+    assert found.registries["images"].uri == "/etc/transship/../images"
     with pytest.raises(ValidationError, match="is a relative path; write the path of a folder"):
         made(uri="images")
 
@@ -94,7 +94,7 @@ def test_an_engine_cannot_push_there_and_is_not_asked() -> None:
         made().push_image("images.layout/cat:1", transport=Refusing())
     assert caught.value.message == (
         "component 'images' is a folder, and no Docker Engine can push into one; "
-        "use: longshore copy SOURCE images.layout/REPOSITORY:TAG"
+        "use: transship copy SOURCE images.layout/REPOSITORY:TAG"
     )
 
 
@@ -108,8 +108,8 @@ def test_it_can_be_limited_to_one_direction() -> None:
 
 def test_the_flavor_alone_loads_no_file_work_and_no_client() -> None:
     script = (
-        "import sys; import longshore_worker.flavors.layout;"
-        "print(sorted({'longshore_worker.sources', 'aiohttp'} & set(sys.modules)))"
+        "import sys; import transship_worker.flavors.layout;"
+        "print(sorted({'transship_worker.sources', 'aiohttp'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from longshore_config.errors import AnswerMalformed, ImageNotFound
-from longshore_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
-from longshore_worker.sources.index import CONTAINERD_NAME, REF_NAME, Index, tag_of
 from tests.support.oci import make_manifest
+from transship_config.errors import AnswerMalformed, ImageNotFound
+from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
+from transship_worker.sources.index import CONTAINERD_NAME, REF_NAME, Index, tag_of
 
 
 def note(text: str) -> Manifest:

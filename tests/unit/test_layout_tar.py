@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longshore_config.errors import AnswerMalformed, ManifestUnsupported, NotAllowed, PushError
-from longshore_worker.sources.tar import HEADER_LIMIT, Tar, read_tar
+from transship_config.errors import AnswerMalformed, ManifestUnsupported, NotAllowed, PushError
+from transship_worker.sources.tar import HEADER_LIMIT, Tar, read_tar
 
 
 def member(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:

@@ -1,10 +1,10 @@
-"""Files of `longshore up` that only their user may open."""
+"""Files of `transship up` that only their user may open."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from longshore_worker.local.files import private_folder, read_or_none, write_private
+from transship_worker.local.files import private_folder, read_or_none, write_private
 
 
 def mode(path: Path) -> int:

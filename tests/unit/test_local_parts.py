@@ -1,4 +1,4 @@
-"""The programs that `longshore up` keeps running, each a real process here."""
+"""The programs that `transship up` keeps running, each a real process here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.errors import LongshoreError
-from longshore_worker.local.parts import Part, free_port
 from tests.support.processes import eventually
+from transship_config.errors import TransshipError
+from transship_worker.local.parts import Part, free_port
 
 
 def part(tmp_path: Path, script: str) -> Part:
@@ -58,7 +58,7 @@ def test_a_part_that_ended_tells_its_status_and_the_end_of_its_log(tmp_path: Pat
 
 def test_a_program_that_does_not_exist_is_named(tmp_path: Path) -> None:
     one = Part("Redis", [str(tmp_path / "nothing")], {}, tmp_path / "log")
-    with pytest.raises(LongshoreError, match="Redis cannot be started"):
+    with pytest.raises(TransshipError, match="Redis cannot be started"):
         one.start()
     assert not one.running
     assert one.stop(1)
@@ -78,7 +78,7 @@ def test_ctrl_c_on_the_terminal_does_not_reach_a_part(tmp_path: Path) -> None:
 def test_a_part_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from longshore_worker.local.parts import Part\n"
+        "from transship_worker.local.parts import Part\n"
         "one = Part('p', [sys.executable, '-c', 'import signal; signal.pause()'], os.environ,"
         f" Path({str(tmp_path / 'log')!r}))\n"
         "one.start(); print(one.pid, flush=True); signal.pause()"

@@ -1,4 +1,4 @@
-"""What commands read when LONGSHORE_REDIS_URL is unset."""
+"""What commands read when TRANSSHIP_REDIS_URL is unset."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from longshore.local_url import URL_FILE, local_folder, local_redis_url
-from longshore_config.errors import InvalidSettings
+from transship.local_url import URL_FILE, local_folder, local_redis_url
+from transship_config.errors import InvalidSettings
 
 URL = "redis://:planted-secret@127.0.0.1:6390/0"
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from longshore_worker.logs import JsonFormatter, TextFormatter
+from transship_worker.logs import JsonFormatter, TextFormatter
 
 PLANTED = "no\n2026-01-01 INFO all is well\x1b[2J\x9b31m\u202e"
 
@@ -17,7 +17,7 @@ def event(**fields: object) -> logging.LogRecord:
     try:
         raise ValueError(PLANTED)
     except ValueError:
-        record = logging.LogRecord("longshore", 40, "", 0, "it: %s", (PLANTED,), sys.exc_info())
+        record = logging.LogRecord("transship", 40, "", 0, "it: %s", (PLANTED,), sys.exc_info())
     record.__dict__.update(fields)
     return record
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from longshore_worker.loop import BackgroundLoop
 from tests.support.processes import eventually
+from transship_worker.loop import BackgroundLoop
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def thread_name() -> str:
 def test_coroutines_of_several_threads_run_in_one(loop: BackgroundLoop) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         names = set(threads.map(lambda _: loop.run(thread_name()), range(8)))
-    assert names == {"longshore-loop"}
+    assert names == {"transship-loop"}
 
 
 def test_an_error_reaches_the_thread_that_waits(loop: BackgroundLoop) -> None:
@@ -82,7 +82,7 @@ def test_closing_ends_what_runs_and_refuses_what_comes() -> None:
     loop.close()
 
     assert ended.is_set()
-    assert eventually(lambda: "longshore-loop" not in {t.name for t in threading.enumerate()})
+    assert eventually(lambda: "transship-loop" not in {t.name for t in threading.enumerate()})
     with pytest.raises(RuntimeError, match="closed"):
         loop.run(thread_name())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from longshore_worker.migrate.gate import Gate, both
+from transship_worker.migrate.gate import Gate, both
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

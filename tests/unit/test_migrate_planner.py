@@ -13,26 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore_config.errors import (
+from tests.support.oci import make_manifest
+from tests.support.sides import Catalogue, Remembered
+from transship_config.errors import (
     Denied,
-    LongshoreError,
     PushRejected,
     RateLimited,
     RegistryUnavailable,
+    TransshipError,
 )
-from longshore_config.job import JobId
-from longshore_config.migration.mistakes import SpecError
-from longshore_config.migration.names import Template
-from longshore_config.migration.plan import MOST_TAGS, Action, PlanRow
-from longshore_config.migration.spec import Spec
-from longshore_worker.migrate.check import check_row
-from longshore_worker.migrate.plan import BATCH_ROWS, IN_FLIGHT, Planner
-from longshore_worker.migrate.rows import Batch
-from longshore_worker.oci import digests
-from longshore_worker.oci.descriptors import OCI_MANIFEST, Manifest
-from longshore_worker.oci.manifests import ManifestHead
-from tests.support.oci import make_manifest
-from tests.support.sides import Catalogue, Remembered
+from transship_config.job import JobId
+from transship_config.migration.mistakes import SpecError
+from transship_config.migration.names import Template
+from transship_config.migration.plan import MOST_TAGS, Action, PlanRow
+from transship_config.migration.spec import Spec
+from transship_worker.migrate.check import check_row
+from transship_worker.migrate.plan import BATCH_ROWS, IN_FLIGHT, Planner
+from transship_worker.migrate.rows import Batch
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import OCI_MANIFEST, Manifest
+from transship_worker.oci.manifests import ManifestHead
 
 MIGRATION = JobId.new()
 
@@ -53,7 +53,7 @@ class FakeSide:
     is_hub: bool = False
     hub_limit: int | None = None
     #: Errors by ``repository``, ``repository:reference`` or, for the catalogue, ``*``.
-    errors: Mapping[str, LongshoreError] = field(default_factory=dict)
+    errors: Mapping[str, TransshipError] = field(default_factory=dict)
     #: Listed, but not there.
     vanished: frozenset[str] = frozenset()
     #: What a lookup waits for.
@@ -132,7 +132,7 @@ def plan(
         try:
             async for batch in made.rows():
                 batches.append(batch)  # noqa: PERF401 - what came before an error is kept
-        except LongshoreError as caught:
+        except TransshipError as caught:
             error = caught
         assert len(asyncio.all_tasks()) == 1
         return made, error

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from longshore_config.errors import RegistryPaused
-from longshore_config.job import JobId
-from longshore_worker.migrate import run
-from longshore_worker.migrate.run import MOST_WARNINGS, Sentences
 from tests.support.migrating import row
+from transship_config.errors import RegistryPaused
+from transship_config.job import JobId
+from transship_worker.migrate import run
+from transship_worker.migrate.run import MOST_WARNINGS, Sentences
 
 TAGS = 400
 

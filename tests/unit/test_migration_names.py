@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore_config.migration.names import (
+from transship_config.migration.names import (
     LONGEST,
     RepositoryPattern,
     Template,
     is_repository,
     is_tag,
 )
-from longshore_config.reference import ImageReference
+from transship_config.reference import ImageReference
 
 _alnum = st.text("ab1", min_size=1, max_size=3)
 _segments = st.builds(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore_config.errors import UsageError
-from longshore_config.migration.mistakes import MOST_MISTAKES, Mistake, SpecError, place, shown
-from longshore_config.migration.selection import TagSelection
-from longshore_config.migration.spec import MOST_RULES, OnConflict, Spec
+from transship_config.errors import UsageError
+from transship_config.migration.mistakes import MOST_MISTAKES, Mistake, SpecError, place, shown
+from transship_config.migration.selection import TagSelection
+from transship_config.migration.spec import MOST_RULES, OnConflict, Spec
 
 FULL: dict[str, Any] = {
     "version": 1,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from longshore_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
-from longshore_worker.oci.kept import KeptManifests
+from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
+from transship_worker.oci.kept import KeptManifests
 
 
 def manifest(note: str) -> Manifest:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore_config.errors import (
+from transship_config.errors import (
     AnswerMalformed,
     DigestMismatch,
-    LongshoreError,
     ManifestUnsupported,
+    TransshipError,
 )
-from longshore_worker.oci import digests
-from longshore_worker.oci.challenge import (
+from transship_worker.oci import digests
+from transship_worker.oci.challenge import (
     Challenge,
     Scope,
     covers,
@@ -27,7 +27,7 @@ from longshore_worker.oci.challenge import (
     pull,
     push,
 )
-from longshore_worker.oci.descriptors import (
+from transship_worker.oci.descriptors import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     MANIFEST_LIMIT,
@@ -36,14 +36,14 @@ from longshore_worker.oci.descriptors import (
     OCI_MANIFEST,
     parse_manifest,
 )
-from longshore_worker.oci.headers import (
+from transship_worker.oci.headers import (
     RateLimit,
     content_range,
     next_link,
     retry_after,
     upload_offset,
 )
-from longshore_worker.oci.referrers import fallback_tag
+from transship_worker.oci.referrers import fallback_tag
 
 DIGEST = digests.digest_of(b"{}")
 BLOB = {"mediaType": "application/octet-stream", "digest": DIGEST, "size": 2}
@@ -287,7 +287,7 @@ def test_bytes_that_are_not_the_digests_are_refused() -> None:
 def test_no_manifest_raises_anything_but_a_typed_error(data: Any, content_type: str) -> None:
     try:
         found = parse_manifest(json.dumps(data).encode(), what="a:1", content_type=content_type)
-    except LongshoreError as error:
+    except TransshipError as error:
         assert error.message.isprintable()
     else:
         assert digests.is_digest(found.digest)

@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from longshore_config.errors import AnswerMalformed, InvalidSettings, RegistryUntrusted
-from longshore_worker.oci.endpoint import Endpoint
-from longshore_worker.oci.errors import ForbiddenAddress
-from longshore_worker.oci.guard import Reach, Sockets, check, kind_of
-from longshore_worker.oci.pool import ClientPool, Proxies
-from longshore_worker.transports.port import Access
+from transship_config.errors import AnswerMalformed, InvalidSettings, RegistryUntrusted
+from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.errors import ForbiddenAddress
+from transship_worker.oci.guard import Reach, Sockets, check, kind_of
+from transship_worker.oci.pool import ClientPool, Proxies
+from transship_worker.transports.port import Access
 
 HUB = Endpoint("docker.io")
 PROD = Endpoint("registry.example.com")
@@ -249,10 +249,10 @@ def test_a_ca_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_the_way_of_a_push_loads_no_registry_client() -> None:
     script = (
-        "import sys, longshore_worker.app, longshore_worker.runner, longshore_worker.runtime;"
-        "import longshore_worker.transports.docker_push, longshore_worker.flavors;"
-        "print([m for m in sys.modules if m in ('aiohttp', 'uvloop', 'longshore_worker.loop')"
-        " or m.startswith('longshore_worker.oci')])"
+        "import sys, transship_worker.app, transship_worker.runner, transship_worker.runtime;"
+        "import transship_worker.transports.docker_push, transship_worker.flavors;"
+        "print([m for m in sys.modules if m in ('aiohttp', 'uvloop', 'transship_worker.loop')"
+        " or m.startswith('transship_worker.oci')])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

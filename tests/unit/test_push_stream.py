@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore_config.job import Progress
-from longshore_worker.transports.push_stream import PushStream
+from transship_config.job import Progress
+from transship_worker.transports.push_stream import PushStream
 
 DIGEST = "sha256:" + "a" * 64
 

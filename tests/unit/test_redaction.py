@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from longshore_worker.redaction import Redactor, formless, hidden, spellings
 from tests.support.secrets import Planted
+from transship_worker.redaction import Redactor, formless, hidden, spellings
 
 SECRET = 'pa ss/w+örd"%&1'
 

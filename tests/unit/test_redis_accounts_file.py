@@ -44,7 +44,7 @@ def test_without_passwords_nothing_is_made() -> None:
 def test_another_namespace_takes_the_place_of_the_shipped_one() -> None:
     done = made(shipped(), PASSWORDS, namespace="team.a-1")
 
-    assert "longshore" not in done.stdout
+    assert "transship" not in done.stdout
     assert "~team.a-1:from:producer:*" in done.stdout
     assert "&team.a-1:celery:/0.celeryev/*" in done.stdout
     assert made(shipped(), PASSWORDS, namespace="a*").returncode == 1
@@ -55,7 +55,7 @@ def test_the_command_in_the_file_adds_a_producer_with_rules_of_its_own() -> None
 
     producer, ci = (line.rpartition(" #")[0] for line in (lines[1], lines[-1]))
     assert ci == producer.replace("producer", "ci")
-    assert "~longshore:from:ci:*" in ci
+    assert "~transship:from:ci:*" in ci
 
 
 def test_an_account_with_a_hash_of_its_own_needs_no_variable() -> None:

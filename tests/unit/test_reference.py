@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore_config.errors import InvalidReference
-from longshore_config.reference import NAME_LENGTH, ImageReference, RegistryUri
+from transship_config.errors import InvalidReference
+from transship_config.reference import NAME_LENGTH, ImageReference, RegistryUri
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

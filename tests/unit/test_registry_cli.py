@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from longshore.cli import main
-from longshore_worker.catalog import Catalog
-from longshore_worker.catalog.file import Document
-from longshore_worker.fleet.limits import Limits
+from transship.cli import main
+from transship_worker.catalog import Catalog
+from transship_worker.catalog.file import Document
+from transship_worker.fleet.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: Path) -> Run:
-    """``longshore registry …`` with the test's catalogue."""
+    """``transship registry …`` with the test's catalogue."""
 
     def command(
         *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None
     ) -> Outcome:
-        monkeypatch.setenv("LONGSHORE_CATALOG", str(file))
+        monkeypatch.setenv("TRANSSHIP_CATALOG", str(file))
         for name, value in (environment or {}).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
@@ -81,10 +81,10 @@ def test_without_either_the_users_own_catalogue_is_meant(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
     words = ["register", "prod", "--flavor", "default", "--uri", "registry.example.com"]
-    done = run(*words, environment={"LONGSHORE_CATALOG": ""})
+    done = run(*words, environment={"TRANSSHIP_CATALOG": ""})
     assert done.status == 0
     assert str(tmp_path / "home") in done.out
-    assert "longshore/catalog.yaml" in done.out
+    assert "transship/catalog.yaml" in done.out
 
 
 def test_options_are_written_as_the_flavor_takes_them(
@@ -184,7 +184,7 @@ def test_bad_input_is_one_line_with_status_2_and_nothing_is_written(
 ) -> None:
     done = register(run, "prod", *arguments, stdin=stdin)
     assert done.status == 2
-    assert done.err.startswith("longshore: ")
+    assert done.err.startswith("transship: ")
     assert len(done.err.splitlines()) == 1
     assert right in done.err
     assert "hunter22hunter22hunter22" not in done.err
@@ -214,7 +214,7 @@ def test_a_name_that_is_taken_is_refused_with_its_place(run: Run, file: Path) ->
     done = register(run)
     assert done.status == 2
     assert f"'prod' is in {file}:3 already" in done.err
-    assert "longshore registry delete prod" in done.err
+    assert "transship registry delete prod" in done.err
 
 
 def test_deleting_says_from_where_and_an_unknown_name_what_is_near(run: Run, file: Path) -> None:
@@ -249,16 +249,16 @@ def test_flavors_are_listed_with_class_integration_and_use(
     def installed(module: str) -> bool:
         return module != "azure.identity"
 
-    monkeypatch.setattr("longshore_worker.flavors.installed", installed)
+    monkeypatch.setattr("transship_worker.flavors.installed", installed)
     done = run("flavor", "list")
     assert done.status == 0
     lines = [line.split() for line in done.out.splitlines()]
     assert lines[0] == ["FLAVOR", "CLASS", "INTEGRATION", "USABLE"]
-    assert ["default", "longshore_worker.flavors.default.DefaultRegistry", "built-in", "yes"] in (
+    assert ["default", "transship_worker.flavors.default.DefaultRegistry", "built-in", "yes"] in (
         lines
     )
     [azure] = [line for line in done.out.splitlines() if line.startswith("azure")]
-    assert azure.endswith("extra        no: pip install 'longshore[azure]'")
+    assert azure.endswith("extra        no: pip install 'transship[azure]'")
 
 
 def test_flavors_are_listed_as_json_lines(run: Run, file: Path) -> None:
@@ -270,7 +270,7 @@ def test_flavors_are_listed_as_json_lines(run: Run, file: Path) -> None:
     ]
     assert rows[2] == {
         "flavor": "gcp",
-        "class": "longshore_worker.flavors.gcp.GcpRegistry",
+        "class": "transship_worker.flavors.gcp.GcpRegistry",
         "integration": "extra",
         "usable": True,
         "hint": "",
@@ -280,7 +280,7 @@ def test_flavors_are_listed_as_json_lines(run: Run, file: Path) -> None:
 
 def write_flavor(folder: Path, module: str) -> None:
     (folder / f"{module}.py").write_text(
-        "from longshore_worker import BaseContainerRegistry\n"
+        "from transship_worker import BaseContainerRegistry\n"
         "class Scanned(BaseContainerRegistry):\n"
         f"    FLAVOR = '{module}'\n"
         "    scanner: str = 'none'\n"
@@ -322,7 +322,7 @@ def test_a_custom_flavor_is_registered_by_its_source_path_and_used(
     assert f"read {file}" in good.err
     bad = run("prepare", "lab", "lab.example.com/bad:1")
     assert (bad.status, bad.out) == (1, "")
-    assert bad.err.splitlines()[-1] == "longshore: lab.example.com/bad:1 was not scanned"
+    assert bad.err.splitlines()[-1] == "transship: lab.example.com/bad:1 was not scanned"
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_preparing_a_foreign_image_shows_what_would_be_right(run: Run) -> None:
     done = run("prepare", "prod", "train:42")
     assert done.status == 2
     assert "'train:42' means docker.io/library/train:42, which is not under" in done.err
-    assert "write: longshore push registry.example.com/ml/train:42 --source train:42" in done.err
+    assert "write: transship push registry.example.com/ml/train:42 --source train:42" in done.err
 
 
 def test_preparing_where_nothing_is_to_be_done_says_so(run: Run) -> None:

@@ -14,13 +14,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from longshore.report import Image, Report
-from longshore.report.charts import WIDTH, Line, Part, bars, over_time, whole
-from longshore.report.table import cell
-from longshore_config.job import ErrorInfo, State
-from longshore_config.migration.record import MigrationRecord
-from longshore_config.migration.request import Mode
-from longshore_config.migration.totals import ByteTotals, ImageTotals
+from transship.report import Image, Report
+from transship.report.charts import WIDTH, Line, Part, bars, over_time, whole
+from transship.report.table import cell
+from transship_config.job import ErrorInfo, State
+from transship_config.migration.record import MigrationRecord
+from transship_config.migration.request import Mode
+from transship_config.migration.totals import ByteTotals, ImageTotals
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MIGRATION = "01m85m41pps2b5h4ymg1"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from longshore_config.job import request_problem
-from longshore_config.request import parse_request
+from transship_config.job import request_problem
+from transship_config.request import parse_request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

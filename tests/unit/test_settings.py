@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from longshore_config.errors import InvalidSettings
-from longshore_config.settings import Settings, settings_with_url, variable
+from transship_config.errors import InvalidSettings
+from transship_config.settings import Settings, settings_with_url, variable
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert Settings.from_environment({"LONGSHORE_LEASE": ""}).lease == 60
+    assert Settings.from_environment({"TRANSSHIP_LEASE": ""}).lease == 60
 
 
 def test_variables_of_others_are_left_alone() -> None:
@@ -25,14 +25,14 @@ def test_variables_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({"LONGSHORE_LEASE": "soon"}, "LONGSHORE_LEASE='soon': .*valid number"),
-        ({"LONGSHORE_PUSHES": "0"}, "LONGSHORE_PUSHES='0': .*greater than or equal to 1"),
-        ({"LONGSHORE_LEESE": "5"}, "LONGSHORE_LEESE is not a setting"),
-        ({"LONGSHORE_NAMESPACE": "a b"}, "LONGSHORE_NAMESPACE"),
-        ({"LONGSHORE_REDIS_URL": "http://x"}, "must be redis://"),
-        ({"LONGSHORE_REDIS_URL": "redis://x:port"}, "bad host or port"),
-        ({"LONGSHORE_REDIS_URL": "redis://x/y"}, "database number"),
-        ({"LONGSHORE_REDIS_URL": "redis://a-b:c@x"}, "'a-b' cannot be used"),
+        ({"TRANSSHIP_LEASE": "soon"}, "TRANSSHIP_LEASE='soon': .*valid number"),
+        ({"TRANSSHIP_PUSHES": "0"}, "TRANSSHIP_PUSHES='0': .*greater than or equal to 1"),
+        ({"TRANSSHIP_LEESE": "5"}, "TRANSSHIP_LEESE is not a setting"),
+        ({"TRANSSHIP_NAMESPACE": "a b"}, "TRANSSHIP_NAMESPACE"),
+        ({"TRANSSHIP_REDIS_URL": "http://x"}, "must be redis://"),
+        ({"TRANSSHIP_REDIS_URL": "redis://x:port"}, "bad host or port"),
+        ({"TRANSSHIP_REDIS_URL": "redis://x/y"}, "database number"),
+        ({"TRANSSHIP_REDIS_URL": "redis://a-b:c@x"}, "'a-b' cannot be used"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line(environment: dict[str, str], says: str) -> None:
@@ -44,7 +44,7 @@ def test_a_bad_value_is_refused_in_one_line(environment: dict[str, str], says: s
 
 def test_a_password_in_the_url_is_never_shown() -> None:
     url = "redis://ci:hunter2@redis.example.com:6379/0"
-    settings = Settings.from_environment({"LONGSHORE_REDIS_URL": url})
+    settings = Settings.from_environment({"TRANSSHIP_REDIS_URL": url})
 
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings.model_dump())
@@ -67,7 +67,7 @@ def test_the_document_lists_every_setting_with_its_default() -> None:
     rows = {
         line.split("|")[1].strip(" `"): line.split("|")
         for line in DOCUMENT.read_text().splitlines()
-        if line.startswith("| `LONGSHORE_")
+        if line.startswith("| `TRANSSHIP_")
     }
 
     assert set(rows) == {variable(field) for field in Settings.model_fields}

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longshore_config.errors import EngineUnavailable
-from longshore_worker.transports.stream import squeeze
-from longshore_worker.transports.stream.choice import LEAST, begins, is_possible, pays
-from longshore_worker.transports.stream.export import members
+from transship_config.errors import EngineUnavailable
+from transship_worker.transports.stream import squeeze
+from transship_worker.transports.stream.choice import LEAST, begins, is_possible, pays
+from transship_worker.transports.stream.export import members
 
 
 def squeezed(pieces: list[bytes]) -> bytes:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from longshore_config.errors import CloudUnavailable
-from longshore_worker.tokens import TokenCache
-from longshore_worker.transports.port import Credentials
+from transship_config.errors import CloudUnavailable
+from transship_worker.tokens import TokenCache
+from transship_worker.transports.port import Credentials
 
 
 def login(name: str, lifetime: timedelta | None = timedelta(hours=1)) -> Credentials:

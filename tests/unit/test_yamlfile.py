@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longshore_config.yamlfile import YamlText
+from transship_config.yamlfile import YamlText
 
 
 def found(text: str) -> list[str]:

@@ -1,0 +1,93 @@
+"""``transship workers`` and ``transship doctor``."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from transship.cli.diagnosis import Finding, diagnose
+from transship.cli.options import json_option
+from transship.cli.output import complain, say, say_json, say_table
+from transship.cli.text import age
+from transship.client import Client
+from transship_config.component import WorkerView
+from transship_config.errors import RedisUnreachable
+
+
+@click.command
+@click.option("--here", is_flag=True, help="Only workers of this machine (or container).")
+@json_option
+@click.pass_context
+def workers(ctx: click.Context, here: bool, as_json: bool) -> None:
+    """List live workers; fails when none is.
+
+    This is also the health check: the exit status is 1 when no worker is alive.
+    """
+    with Client() as client:
+        views: Sequence[WorkerView] = client.fleet().workers
+    if here:
+        views = [view for view in views if _is_here(view)]
+    if as_json:
+        for view in views:
+            say_json(view.model_dump_json())
+    elif views:
+        head = ["WORKER", "ENGINE", "RUNNING", "PUSH/BULK/COPY", "COMPONENTS", "UP", "STATE"]
+        say_table(head, [_row(view) for view in views])
+    if not views:
+        where = " on this machine" if here else ""
+        complain(f"no live worker{where}; start one: transship worker (or transship up)")
+        ctx.exit(1)
+
+
+def _is_here(view: WorkerView) -> bool:
+    """Whether the worker's name, ``transship@HOST.…``, names this machine."""
+    # The last part is the process id; the host's own name may have dots.
+    return view.name.partition("@")[2].rpartition(".")[0] == socket.gethostname()
+
+
+def _row(view: WorkerView) -> list[str]:
+    state = "draining" if view.draining else "ok"
+    if view.lacks_engine:
+        state = "no engine"
+    elif view.catalog_error:
+        state = "catalogue broken"
+    return [
+        view.name,
+        view.engine or "-",
+        str(view.running),
+        f"{view.interactive_slots}/{view.bulk_slots}/{view.copy_slots}",
+        str(len(view.components)),
+        age(view.started_at),
+        state,
+    ]
+
+
+@click.command
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Say what is missing and what mends it.
+
+    Looks at Redis, the workers, their engines, their catalogues and their credentials. The
+    exit status is 1 when something is missing, 3 when Redis cannot be reached.
+    """
+    with Client() as client:
+        findings = diagnose(client)
+    for finding in findings:
+        if as_json:
+            say_json(json.dumps(asdict(finding)))
+        else:
+            _say_finding(finding)
+    if not all(finding.ok for finding in findings):
+        redis_is_away = findings[0].code == RedisUnreachable.code
+        ctx.exit(RedisUnreachable.exit_status if redis_is_away else 1)
+
+
+def _say_finding(finding: Finding) -> None:
+    say(f"{'ok     ' if finding.ok else 'missing'}  {finding.check:<11}  {finding.message}")
+    if finding.mend:
+        say(f"{'':22}to mend it: {finding.mend}")

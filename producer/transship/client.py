@@ -1,0 +1,384 @@
+"""The producer: what a pipeline holds to enqueue pushes, copies and migrations, and to see them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
+
+from transship.connection import address, connect, plain, reaching, redis_url
+from transship.fleetwarnings import copy_warnings, push_warnings
+from transship.job import Job
+from transship.ledger import Ledger
+from transship.pushes import Push, check, push_request
+from transship_config.component import Fleet
+from transship_config.errors import UnknownJob, UsageError
+from transship_config.job import JobId, JobRecord, Kind, State
+from transship_config.keys import Keys
+from transship_config.settings import Settings, settings_with_url
+
+if TYPE_CHECKING:
+    from transship.doorbell import Bell, Doorbell
+    from transship.migrations import Migration, Migrations
+    from transship.specfile import PlanLines, SpecText
+    from transship_config.migration.plan import PlanRow
+    from transship_config.migration.record import MigrationRecord
+    from transship_config.migration.spec import Spec
+    from transship_config.request import Request
+
+    AnySpec: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Spec | SpecText
+
+logger = logging.getLogger("transship")
+
+T = TypeVar("T")
+
+#: How long what workers publish counts as known in a row of submits. Unit: s.
+KNOWN_S: Final = 1.0
+
+
+class Client:
+    """Enqueues work and reads jobs and migrations.
+
+    Safe to share between threads; close it, or use ``with``.
+
+    The queue is found at ``redis_url``, else at ``TRANSSHIP_REDIS_URL``, else where
+    ``transship up`` runs on this machine.
+
+    Raises:
+        InvalidSettings: a ``TRANSSHIP_*`` variable or the URL cannot be used.
+    """
+
+    def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None) -> None:
+        settings = settings or Settings.from_environment()
+        self._settings = settings_with_url(settings, _resolve(settings, redis_url))
+        self._url = self._settings.redis_url.get_secret_value()
+        self._redis = connect(self._url)
+        self._keys = Keys(self._settings.namespace)
+        self._ledger = Ledger(self._redis, self._keys, self._settings.account, self._url)
+        self._doorbell: Doorbell | None = None
+        self._lock = threading.Lock()
+        self._known_fleet: tuple[Fleet | None, float] = (None, 0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({address(self._url)!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            if self._doorbell is not None:
+                self._doorbell.close()
+                self._doorbell = None
+        self._redis.close()
+
+    def push(
+        self,
+        image: str,
+        *,
+        registry: str | None = None,
+        source: str | None = None,
+        engine: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        bulk: bool = False,
+        deadline: int | None = None,
+        expires: int | None = None,
+        via: str = "auto",
+    ) -> Job:
+        """Enqueue one push and return its job at once.
+
+        Args:
+            image: the target reference; without a tag, ``latest``.
+            registry: the component's name; may be left out when exactly one published URI
+                covers the image.
+            source: a local image (name or id) to tag as ``image`` first.
+            engine: the Docker Engine that has the image; may be left out when all live workers
+                push from the same one.
+            labels: free text to find the job by.
+            bulk: use the slots of bulk work, which never delay interactive pushes.
+            deadline: seconds that one attempt may run (6 h when left out).
+            expires: seconds that the job may wait for its start (24 h when left out).
+            via: ``engine`` for the Docker Engine's own push, ``stream`` to have the worker compress
+                and send what the engine exports, ``auto`` for the faster one.
+
+        Raises:
+            UsageError: bad input, an unknown component or engine; nothing was enqueued.
+            RedisUnreachable: nothing is known to have been enqueued.
+        """
+        one = Push(image, registry, source, engine, labels or {}, bulk, deadline, expires, via)
+        return self.push_many([one])[0]
+
+    def push_many(self, pushes: Iterable[Push]) -> list[Job]:
+        """Enqueue many pushes in few round trips; their jobs come back in the same order.
+
+        All are checked before the first is written.
+
+        Raises:
+            UsageError: bad input; nothing was enqueued.
+            RedisUnreachable: some may have been enqueued.
+        """
+        pushes = list(pushes)
+        if not pushes:
+            return []
+        # Before Redis is asked: bad input is bad input whether it answers or not.
+        for push in pushes:
+            check(push)
+        fleet, requests = self._settled(
+            lambda fleet: [push_request(push, fleet) for push in pushes]
+        )
+        return self._enqueue(requests, push_warnings(fleet))
+
+    def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        source_registry: str | None = None,
+        target_registry: str | None = None,
+        platforms: Sequence[str] = (),
+        referrers: bool = False,
+        tags: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        deadline: int | None = None,
+        expires: int | None = None,
+    ) -> Job:
+        """Enqueue the copy of one image from registry to registry and return its job at once.
+
+        Args:
+            source: the image to read; without a tag or digest, ``latest``.
+            target: where it goes; without a tag it gets the source's.
+            source_registry: the source's component, or a host that workers read without one; may
+                be left out when exactly one fits.
+            target_registry: the target's component; may be left out in the same way.
+            platforms: such as ``linux/arm64``; all that the image has when empty.
+            referrers: whether signatures, SBOMs and attestations go along.
+            tags: further tags of the target repository.
+            labels: free text to find the job by.
+            deadline: seconds that one attempt may run (6 h when left out).
+            expires: seconds that the job may wait for its start (24 h when left out).
+
+        Raises:
+            UsageError: bad input, or no component fits; nothing was enqueued.
+            RedisUnreachable: nothing is known to have been enqueued.
+        """
+        from transship.copies import Copy, copy_request, references
+
+        one = Copy(
+            source, target, source_registry, target_registry, platforms, referrers, tags,
+            labels or {}, deadline, expires,
+        )  # fmt: skip
+        references(one)
+        fleet, request = self._settled(lambda fleet: copy_request(one, fleet))
+        return self._enqueue([request], copy_warnings(fleet))[0]
+
+    def migrate(
+        self,
+        spec: AnySpec | PlanLines | Iterable[PlanRow],
+        *,
+        name: str | None = None,
+    ) -> Migration:
+        """Have images copied, as a specification or the rows of a plan say; returns at once.
+
+        Args:
+            spec: a specification as a path, a YAML or JSON text (one with a line end or a ``{``),
+                a mapping or a ``Spec``; or a plan as a path, a text or rows.
+            name: what the run of a plan is called; when left out, as the migration that the plan
+                was made by, as far as it is still known. A specification has a name of its own.
+
+        Raises:
+            UsageError: bad input, each mistake with its place; nothing was enqueued.
+            RedisUnreachable: nothing is known to have been enqueued.
+        """
+        from transship_config.migration.request import Mode
+
+        return self._migrations().start(spec, Mode.RUN, self.fleet, name)
+
+    def plan(self, spec: AnySpec) -> Migration:
+        """Have a specification planned only: ``rows()`` of what comes back gives the plan.
+
+        Nothing is written to a target. ``spec`` is as in ``migrate``.
+
+        Raises:
+            UsageError: bad input, each mistake with its place; nothing was enqueued.
+            RedisUnreachable: nothing is known to have been enqueued.
+        """
+        from transship_config.migration.request import Mode
+
+        return self._migrations().start(spec, Mode.PLAN, self.fleet)
+
+    def migration(self, migration_id: str) -> Migration:
+        """The handle on a migration that exists.
+
+        Raises:
+            UnknownJob: there is none of this id.
+        """
+        migration = self._migrations().handle(JobId.parse(migration_id))
+        migration.record()
+        return migration
+
+    def migrations(self, *, limit: int = 50) -> list[MigrationRecord]:
+        """Migrations, newest first."""
+        return self._migrations().newest(limit)
+
+    def _migrations(self) -> Migrations:
+        from transship.migrations import Migrations
+
+        return Migrations(self._redis, self._keys, self._ledger, self._url, self._ring_again)
+
+    def _settled(self, make: Callable[[Fleet], T]) -> tuple[Fleet, T]:
+        """What follows from what live workers publish, and the workers.
+
+        They publish it some times a minute. In a row of submits they are asked once a second; what
+        would be refused by what was known is settled by what is known now.
+        """
+        with self._lock:
+            fleet, until = self._known_fleet
+        if fleet is not None and time.monotonic() < until:
+            try:
+                return fleet, make(fleet)
+            except UsageError:
+                logger.debug("workers are asked again")
+        asked = time.monotonic()
+        fleet = self.fleet()
+        made = make(fleet)
+        with self._lock:
+            # Of no worker there is nothing to know: the next submit may find one.
+            self._known_fleet = (fleet, asked + KNOWN_S) if fleet.workers else (None, 0.0)
+        return fleet, made
+
+    def _enqueue(self, requests: Sequence[Request], warnings: tuple[str, ...]) -> list[Job]:
+        submitted = self._ledger.submit(requests)
+        bells = [
+            (job.job, request)
+            for job, request in zip(submitted, requests, strict=True)
+            if not job.deduplicated
+        ]
+        warnings += self._ring(bells)
+        return [
+            Job(
+                self._ledger,
+                self._ring_one,
+                job.job,
+                deduplicated=job.deduplicated,
+                warnings=warnings,
+            )
+            for job in submitted
+        ]
+
+    def job(self, job_id: str) -> Job:
+        """The handle on a job that exists.
+
+        Raises:
+            UnknownJob: there is none of this id.
+        """
+        job = Job(self._ledger, self._ring_one, JobId.parse(job_id))
+        job.record()
+        return job
+
+    def find(self, some_id: str) -> Job | Migration:
+        """The handle on a job or a migration, whichever has this id.
+
+        Raises:
+            UnknownJob: neither has.
+        """
+        job = Job(self._ledger, self._ring_one, JobId.parse(some_id))
+        try:
+            if job.record().kind is not Kind.MIGRATION:
+                return job
+        except UnknownJob as error:
+            # The job of its planning may be forgotten before the migration is.
+            try:
+                return self.migration(some_id)
+            except UnknownJob:
+                raise error from None
+        return self.migration(some_id)
+
+    def jobs(
+        self,
+        *,
+        state: State | None = None,
+        registry: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 50,
+    ) -> list[JobRecord]:
+        """Jobs, newest first. By state they are found by an index; other filters look at each."""
+        wanted = dict(labels or {})
+
+        def keep(record: JobRecord) -> bool:
+            return (registry is None or record.registry == registry) and (
+                wanted.items() <= record.labels.items()
+            )
+
+        return self._ledger.newest(state, keep, limit)
+
+    def records(self, jobs: Iterable[Job]) -> list[JobRecord]:
+        """The records of many jobs in one round trip; one whose retention ended is left out."""
+        found = self._ledger.read([job.id for job in jobs])
+        return [record for record in found if record is not None]
+
+    def fleet(self) -> Fleet:
+        """All live workers and the components they publish."""
+        return self._ledger.fleet()
+
+    def refused(self) -> dict[str, int]:
+        """How many messages in queues workers refused so far, by the reason.
+
+        What is refused is no bell, or one for no job: nobody's job was harmed, and somebody who
+        may write to the queues wrote something else.
+
+        Raises:
+            RedisUnreachable: Redis does not answer, or does not let this account read it.
+        """
+        return self._ledger.refused()
+
+    def redis_info(self) -> dict[str, Any]:
+        """Facts about the Redis server: version, persistence, eviction policy, memory."""
+        with reaching(self._url):
+            info: dict[str, Any] = self._redis.info()
+        return {
+            "address": address(self._url),
+            "version": info.get("valkey_version") or info.get("redis_version"),
+            "append_only": bool(info.get("aof_enabled")),
+            "eviction_policy": info.get("maxmemory_policy"),
+            "used_memory": info.get("used_memory"),
+            "max_memory": info.get("maxmemory"),
+        }
+
+    def _ring_again(self, rung: Sequence[tuple[JobId, Request]]) -> tuple[str, ...]:
+        return self._ring(rung, again=True)
+
+    def _ring_one(self, job: JobId, request: Request) -> None:
+        self._ring([(job, request)], again=True)
+
+    def _ring(
+        self, rung: Sequence[tuple[JobId, Request]], *, again: bool = False
+    ) -> tuple[str, ...]:
+        """Ring for jobs; a broker that fails costs only time, because the reaper rings again."""
+        # Celery and kombu are loaded when the first bell rings, not on import.
+        from kombu.exceptions import OperationalError
+        from redis.exceptions import RedisError
+
+        from transship.doorbell import Bell, Doorbell
+
+        bells: list[Bell] = [Bell.of(job, request, again=again) for job, request in rung]
+        with self._lock:
+            if self._doorbell is None:
+                self._doorbell = Doorbell(self._settings, self._url)
+            try:
+                self._doorbell.ring(bells)
+            except (OperationalError, RedisError, OSError) as error:
+                self._doorbell.close()
+                logger.warning("the bell did not ring: %s", plain(error))
+                return ("the job is written, but no worker could be told; one looks within 10 s",)
+        return ()
+
+
+def _resolve(settings: Settings, url: str | None) -> str:
+    return redis_url(settings if url is None else settings_with_url(settings, url))

@@ -1,1 +1,0 @@
-"""The worker's commands; the table that names them is in ``longshore.cli``."""

@@ -1,1 +1,0 @@
-"""Everything on one machine, as ``longshore up`` runs it: Redis, a worker and Flower."""

@@ -1,0 +1,74 @@
+"""What runs: the worker, its catalogue of registry components, and their flavors.
+
+What a custom flavor needs is imported from here; nothing heavy comes with it::
+
+    from transship_worker import BaseContainerRegistry
+
+    class Scanned(BaseContainerRegistry):
+        FLAVOR = "scanned"
+
+        def prepare_image_push(self, image_name: str) -> None:
+            ...
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transship_config.errors import (
+        CloudUnavailable,
+        CredentialsMissing,
+        Denied,
+        PrepareFailed,
+        PushError,
+        RepositoryMissing,
+    )
+    from transship_config.reference import ImageReference, RegistryUri
+    from transship_worker.flavors.base import BaseContainerRegistry
+    from transship_worker.secret import Secret
+    from transship_worker.transports.port import Access, Credentials, PushTransport
+
+__all__ = [
+    "Access",
+    "BaseContainerRegistry",
+    "CloudUnavailable",
+    "Credentials",
+    "CredentialsMissing",
+    "Denied",
+    "ImageReference",
+    "PrepareFailed",
+    "PushError",
+    "PushTransport",
+    "RegistryUri",
+    "RepositoryMissing",
+    "Secret",
+]
+
+_HOMES = {
+    "Access": "transship_worker.transports.port",
+    "BaseContainerRegistry": "transship_worker.flavors.base",
+    "CloudUnavailable": "transship_config.errors",
+    "Credentials": "transship_worker.transports.port",
+    "CredentialsMissing": "transship_config.errors",
+    "Denied": "transship_config.errors",
+    "ImageReference": "transship_config.reference",
+    "PrepareFailed": "transship_config.errors",
+    "PushError": "transship_config.errors",
+    "PushTransport": "transship_worker.transports.port",
+    "RegistryUri": "transship_config.reference",
+    "RepositoryMissing": "transship_config.errors",
+    "Secret": "transship_worker.secret",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an exported name when it is first used, so that commands start quickly."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,19 @@
+"""The worker's catalogue of registry components: one YAML file, of this worker only.
+
+::
+
+    registries:
+      prod:
+        flavor: default
+        uri: registry.example.com/ml
+        username: pusher
+        password: {env: PROD_PASSWORD}
+    flavors: [acme_flavors.scanned.ScannedRegistry]
+    flavor_paths: [/opt/acme]
+    anonymous_sources: [docker.io]
+"""
+
+from transship_worker.catalog.live import Catalog
+from transship_worker.catalog.model import Components
+
+__all__ = ["Catalog", "Components"]

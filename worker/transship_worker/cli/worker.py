@@ -1,0 +1,96 @@
+"""``transship worker``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from transship_config.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--pushes",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Interactive pushes at once; left out: TRANSSHIP_PUSHES, else 4.",
+)
+@click.option(
+    "--bulk",
+    type=click.IntRange(0, 256),
+    metavar="N",
+    help="Bulk jobs at once, in slots of their own; 0: none; left out: TRANSSHIP_BULK, else 4.",
+)
+@click.option(
+    "--copies",
+    type=click.IntRange(0, 256),
+    metavar="N",
+    help="Copies between registries at once; 0: none; left out: TRANSSHIP_COPIES, else 32.",
+)
+@click.option("--no-engine", is_flag=True, help="Without a Docker Engine: copies, no pushes.")
+@click.option("--engine-name", metavar="NAME", help="Left out: the name in `docker info`.")
+@click.option("--catalog", metavar="PATH", help="The catalogue of registry components.")
+def worker(
+    pushes: int | None,
+    bulk: int | None,
+    copies: int | None,
+    no_engine: bool,
+    engine_name: str | None,
+    catalog: str | None,
+) -> None:
+    """Run a worker: claim queued jobs and bring their images to their registries.
+
+    The exit status is 0 after an orderly stop, 1 when no Docker Engine answers, 2 for a catalogue
+    that cannot be used, 3 when Redis cannot be reached, and 75 when a stop could not be orderly.
+    SIGTERM or Ctrl-C: no new jobs, running ones get a grace period, then go back to the queue.
+    """
+    from transship.connection import address, connect, reaching, redis_url
+    from transship_config.settings import settings_with_url
+    from transship_worker import logs
+    from transship_worker.app import app
+    from transship_worker.catalog import Catalog
+    from transship_worker.redaction import Redactor, spellings
+    from transship_worker.runtime import Runtime, run
+    from transship_worker.transports.engine import find_engine
+
+    given = {
+        "pushes": pushes,
+        "bulk": bulk,
+        "copies": copies,
+        "engine_name": engine_name,
+        "catalog": catalog,
+    }
+    settings = Settings.from_environment().overridden(given)
+    url = redis_url(settings)
+    settings = settings_with_url(settings, url)
+    if no_engine and not settings.copies:
+        raise click.UsageError("--no-engine with no copies leaves nothing to do")
+    opened: list[Catalog] = []
+
+    def secrets() -> Iterator[str]:
+        yield from spellings(unquote(urlsplit(url).password or ""), settings.account)
+        for one in opened:
+            for component in one.last.registries.values():
+                yield from component.secret_spellings()
+
+    logs.set_up(settings, Redactor(secrets))
+    found = Catalog.open(settings)
+    opened.append(found)
+    # An outage later is outlived; a queue that is not there at the start is a mistake.
+    with connect(url, retries=0) as client, reaching(url):
+        client.ping()
+    engine = None if no_engine else find_engine(name=settings.engine_name)
+    runtime = Runtime(settings, found, engine)
+    logging.getLogger("transship.worker").info(
+        "worker %s: %s, catalogue %s, queue %s, slots: %s",
+        runtime.name,
+        f"engine {engine.name}" if engine else "no engine",
+        found.path,
+        address(url),
+        ", ".join(f"{limit} {lane}" for lane, limit in runtime.slots.limits.items() if limit),
+    )
+    sys.exit(run(runtime, app))

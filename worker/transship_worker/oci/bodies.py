@@ -1,0 +1,120 @@
+"""Bodies of requests and answers: bounded in size, and in how long nothing moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from transship_config.errors import PushError
+from transship_worker.oci.errors import ERROR_LIMIT, too_large
+
+#: The longest silence within an answer, before its first byte, and while a body is taken. Unit: s.
+SILENCE_S: Final = 60.0
+
+#: Makes a body anew each time it is called.
+Stream = Callable[[], AsyncIterator[bytes]]
+
+
+async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, if it has no more than ``limit`` bytes.
+
+    Raises:
+        AnswerMalformed: it has more.
+        aiohttp.ClientError: it broke off.
+    """
+    if response.method == "HEAD":
+        return b""
+    if (response.content_length or 0) > limit:
+        raise too_large(response.url, limit, "the answer")
+    pieces, size = [], 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > limit:
+            raise too_large(response.url, limit, "the answer")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def let_go(response: aiohttp.ClientResponse) -> None:
+    """Leave the connection to the next request if the body was read to its end."""
+    if response.content.at_eof():
+        response.release()
+    else:
+        response.close()
+
+
+async def read_error(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an error as far as it is read; it may be cut off, the status is certain."""
+    pieces = bytearray()
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            while len(pieces) < ERROR_LIMIT:
+                piece = await response.content.read(ERROR_LIMIT - len(pieces))
+                if not piece:
+                    break
+                pieces += piece
+    except (aiohttp.ClientError, OSError):
+        response.close()
+    return bytes(pieces)
+
+
+class Once:
+    """A body that is streamed, and knows whether it was opened and how it failed."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.opened = False
+        self.failure: PushError | None = None
+
+    async def __call__(self) -> AsyncIterator[bytes]:
+        """The pieces, from the first on."""
+        self.opened = True
+        try:
+            async for piece in self._stream():
+                yield piece
+        except PushError as error:
+            self.failure = error
+            raise
+
+
+class Stall:
+    """A limit on how long a registry may take to accept a piece of a body.
+
+    Waiting for a piece is the source's silence, which has a limit of its own. An answer may
+    come before the body's end, and ends the watch.
+    """
+
+    def __init__(self, silence_s: float) -> None:
+        self._silence_s = silence_s
+        self._timeout = asyncio.timeout(None)
+        self._watching = False
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self._watching = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watching = False
+        await self._timeout.__aexit__(kind, error, trace)
+
+    async def watched(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces, each with the limit on its being taken."""
+        loop = asyncio.get_running_loop()
+        async for piece in pieces:
+            self._until(loop.time() + self._silence_s)
+            yield piece
+            self._until(None)
+
+    def _until(self, when: float | None) -> None:
+        if self._watching and not self._timeout.expired():
+            self._timeout.reschedule(when)

@@ -1,0 +1,275 @@
+"""Manifests and indexes as values; their bytes are kept as they came.
+
+Sources: OCI image-spec (descriptor.md, manifest.md, image-index.md) and distribution's
+"Image Manifest Version 2, Schema 2". What is not understood is kept in the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from transship_config.errors import AnswerMalformed, ManifestUnsupported
+from transship_worker.oci import digests
+
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+#: In release candidates of image-spec 1.1; registries still hold some.
+OCI_ARTIFACT: Final = "application/vnd.oci.artifact.manifest.v1+json"
+
+#: All that can be read, in the order of an ``Accept`` header.
+MANIFEST_TYPES: Final = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT)
+_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+#: The largest manifest (distribution-spec 1.1, "Pushing Manifests": clients should expect
+#: at least 4 megabytes). Unit: bytes.
+MANIFEST_LIMIT: Final = 4 * 1024 * 1024
+
+_SCHEMA_1 = re.compile(r"application/vnd\.docker\.distribution\.manifest\.v1\+(?:json|prettyjws)")
+#: RFC 6838, 4.2, with room for the parameters that some write.
+_MEDIA_TYPE = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}", re.ASCII)
+#: Layers that lie elsewhere and are not to be pushed.
+_FOREIGN = re.compile(r"foreign|nondistributable")
+_LARGEST: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image of an index runs on."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+    os_version: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A reference to content: what it is, its digest and its size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    platform: Platform | None = None
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    #: The content may be had elsewhere.
+    urls: tuple[str, ...] = ()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether registries do not hold it: a Windows base layer and the like."""
+        return _FOREIGN.search(self.media_type) is not None
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it leads to an index."""
+        return self.media_type in _INDEXES
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in an index."""
+        found: dict[str, Any] = {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": self.size,
+        }
+        if self.artifact_type:
+            found["artifactType"] = self.artifact_type
+        if self.annotations:
+            found["annotations"] = dict(self.annotations)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest, an index or an artifact, with the bytes that its digest is of."""
+
+    raw: bytes = field(repr=False)
+    media_type: str
+    digest: str
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] = ()
+    #: The manifests of an index.
+    children: tuple[Descriptor, ...] = ()
+    #: What a signature or an SBOM is of.
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it lists manifests."""
+        return self.media_type in _INDEXES
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Config and layers that registries hold, each digest once."""
+        all_blobs = (*((self.config,) if self.config else ()), *self.layers)
+        return tuple({blob.digest: blob for blob in all_blobs if not blob.is_foreign}.values())
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """As a list of referrers names it (distribution-spec 1.1, "Manifests with Subject")."""
+        kind = self.artifact_type
+        if not kind and not self.is_index and self.config is not None:
+            kind = self.config.media_type
+        return Descriptor(
+            self.media_type,
+            self.digest,
+            len(self.raw),
+            artifact_type=kind,
+            annotations=self.annotations,
+        )
+
+
+def parse_manifest(
+    raw: bytes, *, what: str, digest: str | None = None, content_type: str = ""
+) -> Manifest:
+    """Read a manifest; ``what`` names it in messages.
+
+    Raises:
+        DigestMismatch: the bytes are not those of ``digest``.
+        ManifestUnsupported: schema 1, or a kind that is not known.
+        AnswerMalformed: it breaks the format.
+    """
+    if len(raw) > MANIFEST_LIMIT:
+        raise AnswerMalformed(
+            f"{what}: a manifest of {len(raw)} bytes; at most {MANIFEST_LIMIT} are read"
+        )
+    if digest is not None:
+        found = digests.new_hash(digest)
+        found.update(raw)
+        digests.verify(found, digest, what)
+    content_type = content_type.partition(";")[0].strip().lower()
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise AnswerMalformed(f"{what}: its manifest is not JSON") from None
+    if not isinstance(data, dict):
+        raise AnswerMalformed(f"{what}: its manifest is not a JSON object")
+    media_type = _media_type(data, content_type, what)
+    reader = _Reader(what)
+    return Manifest(
+        raw,
+        media_type,
+        digest or digests.digest_of(raw),
+        config=reader.one(data, "config") if media_type not in _INDEXES else None,
+        layers=() if media_type in _INDEXES else reader.layers(data, media_type),
+        children=reader.many(data, "manifests") if media_type in _INDEXES else (),
+        subject=reader.one(data, "subject"),
+        artifact_type=reader.text(data, "artifactType"),
+        annotations=reader.annotations(data),
+    )
+
+
+def _media_type(data: dict[str, Any], content_type: str, what: str) -> str:
+    said = data.get("mediaType") or ""
+    if not isinstance(said, str):
+        raise AnswerMalformed(f"{what}: mediaType is not a text")
+    if data.get("schemaVersion") == 1 or _SCHEMA_1.match(said) or _SCHEMA_1.match(content_type):
+        raise ManifestUnsupported(
+            f"{what} is a schema 1 manifest, a format that registries dropped; "
+            "pull it with a current Docker Engine and push it again"
+        )
+    if said in MANIFEST_TYPES:
+        # The registry's type must agree, or two readers may see two things in one manifest
+        # (OCI GHSA-mc8v-mgrf-8f4m); "application/json" and the like say nothing.
+        if content_type in MANIFEST_TYPES and content_type != said:
+            raise AnswerMalformed(f"{what} calls itself {said}, its registry {content_type}")
+        found = said
+    elif said:
+        raise ManifestUnsupported(f"{what} is of the kind {said[:100]!a}, which cannot be copied")
+    elif content_type in MANIFEST_TYPES:
+        found = content_type
+    elif "manifests" in data:
+        found = OCI_INDEX
+    elif "config" in data:
+        found = OCI_MANIFEST
+    else:
+        raise ManifestUnsupported(f"{what} is of no known kind: it has no mediaType")
+    if "manifests" in data and data.keys() & {"config", "layers"}:
+        raise AnswerMalformed(f"{what} is a manifest and an index at once")
+    return found
+
+
+class _Reader:
+    """Reads the parts of one manifest."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def layers(self, data: dict[str, Any], media_type: str) -> tuple[Descriptor, ...]:
+        if media_type == OCI_ARTIFACT:
+            return self.many(data, "blobs")
+        if data.get("config") is None:
+            raise AnswerMalformed(f"{self._what}: its manifest has no config")
+        return self.many(data, "layers")
+
+    def one(self, data: dict[str, Any], name: str) -> Descriptor | None:
+        found = data.get(name)
+        return None if found is None else self._descriptor(found, name)
+
+    def many(self, data: dict[str, Any], name: str) -> tuple[Descriptor, ...]:
+        found = data.get(name)
+        if found is None:
+            return ()
+        if not isinstance(found, list):
+            raise AnswerMalformed(f"{self._what}: {name} is not a list")
+        return tuple(self._descriptor(one, f"{name}[{i}]") for i, one in enumerate(found))
+
+    def text(self, data: dict[str, Any], name: str) -> str:
+        found = data.get(name)
+        if found is None:
+            return ""
+        if not isinstance(found, str):
+            raise AnswerMalformed(f"{self._what}: {name} is not a text")
+        return found
+
+    def annotations(self, data: dict[str, Any]) -> dict[str, str]:
+        found = data.get("annotations") or {}
+        if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+            raise AnswerMalformed(f"{self._what}: annotations are not texts")
+        return found
+
+    def _descriptor(self, found: object, place: str) -> Descriptor:
+        if not isinstance(found, dict):
+            raise AnswerMalformed(f"{self._what}: {place} is not an object")
+        size, media_type = found.get("size"), found.get("mediaType")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _LARGEST:
+            raise AnswerMalformed(f"{self._what}: {place} has no size in bytes")
+        if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
+            raise AnswerMalformed(f"{self._what}: {place} has no media type")
+        digest = found.get("digest")
+        if not isinstance(digest, str) or not digests.is_digest(digest):
+            raise AnswerMalformed(
+                f"{self._what}: {place} has no digest that can be verified: {str(digest)[:80]!a}"
+            )
+        urls = found.get("urls") or []
+        return Descriptor(
+            media_type,
+            digest,
+            size,
+            platform=self._platform(found.get("platform"), place),
+            artifact_type=self.text(found, "artifactType"),
+            annotations=self.annotations(found),
+            urls=tuple(map(str, urls)) if isinstance(urls, list) else (),
+        )
+
+    def _platform(self, found: object, place: str) -> Platform | None:
+        if found is None:
+            return None
+        if not isinstance(found, dict):
+            raise AnswerMalformed(f"{self._what}: {place} has a platform that is not an object")
+        return Platform(
+            self.text(found, "os"),
+            self.text(found, "architecture"),
+            self.text(found, "variant"),
+            self.text(found, "os.version"),
+        )

@@ -1,0 +1,151 @@
+"""Manifests at a registry: looked at, read, written. A digest is computed here, never believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from transship_config.errors import AnswerMalformed, DigestMismatch
+from transship_worker.oci import digests
+from transship_worker.oci.client import EXCHANGE_S, Repository, Request
+from transship_worker.oci.descriptors import (
+    MANIFEST_LIMIT,
+    MANIFEST_TYPES,
+    Manifest,
+    parse_manifest,
+)
+from transship_worker.oci.errors import ERROR_LIMIT
+
+_ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestHead:
+    """What a registry says that it holds; nothing of it is verified."""
+
+    digest: str
+    media_type: str
+    #: Unit: bytes; ``None``: it did not say.
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A manifest that a registry took."""
+
+    digest: str
+    #: It keeps the list of the subject's referrers itself (``OCI-Subject``); else the writer
+    #: must (``referrers.attach``).
+    lists_referrers: bool
+
+
+async def head(repository: Repository, reference: str) -> ManifestHead | None:
+    """What a tag or digest is; ``None``: there is none. Docker Hub does not count it as a pull.
+
+    A registry whose answer names no digest (distribution-spec 1.0 allowed that) is asked for
+    the manifest itself.
+
+    Raises:
+        PushError: the registry refuses, or does not answer.
+    """
+    request = Request(
+        "HEAD",
+        await repository.url(f"manifests/{quote(reference, safe=':')}"),
+        repository.scopes,
+        name_of(repository, reference),
+        headers=_ACCEPT,
+        expected=frozenset({200, 404}),
+    )
+    answer = await repository.client.ask(request, limit=0)
+    if answer.status == 404:
+        return None
+    said = answer.headers.get("Docker-Content-Digest", "")
+    if digests.is_digest(reference):
+        # Asked by digest: what the registry calls it elsewhere does not matter.
+        said = reference
+    if not digests.is_digest(said):
+        manifest = await get(repository, reference)
+        return ManifestHead(manifest.digest, manifest.media_type, len(manifest.raw))
+    length = answer.headers.get("Content-Length", "")
+    return ManifestHead(
+        said,
+        answer.headers.get("Content-Type", "").partition(";")[0].strip(),
+        int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None,
+    )
+
+
+async def get(repository: Repository, reference: str) -> Manifest:
+    """Read a manifest by tag or digest.
+
+    Raises:
+        ImageNotFound, RepositoryMissing: there is none.
+        DigestMismatch: what came is not what was asked for, or not what the registry calls it.
+        ManifestUnsupported: schema 1, or a kind that is not known.
+        PushError: the registry refuses, or does not answer.
+    """
+    kept = repository.client.kept.get(repository.name, reference)
+    if kept is not None:
+        return kept
+    what = name_of(repository, reference)
+    request = Request(
+        "GET",
+        await repository.url(f"manifests/{quote(reference, safe=':')}"),
+        repository.scopes,
+        what,
+        headers=_ACCEPT,
+    )
+    answer = await repository.client.ask(request, limit=MANIFEST_LIMIT)
+    if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise AnswerMalformed(f"{what}: the registry compressed it, which was not asked for")
+    digest = reference if digests.is_digest(reference) else None
+    return parse_manifest(
+        answer.body,
+        what=what,
+        digest=digest or _said(answer.headers),
+        content_type=answer.headers.get("Content-Type", ""),
+    )
+
+
+async def put(
+    repository: Repository, reference: str, manifest: Manifest, *, timeout_s: float | None = None
+) -> Written:
+    """Write a manifest's bytes under a tag or its digest.
+
+    It is given up after ``timeout_s`` seconds where that is sooner than usual.
+
+    Raises:
+        BlobMissing: the registry lacks something that the manifest names.
+        ImmutableTag: the tag is another manifest's and may not move.
+        PushError: the registry refuses, or does not answer.
+    """
+    what = name_of(repository, reference)
+    request = Request(
+        "PUT",
+        await repository.url(f"manifests/{quote(reference, safe=':')}"),
+        repository.scopes,
+        what,
+        headers={"Content-Type": manifest.media_type},
+        body=manifest.raw,
+        # 200 and 202 are not in the specification, and were seen.
+        expected=frozenset({200, 201, 202}),
+        total_s=EXCHANGE_S if timeout_s is None else min(timeout_s, EXCHANGE_S),
+    )
+    answer = await repository.client.ask(request, limit=ERROR_LIMIT)
+    said = answer.headers.get("Docker-Content-Digest", "")
+    same_kind = digests.algorithm_of(said) == digests.algorithm_of(manifest.digest)
+    if digests.is_digest(said) and same_kind and said != manifest.digest:
+        raise DigestMismatch(f"{what}: {manifest.digest} was written, the registry has {said}")
+    return Written(manifest.digest, "OCI-Subject" in answer.headers)
+
+
+def name_of(repository: Repository, reference: str) -> str:
+    """``host/repository:tag`` or ``host/repository@digest``, for messages."""
+    return f"{repository}{'@' if digests.is_digest(reference) else ':'}{reference}"
+
+
+def _said(headers: Mapping[str, str]) -> str | None:
+    """The digest that the registry names, to be verified; ``None``: none that can be."""
+    said = headers.get("Docker-Content-Digest", "")
+    return said if digests.is_digest(said) else None

@@ -1,0 +1,148 @@
+"""What refers to an image: signatures, SBOMs, attestations.
+
+Three ways, all in use: the referrers API (distribution-spec 1.1, "Listing Referrers"), the
+tag that stands for it where a registry has none ("Referrers Tag Schema"), and cosign's own
+tags (github.com/sigstore/cosign, "Signature Specification").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from transship_config.errors import ImageNotFound, PushRejected, RepositoryMissing
+from transship_worker.oci import digests, manifests
+from transship_worker.oci.client import Repository, Request
+from transship_worker.oci.descriptors import (
+    MANIFEST_LIMIT,
+    OCI_INDEX,
+    Descriptor,
+    Manifest,
+    parse_manifest,
+)
+from transship_worker.oci.paging import pages
+
+#: cosign's tags of an image: signatures, attestations, SBOMs.
+COSIGN_SUFFIXES: Final = ("sig", "att", "sbom")
+#: Pages of one image's referrers that are read.
+REFERRER_PAGES: Final = 100
+#: What a registry without the API says; the specification knows 404 only.
+_NO_API: Final = frozenset({404, 405, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class Referrers:
+    """What refers to one manifest."""
+
+    manifests: tuple[Descriptor, ...]
+    #: The list stands under a tag that has to be copied or kept up by clients.
+    by_tag: bool
+
+
+def fallback_tag(digest: str) -> str:
+    """The tag of the referrers list: ``sha256-`` and 64 hexadecimal digits."""
+    algorithm, _, value = digest.partition(":")
+    return re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{algorithm[:32]}-{value[:64]}")
+
+
+async def referrers(repository: Repository, digest: str) -> Referrers:
+    """What refers to a manifest; nothing, if there is no list.
+
+    Raises:
+        PushError: the registry refuses, or does not answer.
+    """
+    digests.checked(digest)
+    client = repository.client
+    if client.has_referrers is not False:
+        found = await _by_api(repository, digest)
+        if found is not None:
+            client.has_referrers = True
+            return Referrers(found, by_tag=False)
+        # An empty list is 200: what has the API never answers 404.
+        client.has_referrers = False
+    index = await _fallback(repository, digest)
+    return Referrers(index.children if index is not None else (), by_tag=True)
+
+
+async def cosign_tags(repository: Repository, digest: str) -> dict[str, manifests.ManifestHead]:
+    """The tags that cosign put beside an image, with what they are."""
+    found = {}
+    for suffix in COSIGN_SUFFIXES:
+        tag = f"{fallback_tag(digest)}.{suffix}"
+        head = await manifests.head(repository, tag)
+        if head is not None:
+            found[tag] = head
+    return found
+
+
+async def attach(repository: Repository, manifest: Manifest) -> None:
+    """Add a manifest to the list of its subject's referrers where the registry keeps none.
+
+    Two writers at once can lose one entry (the specification says so): one at a time for a
+    subject is the caller's business.
+
+    Raises:
+        PushError: the list is something else, or the registry refuses or does not answer.
+    """
+    if manifest.subject is None:
+        return
+    digest = manifest.subject.digest
+    index = await _fallback(repository, digest, strict=True)
+    entries: list[object] = []
+    if index is not None:
+        if any(child.digest == manifest.digest for child in index.children):
+            return
+        # As they stand, with what is not understood here.
+        entries = json.loads(index.raw)["manifests"]
+    entries.append(manifest.descriptor.as_json())
+    raw = json.dumps(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}, separators=(",", ":")
+    ).encode()
+    tag = fallback_tag(digest)
+    made = parse_manifest(raw, what=manifests.name_of(repository, tag), content_type=OCI_INDEX)
+    await manifests.put(repository, tag, made)
+
+
+async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...] | None:
+    """The list of the API; ``None``: the registry has none."""
+    what = f"the referrers of {manifests.name_of(repository, digest)}"
+    request = Request(
+        "GET",
+        await repository.url(f"referrers/{digest}"),
+        repository.scopes,
+        what,
+        headers={"Accept": OCI_INDEX},
+        expected=frozenset({200, *_NO_API}),
+    )
+    found: dict[str, Descriptor] = {}
+    listing = pages(repository.client, request, limit=MANIFEST_LIMIT, most=REFERRER_PAGES)
+    async for page in listing:
+        if page.status != 200:
+            return None
+        raw = json.dumps(page.data).encode()
+        index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
+        found.update((child.digest, child) for child in index.children)
+    return tuple(found.values())
+
+
+async def _fallback(
+    repository: Repository, digest: str, *, strict: bool = False
+) -> Manifest | None:
+    """The list under the tag; ``None``: there is none, or something else is there.
+
+    With ``strict`` something else is an error.
+    """
+    try:
+        found = await manifests.get(repository, fallback_tag(digest))
+    except (ImageNotFound, RepositoryMissing):
+        return None
+    if found.is_index:
+        return found
+    if strict:
+        raise PushRejected(
+            f"{manifests.name_of(repository, fallback_tag(digest))} is no list of referrers; "
+            "it stays as it is"
+        )
+    return None

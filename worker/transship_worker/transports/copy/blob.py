@@ -1,0 +1,151 @@
+"""One blob from a source to a repository of a registry, through this process's memory.
+
+A blob travels in one ``PUT`` that has its length and digest (distribution-spec 1.1, "Monolithic
+upload", POST then PUT): two requests. containerd knows no other way, and regclient tries it first
+as the one that most registries take.
+Its last bytes are held back until its hash is known to be right, so that a wrong blob is never
+finished, whether or not the registry looks. Where the registry takes parts, a large blob is
+sent in parts, so that a break costs one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+from transship_config.errors import PushError, RegistryUnavailable, RegistryUnreachable, UploadLost
+from transship_worker.oci import blobs, digests
+from transship_worker.oci.blobs import Upload
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Descriptor
+from transship_worker.transports.copy.port import ContentSource, Moved
+from transship_worker.transports.copy.resume import Resuming, passes, pause
+
+#: A blob that is larger is sent in parts, of this size. Unit: bytes.
+WHOLE_MOST: Final = 1024**3
+PART: Final = 256 * 1024**2
+#: Times that a blob's upload breaks before its last error counts.
+UPLOAD_BREAKS_MOST: Final = 4
+#: Bytes between two reports of progress. Unit: bytes.
+REPORT_EVERY: Final = 1024**2
+
+
+class BlobCopy:
+    """One blob on its way."""
+
+    def __init__(
+        self,
+        blob: Descriptor,
+        source: ContentSource,
+        target: Repository,
+        moved: Moved,
+        *,
+        chunked: bool,
+    ) -> None:
+        """``chunked``: the registry takes uploads in parts."""
+        self._blob = blob
+        self._target = target
+        self._moved = moved
+        self._chunked = chunked
+        self._bytes = Resuming(source, blob)
+        self._upload: Upload | None = None
+        #: Bytes reported as arrived. Unit: bytes.
+        self._reported = 0
+
+    async def run(self, opened: Upload | None) -> None:
+        """Bring the blob to the target; ``opened`` is an upload that can be used.
+
+        Raises:
+            DigestMismatch: what the source gave is not the blob.
+            PushError: the source or the target failed too often, or for good.
+        """
+        self._upload = opened
+        breaks, error = 0, None
+        try:
+            while True:
+                try:
+                    if error is None or not await self._is_there(error):
+                        await self._send()
+                except PushError as found:
+                    breaks, error = breaks + 1, found
+                    if breaks > UPLOAD_BREAKS_MOST or not self._may_go_on(error):
+                        raise
+                    await pause(breaks)
+                else:
+                    return
+        except BaseException:
+            self._report_at(0)
+            raise
+        finally:
+            await self._bytes.close()
+
+    def _may_go_on(self, error: PushError) -> bool:
+        """Whether the target failed in a way that passes; the source has its own tries."""
+        if self._bytes.failed:
+            return False
+        return passes(error) or isinstance(error, UploadLost)
+
+    async def _send(self) -> None:
+        """Send all that the target does not have, and finish the upload."""
+        digest, size = self._blob.digest, self._blob.size
+        if self._upload is None:
+            self._upload = await self._start()
+        upload = self._upload
+        if size == 0:
+            self._bytes.check()
+            await upload.finish(digest)
+        elif upload.offset == 0 and not (self._chunked and size > WHOLE_MOST):
+            await upload.finish(digest, lambda: self._body(size), length=size)
+        else:
+            await self._send_parts(upload)
+        self._report_at(size)
+
+    async def _start(self) -> Upload:
+        """Open an upload, and the source meanwhile."""
+        opening = asyncio.create_task(self._bytes.prepare())
+        try:
+            algorithm = digests.algorithm_of(self._blob.digest)
+            upload = await blobs.start(self._target, algorithm=algorithm)
+            await opening
+        finally:
+            opening.cancel()
+        return upload
+
+    async def _send_parts(self, upload: Upload) -> None:
+        part = max(PART, upload.least_chunk)
+        while upload.offset < self._blob.size:
+            length = min(part, self._blob.size - upload.offset)
+            upload = await upload.patch(functools.partial(self._body, length), length=length)
+            self._upload = upload
+        await upload.finish(self._blob.digest)
+
+    async def _body(self, length: int) -> AsyncIterator[bytes]:
+        async for piece in self._bytes.pieces(length):
+            yield piece
+            if self._bytes.offset - self._reported >= REPORT_EVERY:
+                self._report_at(self._bytes.offset)
+
+    async def _is_there(self, error: PushError) -> bool:
+        """Get ready to send again after a break, unless only the last answer was lost."""
+        if await blobs.head(self._target, self._blob.digest) is not None:
+            self._report_at(self._blob.size)
+            return True
+        upload, self._upload = self._upload, None
+        if upload is not None and self._chunked and not isinstance(error, UploadLost):
+            with suppress(UploadLost, RegistryUnavailable, RegistryUnreachable):
+                found = await upload.status()
+                if 0 < found.offset <= self._bytes.offset:
+                    self._upload = found
+        offset = self._upload.offset if self._upload is not None else 0
+        self._report_at(offset)
+        await self._bytes.seek(offset)
+        return False
+
+    def _report_at(self, offset: int) -> None:
+        """Report that the target has the bytes before an offset."""
+        if offset != self._reported:
+            self._moved(offset - self._reported)
+            self._reported = offset

@@ -1,0 +1,287 @@
+"""The copy of one image: looked for at the target, then its blobs, manifests and tags."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from transship_config.errors import (
+    BlobMissing,
+    ImageNotFound,
+    ImmutableTag,
+    RegistryUnavailable,
+)
+from transship_config.migration.spec import OnConflict
+from transship_worker.fleet.port import Leads, Place
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.oci.manifests import ManifestHead, Written
+from transship_worker.transports.copy.bring import Bringing
+from transship_worker.transports.copy.platforms import left_out, missing, subset
+from transship_worker.transports.copy.port import (
+    ContentSource,
+    ContentTarget,
+    Copied,
+    CopyControl,
+    CopyTask,
+    Placed,
+)
+from transship_worker.transports.copy.referring import Referrer, Referring
+from transship_worker.transports.copy.resume import pause
+from transship_worker.transports.copy.together import both, together
+from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of
+from transship_worker.transports.tagging import write_tag
+
+#: Tells ``Leads`` what a source holds; it leads nothing.
+SOURCE_HOLDER: Final = "source"
+#: Tags that are looked at at once.
+REQUESTS_AT_ONCE: Final = 16
+#: Manifests and tags that are written at once.
+WRITES_AT_ONCE: Final = 4
+
+
+async def copy_image(
+    task: CopyTask,
+    source: ContentSource,
+    target: ContentTarget,
+    leads: Leads,
+    control: CopyControl,
+    holder: str,
+) -> Copied:
+    """Copy one image; where the target has it with all its tags, nothing is sent.
+
+    Manifests keep their bytes, so that digests are the same on both sides. A tag is written
+    when all that it leads to is there.
+
+    Args:
+        task: the image and its tags.
+        source: where it is.
+        target: where it goes; its repository was prepared.
+        leads: who uploads which blob.
+        control: the job.
+        holder: names the copy for ``leads``: no two that run at once are equal.
+
+    Raises:
+        ImageNotFound: the source does not have it, or none of its platforms.
+        ImmutableTag: a tag of the target is another image, and ``on_conflict`` is ``fail``.
+        DigestMismatch: the source is corrupt; nothing was tagged.
+        PushError: a side refused or failed.
+    """
+    return await _ImageCopy(task, source, target, leads, control, holder).run()
+
+
+class _ImageCopy:
+    """One image on its way."""
+
+    def __init__(
+        self,
+        task: CopyTask,
+        source: ContentSource,
+        target: ContentTarget,
+        leads: Leads,
+        control: CopyControl,
+        holder: str,
+    ) -> None:
+        self._task = task
+        self._source = source
+        self._target = target
+        self._leads = leads
+        self._control = control
+        self._place = Place(target.registry, target.repository)
+        self._bringing = Bringing(source, target, leads, control, holder, fresh=task.fresh)
+        self._what = _named(source, task.reference)
+        self._reader = TreeReader(self._what)
+        self._referring = Referring(source, target, self._reader, control, task.on_conflict)
+        self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
+        #: The index that a subset is of, and what it does not have.
+        self._index: Manifest | None = None
+        self._left_out: tuple[Descriptor, ...] = ()
+        self._wrote = False
+
+    async def run(self) -> Copied:
+        """See ``copy_image``."""
+        digest, root, here, heads = await self._look()
+        wanted, kept = self._sorted_tags(digest, heads)
+        if not wanted and (not self._task.referrers if here else kept):
+            return Copied(digest, skipped=True, kept=kept)
+        image = await self._image(digest, root, here=here)
+        referrers = await self._referring.find(image) if self._task.referrers else []
+        try:
+            await self._bring(image, referrers, here=here)
+            try:
+                await self._write(image, referrers, wanted, here=here)
+            except BlobMissing:
+                # A hint may have been wrong. Or the registry has all, and somebody's mount was
+                # just rewriting a link there (distribution 2.8).
+                if not await self._bringing.again():
+                    await pause(1)
+                try:
+                    await self._write(image, referrers, wanted, here=here)
+                except BlobMissing as error:
+                    # The source has all, or it would have been missing there: that passes.
+                    raise RegistryUnavailable(error.message) from error.__cause__
+        except BaseException:
+            await self._bringing.give_up()
+            raise
+        return Copied(digest, skipped=not self._wrote, tagged=wanted, kept=kept)
+
+    async def _look(
+        self,
+    ) -> tuple[str, Manifest | None, bool, dict[str, ManifestHead | None]]:
+        """Digest of what the target is to have; the manifest, where it had to be read; whether
+        the target has it; what the target's tags are.
+        """
+        reference = self._task.reference
+        whole = digests.is_digest(reference) and not self._task.platforms
+        if self._task.fresh:
+            digest, root = (reference, None) if whole else await self._resolved()
+            return digest, root, False, dict.fromkeys(self._task.tags)
+        if whole:
+            # All that is needed, in one way there and back.
+            head, heads = await both(self._target.head(reference), self._tag_heads())
+            return reference, None, head is not None, heads
+        (digest, root), heads = await both(self._resolved(), self._tag_heads())
+        here = any(head is not None and head.digest == digest for head in heads.values())
+        return digest, root, here or await self._target.head(digest) is not None, heads
+
+    async def _resolved(self) -> tuple[str, Manifest | None]:
+        """Digest of what the target is to have, and the manifest where it had to be read."""
+        reference = self._task.reference
+        if self._task.platforms:
+            index = await self._source.manifest(reference)
+            kept = subset(index, self._task.platforms, self._what)
+            self._left_out = left_out(index, kept)
+            self._index = index
+            return kept.digest, kept
+        head = await self._source.head(reference)
+        if head is None:
+            raise ImageNotFound(f"there is no {self._what}")
+        return head.digest, None
+
+    async def _tag_heads(self) -> dict[str, ManifestHead | None]:
+        """What the target's tags are now."""
+        tags = self._task.tags
+        return dict(zip(tags, await together(map(self._tag_head, tags)), strict=True))
+
+    async def _tag_head(self, tag: str) -> ManifestHead | None:
+        async with self._requests:
+            return await self._target.head(tag)
+
+    def _sorted_tags(
+        self, digest: str, heads: dict[str, ManifestHead | None]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Tags to be written, and tags to be left alone."""
+        others = tuple(tag for tag, head in heads.items() if head and head.digest != digest)
+        if others and self._task.on_conflict is OnConflict.FAIL:
+            tag = others[0]
+            found = heads[tag]
+            raise ImmutableTag(
+                f"{self._target}:{tag} is {found.digest if found else ''} already, not {digest}, "
+                "and on_conflict is fail"
+            )
+        kept = others if self._task.on_conflict is OnConflict.SKIP else ()
+        missing_tags = tuple(tag for tag, head in heads.items() if head is None)
+        return (*missing_tags, *(tag for tag in others if tag not in kept)), kept
+
+    async def _image(self, digest: str, root: Manifest | None, *, here: bool) -> Tree:
+        """The image with all its manifests, from the side that has them for less."""
+        side = self._target if here else self._source
+        root = root or await side.manifest(digest)
+        if here and not self._task.referrers:
+            return Tree(root)
+        if self._index is not None:
+            await self._tell_left_out(self._index, digest)
+        return await self._reader.tree(root, side.manifest)
+
+    async def _tell_left_out(self, index: Manifest, digest: str) -> None:
+        absent = missing(index, self._task.platforms)
+        if index.is_index and absent:
+            self._control.warn(f"{self._what} has no {', '.join(map(str, absent))}")
+        if index.digest == digest:
+            return
+        self._control.warn(
+            f"{self._what}: without its other platforms the index is {digest}, not {index.digest}"
+        )
+        if self._task.referrers:
+            left = (child.digest for child in self._left_out)
+            await self._referring.name_left_out((index.digest, *left))
+
+    async def _bring(self, image: Tree, referrers: Iterable[Referrer], *, here: bool) -> None:
+        """Have all blobs at the target."""
+        trees = [] if here else [image]
+        blobs = blobs_of([*trees, *(one.tree for one in referrers if not one.here)])
+        if blobs:
+            self._control.planned(sum(blob.size for blob in blobs.values()), len(blobs))
+            self._control.checkpoint()
+            await self._tell_source(blobs)
+            await self._bringing.bring(blobs)
+
+    async def _tell_source(self, blobs: Iterable[str]) -> None:
+        """Within one registry the source is where blobs can be mounted from."""
+        source = self._source
+        if isinstance(source, Placed) and source.registry == self._target.registry:
+            place = Place(source.registry, source.repository)
+            if place != self._place and self._target.can_mount:
+                await self._leads.arrived(place, SOURCE_HOLDER, blobs)
+
+    async def _write(
+        self, image: Tree, referrers: list[Referrer], tags: tuple[str, ...], *, here: bool
+    ) -> None:
+        """Write all manifests, the image's own tags last."""
+        if not here:
+            await self._write_rounds(image)
+            # A tag is written with its manifest.
+            if referrers or not tags:
+                await self._put(image.root)
+        for referrer in referrers:
+            if not referrer.here:
+                await self._write_rounds(referrer.tree)
+                if referrer.tag is None:
+                    await self._put(referrer.tree.root)
+                else:
+                    await self._put_tag(referrer.tree.root, referrer.tag)
+            else:
+                await self._attach(referrer.tree.root)
+        if tags:
+            # Several writers of a manifest that is not there yet are more than one needs.
+            await self._put_tag(image.root, tags[0])
+            await together(self._put_tag(image.root, tag) for tag in tags[1:])
+
+    async def _write_rounds(self, tree: Tree) -> None:
+        for manifests in tree.rounds:
+            await together(map(self._put, manifests))
+
+    async def _put(self, manifest: Manifest) -> None:
+        """Write a manifest under its digest."""
+        async with self._writes:
+            await self._written(manifest, await self._target.put(manifest.digest, manifest))
+
+    async def _put_tag(self, manifest: Manifest, tag: str) -> None:
+        """Write a manifest under a tag, within what is left of the lease."""
+        async with self._writes:
+            written = await write_tag(
+                self._control,
+                str(self._target),
+                tag,
+                lambda timeout_s: self._target.put(tag, manifest, timeout_s=timeout_s),
+            )
+            await self._written(manifest, written)
+
+    async def _written(self, manifest: Manifest, written: Written) -> None:
+        self._wrote = True
+        self._control.alive()
+        await self._bringing.written([manifest])
+        if not written.lists_referrers:
+            await self._attach(manifest)
+
+    async def _attach(self, manifest: Manifest) -> None:
+        """Have the target's list name a manifest that refers to another."""
+        if manifest.subject is not None:
+            async with self._leads.attaching(self._place, manifest.subject.digest):
+                await self._target.attach(manifest)
+
+
+def _named(source: ContentSource, reference: str) -> str:
+    return f"{source}{'@' if digests.is_digest(reference) else ':'}{reference}"

@@ -1,0 +1,143 @@
+"""A repository of a registry as source and target of copies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Final
+
+from transship_config.errors import Denied
+from transship_worker.fleet.budget import transfers
+from transship_worker.fleet.budget_port import GovernorPort
+from transship_worker.oci import blobs, manifests, referrers
+from transship_worker.oci.blobs import BlobHead, Upload
+from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.oci.manifests import ManifestHead, Written
+from transship_worker.oci.referrers import Referrers
+from transship_worker.transports.copy.blob import BlobCopy
+from transship_worker.transports.copy.port import BlobReader, ContentSource, Moved
+
+#: Between two words of a blob that waits for a permit, well within the limit of stalls. Unit: s.
+WAIT_TOLD_S: Final = 5.0
+
+
+class RegistryRepository:
+    """Implements ``ContentSource`` and ``ContentTarget`` over the registry client."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        chunked: bool = False,
+        mounts_need_manifest: bool = False,
+        can_mount: bool = True,
+    ) -> None:
+        """Facts of the registry come from its flavor.
+
+        Args:
+            repository: the repository, with the rights that are needed.
+            chunked: an upload may be sent in parts, and go on after a break.
+            mounts_need_manifest: see ``ContentTarget``.
+            can_mount: see ``ContentTarget``; learned from its answers, too.
+        """
+        self._repository = repository
+        self._chunked = chunked
+        self.registry = repository.client.endpoint.registry
+        self.repository = repository.name
+        self.mounts_need_manifest = mounts_need_manifest
+        self.can_mount = can_mount
+
+    def __str__(self) -> str:
+        return str(self._repository)
+
+    @property
+    def governor(self) -> GovernorPort | None:
+        """The fleet's budget at this registry with this login, where there is one."""
+        return self._repository.client.governor
+
+    async def head(self, reference: str) -> ManifestHead | None:
+        """See ``ContentSource``."""
+        return await manifests.head(self._repository, reference)
+
+    async def manifest(self, reference: str) -> Manifest:
+        """See ``ContentSource``."""
+        return await manifests.get(self._repository, reference)
+
+    def blob(
+        self, digest: str, *, offset: int = 0, etag: str | None = None
+    ) -> AbstractAsyncContextManager[BlobReader]:
+        """See ``ContentSource``."""
+        return blobs.read(self._repository, digest, offset=offset, etag=etag)
+
+    async def referrers(self, digest: str) -> Referrers:
+        """See ``ContentSource``."""
+        return await referrers.referrers(self._repository, digest)
+
+    async def cosign_tags(self, digest: str) -> dict[str, ManifestHead]:
+        """See ``ContentSource``."""
+        return await referrers.cosign_tags(self._repository, digest)
+
+    async def blob_head(self, digest: str) -> BlobHead | None:
+        """See ``ContentTarget``."""
+        return await blobs.head(self._repository, digest)
+
+    async def mount(self, digest: str, source: str) -> Upload | None:
+        """See ``ContentTarget``; a refusal of a blob that is there clears ``can_mount``."""
+        upload = await blobs.mount(self._repository, digest, source)
+        if upload is not None and not self.mounts_need_manifest:
+            other = self._repository.client.repository(source)
+            # A login that may not read there says nothing of the registry.
+            with suppress(Denied):
+                self.can_mount = await blobs.head(other, digest) is None
+        return upload
+
+    async def write_blob(
+        self,
+        blob: Descriptor,
+        source: ContentSource,
+        moved: Moved,
+        *,
+        opened: object | None = None,
+    ) -> None:
+        """See ``ContentTarget``."""
+        copy = BlobCopy(blob, source, self._repository, moved, chunked=self._chunked)
+        reading = source.governor if isinstance(source, RegistryRepository) else None
+        async with _permitted(moved, self.governor, reading):
+            await copy.run(opened if isinstance(opened, Upload) else None)
+
+    async def put(
+        self, reference: str, manifest: Manifest, *, timeout_s: float | None = None
+    ) -> Written:
+        """See ``ContentTarget``."""
+        return await manifests.put(self._repository, reference, manifest, timeout_s=timeout_s)
+
+    async def attach(self, manifest: Manifest) -> None:
+        """See ``ContentTarget``."""
+        subject = manifest.subject
+        if subject is None:
+            return
+        if self._repository.client.has_referrers is None:
+            # The answer tells whether the registry keeps the list itself.
+            await referrers.referrers(self._repository, subject.digest)
+        if not self._repository.client.has_referrers:
+            await referrers.attach(self._repository, manifest)
+
+
+@asynccontextmanager
+async def _permitted(moved: Moved, *governors: GovernorPort | None) -> AsyncIterator[None]:
+    """A permit of each; the wait for them is no stall, however long others transfer."""
+    waiting = asyncio.create_task(_wait_told(moved))
+    try:
+        async with transfers(*governors):
+            waiting.cancel()
+            yield
+    finally:
+        waiting.cancel()
+
+
+async def _wait_told(moved: Moved) -> None:
+    while True:
+        await asyncio.sleep(WAIT_TOLD_S)
+        moved(0)

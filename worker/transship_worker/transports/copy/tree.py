@@ -1,0 +1,124 @@
+"""All manifests of an image, read and put into the order in which they can be written."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from transship_config.errors import AnswerMalformed, ManifestUnsupported
+from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.transports.copy.together import together
+
+#: Manifests of one copy, its referrers included.
+MANIFESTS_MOST: Final = 2_000
+#: All their bytes, which are kept in memory. Unit: bytes.
+BYTES_MOST: Final = 32 * 1024 * 1024
+#: Blobs that they name; each is some memory and a task of its own.
+BLOBS_MOST: Final = 20_000
+#: Indexes within indexes.
+DEPTH_MOST: Final = 8
+#: Manifests that are read at once.
+READS_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A manifest with all that it leads to."""
+
+    root: Manifest
+    #: All but the root, in rounds: what a round needs was written in those before it.
+    rounds: tuple[tuple[Manifest, ...], ...] = ()
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """All of them, the root last."""
+        return (*itertools.chain.from_iterable(self.rounds), self.root)
+
+
+def blobs_of(trees: Iterable[Tree]) -> dict[str, Descriptor]:
+    """All blobs that registries hold of these, each digest once."""
+    return {blob.digest: blob for tree in trees for one in tree.manifests for blob in one.blobs}
+
+
+class TreeReader:
+    """Reads trees for one copy, within its bounds."""
+
+    def __init__(self, what: str) -> None:
+        """``what`` names the image in messages."""
+        self._what = what
+        self._count = 0
+        self._bytes = 0
+        self._blobs = 0
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def tree(self, root: Manifest, read: Callable[[str], Awaitable[Manifest]]) -> Tree:
+        """Read all that a manifest leads to.
+
+        Raises:
+            ManifestUnsupported: it is deeper or larger than what is copied.
+            AnswerMalformed: an index states another size than its manifest has.
+            PushError: something cannot be read.
+        """
+        found = {root.digest: root}
+        self._count_in([root])
+        latest = [root]
+        for _ in range(DEPTH_MOST):
+            children = (child for one in latest for child in one.children)
+            wanted = {child.digest: child for child in children if child.digest not in found}
+            if not wanted:
+                return Tree(root, _rounds(root, found))
+            self._bounded(self._count + len(wanted))
+            latest = await together(self._read(read, child) for child in wanted.values())
+            self._count_in(latest)
+            found.update((one.digest, one) for one in latest)
+        raise ManifestUnsupported(
+            f"{self._what} has indexes within indexes, more than {DEPTH_MOST} deep"
+        )
+
+    async def _read(
+        self, read: Callable[[str], Awaitable[Manifest]], child: Descriptor
+    ) -> Manifest:
+        async with self._reads:
+            found = await read(child.digest)
+        if len(found.raw) != child.size:
+            # containerd refuses to pull what has another size than its index says.
+            raise AnswerMalformed(
+                f"{self._what}: an index says that {child.digest} has {child.size} bytes; "
+                f"it has {len(found.raw)}"
+            )
+        return found
+
+    def _count_in(self, manifests: list[Manifest]) -> None:
+        self._count += len(manifests)
+        self._bytes += sum(len(one.raw) for one in manifests)
+        self._blobs += sum(len(one.blobs) for one in manifests)
+        self._bounded(self._count)
+
+    def _bounded(self, count: int) -> None:
+        if count > MANIFESTS_MOST or self._bytes > BYTES_MOST:
+            raise ManifestUnsupported(
+                f"{self._what} has more than {MANIFESTS_MOST} manifests, or more than "
+                f"{BYTES_MOST // 1024**2} MiB of them"
+            )
+        if self._blobs > BLOBS_MOST:
+            raise ManifestUnsupported(f"{self._what} has more than {BLOBS_MOST} layers")
+
+
+def _rounds(root: Manifest, found: dict[str, Manifest]) -> tuple[tuple[Manifest, ...], ...]:
+    """By height over the manifests that lead nowhere; digests cannot form circles."""
+    heights: dict[str, int] = {}
+
+    def height(one: Manifest) -> int:
+        if one.digest not in heights:
+            below = (height(found[child.digest]) for child in one.children)
+            heights[one.digest] = 1 + max(below, default=-1)
+        return heights[one.digest]
+
+    rounds: list[list[Manifest]] = [[] for _ in range(height(root))]
+    for one in found.values():
+        if one is not root:
+            rounds[height(one)].append(one)
+    return tuple(map(tuple, rounds))

@@ -1,0 +1,106 @@
+"""Reading the event stream of a push: progress, the digest, and errors inside a 200.
+
+The events are those of moby ``pkg/jsonmessage`` and, in ``aux``, ``api/types/auxprogress``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from transship_config.job import Progress
+
+#: Statuses of a layer that will need no more bytes.
+_DONE: Final = ("Pushed", "Layer already exists", "Mounted from", "Skipped", "Already exists")
+#: Statuses of a layer that is still to be dealt with.
+_OPEN: Final = ("Preparing", "Waiting", "Pushing", "Retrying", "Unavailable")
+
+
+@dataclass(slots=True)
+class _Layer:
+    done: bool = False
+    seen: int = 0
+    total: int = 0
+    #: Whether the engine ever said how much there is.
+    stated: bool = False
+
+    @property
+    def bytes_done(self) -> int:
+        return self.total if self.done else min(self.seen, self.total)
+
+
+class PushStream:
+    """What the events so far come to.
+
+    The engine counts a layer's bytes with tar's padding and against the size of its files, so
+    that its counts exceed its totals; and it starts from zero when it retries a layer. Here no
+    number ever goes backwards, and none exceeds its total.
+    """
+
+    def __init__(self) -> None:
+        #: Digest that the registry answered the manifest with.
+        self.digest: str | None = None
+        #: The index of which the engine pushed one platform's manifest instead: engines with
+        #: the containerd image store do so when they hold not all of an index.
+        self.instead_of: str | None = None
+        #: The engine's words for why it failed.
+        self.error: str | None = None
+        self._layers: dict[str, _Layer] = {}
+
+    @property
+    def progress(self) -> Progress:
+        """How far the push is."""
+        layers = self._layers.values()
+        return Progress(
+            bytes_done=sum(layer.bytes_done for layer in layers),
+            bytes_total=sum(layer.total for layer in layers),
+            layers_done=sum(layer.done for layer in layers),
+            layers_total=len(layers),
+        )
+
+    @property
+    def new(self) -> tuple[int, int]:
+        """Bytes of the layers that the engine sends or has sent, and how many went. Unit: bytes."""
+        sent = [layer for layer in self._layers.values() if layer.stated]
+        return sum(layer.total for layer in sent), sum(layer.bytes_done for layer in sent)
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Take in one event; one that is not understood changes nothing."""
+        error = event.get("error")
+        detail = event.get("errorDetail")
+        if isinstance(detail, Mapping) and detail.get("message"):
+            error = detail["message"]
+        if error and self.error is None:
+            self.error = str(error)
+        aux = event.get("aux")
+        if isinstance(aux, Mapping):
+            self._take_aux(aux)
+        name, status = event.get("id"), event.get("status")
+        if isinstance(name, str) and isinstance(status, str):
+            self._take_status(name, status, event.get("progressDetail"))
+
+    def _take_aux(self, aux: Mapping[str, Any]) -> None:
+        digest = aux.get("Digest")
+        if isinstance(digest, str) and digest:
+            self.digest = digest
+        index = aux.get("originalIndex")
+        if aux.get("manifestPushedInsteadOfIndex") is True and isinstance(index, Mapping):
+            self.instead_of = str(index.get("digest"))
+
+    def _take_status(self, name: str, status: str, detail: object) -> None:
+        if not status.startswith(_DONE + _OPEN):
+            return
+        layer = self._layers.setdefault(name, _Layer())
+        if status.startswith(_DONE):
+            layer.done = True
+        elif isinstance(detail, Mapping) and not layer.done:
+            current, total = _count(detail.get("current")), _count(detail.get("total"))
+            layer.seen = max(layer.seen, current)
+            layer.stated = layer.stated or total > 0
+            # Without a total, what has gone is all that is known to be there.
+            layer.total = max(layer.total, total if layer.stated else layer.seen)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

@@ -86,7 +86,7 @@ class ScaleLedger(_Scale):
         """Fill a ledger, then submit, list and claim some more."""
         some = ground.choose(200, 5)
         with RedisServer(arguments=REDIS) as server:
-            given = {"TRANSSHIP_REDIS_URL": server.url, "TRANSSHIP_NAMESPACE": "bench"}
+            given = {"TRANSSHIP_URL": server.url, "TRANSSHIP_NAMESPACE": "bench"}
             settings = Settings.from_environment(given)
             with server.client() as plain, Client(settings=settings) as client:
                 before = _used(plain)

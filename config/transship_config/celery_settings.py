@@ -27,12 +27,12 @@ def queue(name: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name)
 
 
-def celery_settings(settings: Settings, redis_url: str) -> dict[str, Any]:
+def celery_settings(settings: Settings, url: str) -> dict[str, Any]:
     """Celery's configuration for the given Redis; see docs/design.md for the reasons."""
     return {
-        "broker_url": without_query(redis_url),
+        "broker_url": without_query(url),
         # By value: left to the URL, kombu would not check the certificate, and Flower not connect.
-        "broker_use_ssl": tls_options(redis_url) or False,
+        "broker_use_ssl": tls_options(url) or False,
         "result_backend": None,
         "broker_transport_options": {
             "global_keyprefix": Keys(settings.namespace).celery_prefix,

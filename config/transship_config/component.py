@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from difflib import get_close_matches
-from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from transship_config.errors import UnknownComponent, UsageError
 from transship_config.reference import ImageReference, RegistryUri
+from transship_config.suggestions import did_you_mean
 
 
 class PublicComponent(BaseModel):
@@ -149,17 +148,3 @@ def not_under_registry(text: str, component: PublicComponent) -> str:
         f"{text!r}{means} is not under {component.uri} ({component.name}); write: "
         f"transship push {right} --source {text} --registry {component.name}"
     )
-
-
-@lru_cache(maxsize=1024)
-def _nearest(wrong: str, known: tuple[str, ...]) -> str | None:
-    """Kept, because a text with many mistakes makes the same ones again and again."""
-    found = get_close_matches(wrong, known, n=1)
-    return found[0] if found else None
-
-
-def did_you_mean(wrong: str, known: Sequence[str]) -> str:
-    """The end of an error line: the nearest known name, then all of them."""
-    near = _nearest(wrong, tuple(known))
-    hint = f" did you mean {near!r}?" if near else ""
-    return f"{hint} known: {', '.join(known) or 'none'}"

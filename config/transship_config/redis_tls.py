@@ -46,7 +46,7 @@ def tls_options(url: str) -> dict[str, str | bool]:
         return {}
     if (CERTIFICATE in given) != (KEY in given):
         raise InvalidSettings(
-            f"TRANSSHIP_REDIS_URL: {CERTIFICATE} and {KEY} go together; give both or none"
+            f"TRANSSHIP_URL: {CERTIFICATE} and {KEY} go together; give both or none"
         )
     checked = given.get(CERT_REQS, "required") == "required"
     named = given.get(CHECK_HOSTNAME, "true") == "true"
@@ -68,12 +68,12 @@ def _given(query: str, *, secure: bool) -> dict[str, str]:
         if name not in _OPTIONS or not secure:
             # Not repeated: it may be the end of a password that was not quoted.
             told = f"there are {', '.join(_OPTIONS)}, for rediss:// only"
-            raise InvalidSettings(f"TRANSSHIP_REDIS_URL has an unknown option; {told}")
+            raise InvalidSettings(f"TRANSSHIP_URL has an unknown option; {told}")
         allowed = _OPTIONS[name]
         if name in found:
-            raise InvalidSettings(f"TRANSSHIP_REDIS_URL has {name} twice")
+            raise InvalidSettings(f"TRANSSHIP_URL has {name} twice")
         if not value or (allowed and value not in allowed):
             right = " or ".join(allowed) or "the path of a PEM file"
-            raise InvalidSettings(f"TRANSSHIP_REDIS_URL: {name} must be {right}")
+            raise InvalidSettings(f"TRANSSHIP_URL: {name} must be {right}")
         found[name] = value
     return found

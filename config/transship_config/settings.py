@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 from transship_config.errors import InvalidSettings
 from transship_config.job import ACCOUNT_PATTERN, DEFAULT_ACCOUNT, NAME_PATTERN
 from transship_config.redis_tls import tls_options
+from transship_config.suggestions import did_you_mean
 
 PREFIX: Final = "TRANSSHIP_"
 #: Variables with the prefix that are not settings but are read by name elsewhere.
@@ -28,7 +29,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: SecretStr = Field(
+    url: SecretStr = Field(
         SecretStr(""),
         description="Where the queue is: redis://[user:password@]host:port/db, rediss:// for TLS. "
         "When unset, the one that `transship up` started is used, else "
@@ -115,10 +116,8 @@ class Settings(BaseModel):
                 continue
             field = name.removeprefix(PREFIX).lower()
             if field not in cls.model_fields or name != variable(field):
-                raise InvalidSettings(
-                    f"{name} is not a setting; there are "
-                    f"{', '.join(variable(field) for field in cls.model_fields)}"
-                )
+                known = [variable(field) for field in cls.model_fields]
+                raise InvalidSettings(f"{name} is not a setting;{did_you_mean(name, known)}")
             values[field] = value
         try:
             settings = cls.model_validate(values)
@@ -128,8 +127,8 @@ class Settings(BaseModel):
             raise InvalidSettings(
                 f"{variable(field)}={values[field]!r}: {str(first['msg']).lower()}"
             ) from None
-        if settings.redis_url.get_secret_value():
-            check_redis_url(settings.redis_url.get_secret_value())
+        if settings.url.get_secret_value():
+            check_url(settings.url.get_secret_value())
         return settings
 
     def overridden(self, given: Mapping[str, object]) -> Self:
@@ -151,7 +150,7 @@ class Settings(BaseModel):
     @property
     def account(self) -> str:
         """The Redis account that the URL logs in as."""
-        user = urlsplit(self.redis_url.get_secret_value()).username
+        user = urlsplit(self.url.get_secret_value()).username
         return unquote(user) if user else DEFAULT_ACCOUNT
 
 
@@ -161,8 +160,8 @@ def settings_with_url(settings: Settings, url: str) -> Settings:
     Raises:
         InvalidSettings: the URL cannot be used.
     """
-    check_redis_url(url)
-    return settings.model_copy(update={"redis_url": SecretStr(url)})
+    check_url(url)
+    return settings.model_copy(update={"url": SecretStr(url)})
 
 
 def variable(field: str) -> str:
@@ -170,7 +169,7 @@ def variable(field: str) -> str:
     return f"{PREFIX}{field.upper()}"
 
 
-def check_redis_url(url: str) -> None:
+def check_url(url: str) -> None:
     """Refuse a Redis URL that cannot work, without ever repeating it.
 
     Raises:
@@ -183,21 +182,19 @@ def check_redis_url(url: str) -> None:
         port = parts.port
     except ValueError:
         raise InvalidSettings(
-            "TRANSSHIP_REDIS_URL has a bad host or port; write redis://host:6379/0"
+            "TRANSSHIP_URL has a bad host or port; write redis://host:6379/0"
         ) from None
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-        raise InvalidSettings(
-            "TRANSSHIP_REDIS_URL must be redis://host:port/db, or rediss:// for TLS"
-        )
+        raise InvalidSettings("TRANSSHIP_URL must be redis://host:port/db, or rediss:// for TLS")
     if port == 0 or not re.fullmatch(r"/?\d{0,4}", parts.path):
         raise InvalidSettings(
-            "TRANSSHIP_REDIS_URL must end with a database number, for example "
+            "TRANSSHIP_URL must end with a database number, for example "
             f"{parts.scheme}://host:6379/0"
         )
     user = unquote(parts.username or "")
     if user and not re.fullmatch(ACCOUNT_PATTERN, user):
         # Alone before the @ it may be a password whose colon was forgotten.
-        named = f"account {user[:40]!r}" if parts.password else "account in TRANSSHIP_REDIS_URL"
+        named = f"account {user[:40]!r}" if parts.password else "account in TRANSSHIP_URL"
         raise InvalidSettings(
             f"the Redis {named} cannot be used: its name becomes part of keys and "
             "job ids; use up to 32 letters, digits and '_' (a password alone is written "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
-from transship.connection import address, connect, plain, reaching, redis_url
+from transship.connection import address, connect, connection_url, plain, reaching
 from transship.fleetwarnings import copy_warnings, push_warnings
 from transship.job import Job
 from transship.ledger import Ledger
@@ -44,17 +44,17 @@ class Client:
 
     Safe to share between threads; close it, or use ``with``.
 
-    The queue is found at ``redis_url``, else at ``TRANSSHIP_REDIS_URL``, else where
+    The queue is found at ``url``, else at ``TRANSSHIP_URL``, else where
     ``transship up`` runs on this machine.
 
     Raises:
         InvalidSettings: a ``TRANSSHIP_*`` variable or the URL cannot be used.
     """
 
-    def __init__(self, redis_url: str | None = None, *, settings: Settings | None = None) -> None:
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.from_environment()
-        self._settings = settings_with_url(settings, _resolve(settings, redis_url))
-        self._url = self._settings.redis_url.get_secret_value()
+        self._settings = settings_with_url(settings, _resolve(settings, url))
+        self._url = self._settings.url.get_secret_value()
         self._redis = connect(self._url)
         self._keys = Keys(self._settings.namespace)
         self._ledger = Ledger(self._redis, self._keys, self._settings.account, self._url)
@@ -381,4 +381,4 @@ class Client:
 
 
 def _resolve(settings: Settings, url: str | None) -> str:
-    return redis_url(settings if url is None else settings_with_url(settings, url))
+    return connection_url(settings if url is None else settings_with_url(settings, url))

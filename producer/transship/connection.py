@@ -10,10 +10,10 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from transship.local_url import local_redis_url
+from transship.local_url import local_url
 from transship.redistls import check_files, handshake_problem
 from transship_config.errors import RedisUnreachable
-from transship_config.settings import Settings, check_redis_url
+from transship_config.settings import Settings, check_url
 
 #: Used when nothing says where Redis is.
 FALLBACK_URL = "redis://127.0.0.1:6379/0"
@@ -28,10 +28,10 @@ CONNECT_TIMEOUT_S = 5
 REPLY_TIMEOUT_S = 30
 
 
-def redis_url(settings: Settings) -> str:
+def connection_url(settings: Settings) -> str:
     """Where Redis is: the setting, else what ``transship up`` started, else the local default."""
-    url = settings.redis_url.get_secret_value() or local_redis_url() or FALLBACK_URL
-    check_redis_url(url)
+    url = settings.url.get_secret_value() or local_url() or FALLBACK_URL
+    check_url(url)
     return url
 
 
@@ -90,7 +90,7 @@ def reaching(url: str) -> Iterator[None]:
     except redis.exceptions.AuthenticationError as error:
         raise RedisUnreachable(
             f"Redis at {address(url)} refuses the login: {error}; "
-            "check the user and password in TRANSSHIP_REDIS_URL"
+            "check the user and password in TRANSSHIP_URL"
         ) from None
     except redis.exceptions.NoPermissionError as error:
         raise RedisUnreachable(
@@ -101,7 +101,7 @@ def reaching(url: str) -> Iterator[None]:
             raise RedisUnreachable(f"Redis at {address(url)}: {problem}") from None
         raise RedisUnreachable(
             f"Redis at {address(url)} cannot be reached: {plain(error)}; start it "
-            "(`transship up` does) or set TRANSSHIP_REDIS_URL"
+            "(`transship up` does) or set TRANSSHIP_URL"
         ) from None
     except redis.exceptions.OutOfMemoryError:
         raise RedisUnreachable(
@@ -116,10 +116,8 @@ def reaching(url: str) -> Iterator[None]:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether Redis had no room. Before 7.0 it says so in other words within a script."""
-    return isinstance(error, redis.exceptions.OutOfMemoryError) or (
-        isinstance(error, redis.ResponseError) and "OOM command not allowed" in str(error)
-    )
+    """Whether Redis had no room."""
+    return isinstance(error, redis.exceptions.OutOfMemoryError)
 
 
 def plain(error: Exception) -> str:

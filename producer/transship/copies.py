@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from transship.pushes import check_labels
-from transship_config.component import Fleet, PublicComponent, did_you_mean
+from transship_config.component import Fleet, PublicComponent
 from transship_config.copying import CopyRequest
 from transship_config.errors import InvalidReference, UnknownComponent, UsageError
 from transship_config.job import DEFAULT_DEADLINE_S, DEFAULT_EXPIRES_S, request_problem
 from transship_config.reference import ImageReference, RegistryUri
+from transship_config.suggestions import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,9 @@ class Bell:
 class Doorbell:
     """Rings through Celery's broker. Safe to share between threads: one rings at a time."""
 
-    def __init__(self, settings: Settings, redis_url: str) -> None:
+    def __init__(self, settings: Settings, url: str) -> None:
         self._app = Celery("transship", set_as_current=False)
-        self._app.conf.update(celery_settings(settings, redis_url))
+        self._app.conf.update(celery_settings(settings, url))
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ from platformdirs import user_data_path
 from transship_config.errors import InvalidSettings
 
 #: Name of the file that holds the URL while ``transship up`` runs.
-URL_FILE: Final = "redis-url"
+URL_FILE: Final = "url"
 
 
 def local_folder() -> Path:
@@ -20,7 +20,7 @@ def local_folder() -> Path:
     return user_data_path("transship", appauthor=False) / "local"
 
 
-def local_redis_url() -> str | None:
+def local_url() -> str | None:
     """The Redis URL that ``transship up`` wrote, or ``None`` when it does not run.
 
     Raises:
@@ -36,15 +36,13 @@ def local_redis_url() -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSettings(
-            f"{path} cannot be read ({type(error).__name__}); delete it, or set TRANSSHIP_REDIS_URL"
+            f"{path} cannot be read ({type(error).__name__}); delete it, or set TRANSSHIP_URL"
         ) from None
 
 
 def _check(path: Path, status: os.stat_result) -> None:
     """The file holds a password: it must be this user's, and nobody else's."""
     if status.st_uid != os.geteuid():
-        raise InvalidSettings(
-            f"{path} belongs to another user; delete it, or set TRANSSHIP_REDIS_URL"
-        )
+        raise InvalidSettings(f"{path} belongs to another user; delete it, or set TRANSSHIP_URL")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise InvalidSettings(f"{path} can be read by others; run: chmod 600 {path}")

@@ -16,7 +16,7 @@ from transship.fleetwarnings import copy_warnings
 from transship.ledger import Ledger
 from transship.migrationledger import MigrationLedger
 from transship.specfile import PlanLines, SpecText, read_file, read_stream
-from transship_config.component import Fleet, did_you_mean
+from transship_config.component import Fleet
 from transship_config.errors import JobFailed, TransshipError, UsageError, WaitTimeout
 from transship_config.job import JobId, JobRecord, State, request_problem
 from transship_config.migration.mistakes import Mistake, SpecError
@@ -24,6 +24,7 @@ from transship_config.migration.plan import MOST_UNREAD, PlanRow
 from transship_config.migration.record import MigrationRecord
 from transship_config.migration.request import MigrationRequest, Mode
 from transship_config.migration.spec import Spec
+from transship_config.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     import redis

@@ -58,11 +58,11 @@ def handshake_problem(error: BaseException) -> str | None:
         if current.verify_code in _OTHER_NAME:
             return (
                 f"its certificate is for another name ({current.verify_message.rstrip('.')}); "
-                "write the host in TRANSSHIP_REDIS_URL as its certificate does"
+                "write the host in TRANSSHIP_URL as its certificate does"
             )
         return (
             f"its certificate is not trusted ({current.verify_message}); let {CA} in "
-            "TRANSSHIP_REDIS_URL name the PEM file of its authority"
+            "TRANSSHIP_URL name the PEM file of its authority"
         )
     reason = current.reason or ""
     if isinstance(current, ssl.SSLEOFError):
@@ -70,12 +70,12 @@ def handshake_problem(error: BaseException) -> str | None:
         # it says of that mostly comes too late to be read.
         return (
             f"it broke the connection off; if it wants a client certificate, let {CERTIFICATE} "
-            f"and {KEY} in TRANSSHIP_REDIS_URL name one that it knows"
+            f"and {KEY} in TRANSSHIP_URL name one that it knows"
         )
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return (
             f"it wants a client certificate that it knows ({reason.lower()}); let {CERTIFICATE} "
-            f"and {KEY} in TRANSSHIP_REDIS_URL name one and its key"
+            f"and {KEY} in TRANSSHIP_URL name one and its key"
         )
     return (
         f"TLS failed ({reason.lower() or 'no reason given'}); where it speaks no TLS, write "
@@ -86,4 +86,4 @@ def handshake_problem(error: BaseException) -> str | None:
 def _unusable(option: str, path: str, error: OSError, otherwise: str) -> InvalidSettings:
     # An SSLError's own words are OpenSSL's.
     reason = otherwise if isinstance(error, ssl.SSLError) else error.strerror
-    return InvalidSettings(f"TRANSSHIP_REDIS_URL: {option}={path} cannot be used: {reason}")
+    return InvalidSettings(f"TRANSSHIP_URL: {option}={path} cannot be used: {reason}")

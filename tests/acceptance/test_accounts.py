@@ -46,9 +46,7 @@ def test_a_narrow_producer_and_a_narrow_worker_bring_an_image_to_its_registry(
 
 
 def _settings(site: Site, server: GuardedRedis, account: str) -> Settings:
-    return Settings.from_environment(
-        site.environment | {"TRANSSHIP_REDIS_URL": server.url_of(account)}
-    )
+    return Settings.from_environment(site.environment | {"TRANSSHIP_URL": server.url_of(account)})
 
 
 def test_a_narrow_producer_has_images_migrated_and_reports_them(

@@ -40,7 +40,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(bare: Path, url: str, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TRANSSHIP_REDIS_URL": url, "TRANSSHIP_NAMESPACE": "bare"}
+    environment = {**os.environ, "TRANSSHIP_URL": url, "TRANSSHIP_NAMESPACE": "bare"}
     environment.pop("PYTHONPATH", None)
     return subprocess.run(
         [str(bare / words[0]), *words[1:]],

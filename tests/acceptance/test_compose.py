@@ -75,7 +75,7 @@ class Stack:
         """A command of a producer on the host."""
         return subprocess.run(
             [sys.executable, "-m", "transship", *words],
-            env={**os.environ, "TRANSSHIP_REDIS_URL": self.url_of("producer")},
+            env={**os.environ, "TRANSSHIP_URL": self.url_of("producer")},
             capture_output=True,
             text=True,
         )

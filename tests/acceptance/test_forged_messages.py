@@ -35,7 +35,7 @@ class Guarded:
         self.server, self.site, self.worker = server, site, worker
 
     def settings(self, account: str) -> Settings:
-        more = {"TRANSSHIP_REDIS_URL": self.server.url_of(account)}
+        more = {"TRANSSHIP_URL": self.server.url_of(account)}
         return Settings.from_environment(self.site.environment | more)
 
     def put(self, message: bytes) -> None:
@@ -200,7 +200,7 @@ def test_a_bell_with_foul_headers_is_dropped(guarded: Guarded, headers: dict[str
 def test_celerys_remote_control_is_answered_and_not_obeyed(guarded: Guarded) -> None:
     settings = guarded.settings("monitor")
     app = Celery("monitor", set_as_current=False)
-    app.conf.update(celery_settings(settings, settings.redis_url.get_secret_value()))
+    app.conf.update(celery_settings(settings, settings.url.get_secret_value()))
 
     for order in (
         ("shutdown",),
@@ -225,7 +225,7 @@ def test_celerys_remote_control_is_answered_and_not_obeyed(guarded: Guarded) -> 
 def test_an_answer_to_celerys_remote_control_holds_no_password(guarded: Guarded) -> None:
     settings = guarded.settings("monitor")
     app = Celery("monitor", set_as_current=False)
-    app.conf.update(celery_settings(settings, settings.redis_url.get_secret_value()))
+    app.conf.update(celery_settings(settings, settings.url.get_secret_value()))
     ask = app.control.inspect(timeout=5, limit=1)
 
     answers = [ask.conf(with_defaults=True), ask.stats(), ask.active_queues(), ask.registered()]

@@ -35,7 +35,7 @@ def hung(plain_registry: Registry) -> Iterator[TcpProxy]:
 @pytest.fixture
 def doorbell(site: Site) -> Iterator[Doorbell]:
     settings = Settings.from_environment(site.environment)
-    bell = Doorbell(settings, settings.redis_url.get_secret_value())
+    bell = Doorbell(settings, settings.url.get_secret_value())
     yield bell
     bell.close()
 

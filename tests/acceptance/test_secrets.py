@@ -175,7 +175,7 @@ def run_commands(place: Place, told: Haystack) -> None:
         f"redis://h/0?password={quote(REDIS)}",
         f"redis://:wrong{quote(REDIS, safe='')}@127.0.0.1:{place.redis.port}/0",
     ):
-        told.add("the command line", *_run(site, ("jobs",), TRANSSHIP_REDIS_URL=url))
+        told.add("the command line", *_run(site, ("jobs",), TRANSSHIP_URL=url))
 
 
 def _run(site: Site, words: Sequence[str], **more: str) -> list[str]:

@@ -87,13 +87,13 @@ def _nobody_else_is_let_in(site: Site, redis: RedisServer, stranger: Authority) 
     """A worker, a command and a client that do not trust this Redis end with one line."""
     url = f"{redis.url.partition('?')[0]}?ssl_ca_certs={stranger.ca}"
     for command in (("worker", "--no-engine"), ("jobs",)):
-        run = site.run(*command, TRANSSHIP_REDIS_URL=url)
+        run = site.run(*command, TRANSSHIP_URL=url)
         assert run.returncode == 3
         said = [line for line in run.stderr.splitlines() if line.startswith("transship: ")]
         assert len(said) == len(run.stderr.splitlines()) == 1, run.stderr
         assert "its certificate is not trusted" in said[0]
         assert REDIS_PASSWORD not in run.stdout + run.stderr
-    settings = Settings.from_environment(site.environment | {"TRANSSHIP_REDIS_URL": url})
+    settings = Settings.from_environment(site.environment | {"TRANSSHIP_URL": url})
     with Client(settings=settings) as client, pytest.raises(RedisUnreachable, match="not trusted"):
         client.jobs()
 

@@ -77,9 +77,7 @@ def compete(redis_url: str) -> None:
 def test_every_slot_of_a_worker_has_a_connection_and_so_has_all_else(
     redis_url: str, tmp_path: Path
 ) -> None:
-    settings = Settings.from_environment(
-        {"TRANSSHIP_REDIS_URL": redis_url, "TRANSSHIP_COPIES": "128"}
-    )
+    settings = Settings.from_environment({"TRANSSHIP_URL": redis_url, "TRANSSHIP_COPIES": "128"})
     runtime = Runtime(settings, Catalog.open(tmp_path / "catalog.yaml"), None)
     claims, threads = runtime._claims, runtime.slots.threads
     assert threads > MOST_CONNECTIONS

@@ -46,7 +46,7 @@ def shell(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Shell]:
     bench = Bench(redis_url)
-    monkeypatch.setenv("TRANSSHIP_REDIS_URL", redis_url)
+    monkeypatch.setenv("TRANSSHIP_URL", redis_url)
     monkeypatch.setenv("TRANSSHIP_NAMESPACE", bench.namespace)
     publish(bench, components=[HUB, PROD], anonymous_sources=["quay.io"])
     yield Shell(bench, capsys)

@@ -29,7 +29,7 @@ def shell(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Shell]:
     bench = Bench(redis_url)
-    monkeypatch.setenv("TRANSSHIP_REDIS_URL", redis_url)
+    monkeypatch.setenv("TRANSSHIP_URL", redis_url)
     monkeypatch.setenv("TRANSSHIP_NAMESPACE", bench.namespace)
     yield Shell(bench, capsys)
     bench.redis.close()
@@ -330,7 +330,7 @@ def test_doctor_and_all_others_exit_with_3_when_redis_is_away(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"redis://:sesame@127.0.0.1:{free_port()}/0"
-    monkeypatch.setenv("TRANSSHIP_REDIS_URL", url)
+    monkeypatch.setenv("TRANSSHIP_URL", url)
     status, out, _ = shell.run("doctor")
     assert status == 3
     assert "cannot be reached" in out
@@ -349,16 +349,16 @@ def test_doctor_and_all_others_exit_with_3_when_redis_is_away(
 def test_doctor_finds_a_redis_that_forgets(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]
     with RedisServer(arguments=settings) as forgetful:
-        monkeypatch.setenv("TRANSSHIP_REDIS_URL", forgetful.url)
+        monkeypatch.setenv("TRANSSHIP_URL", forgetful.url)
         found = [code for code, _ in checks(shell, 1)["redis"]]
     assert found == ["eviction", "no_append_only"]
 
 
 def test_a_bad_setting_is_bad_input(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRANSSHIP_REDIS_URL", "http://127.0.0.1")
+    monkeypatch.setenv("TRANSSHIP_URL", "http://127.0.0.1")
     status, _, err = shell.run("jobs")
     assert status == 2
-    assert err.startswith("transship: TRANSSHIP_REDIS_URL must be redis://")
+    assert err.startswith("transship: TRANSSHIP_URL must be redis://")
 
 
 def test_a_job_retried_later_is_listed_as_retrying(shell: Shell) -> None:

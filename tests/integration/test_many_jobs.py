@@ -72,7 +72,7 @@ def test_what_a_queued_job_takes_in_memory_is_bounded(crowd: Bench) -> None:
 
 @pytest.mark.parametrize("limit", [1, 50, 500])
 def test_a_list_of_some_reads_pages_and_not_the_crowd(crowd: Bench, limit: int) -> None:
-    settings = {"TRANSSHIP_REDIS_URL": crowd.url, "TRANSSHIP_NAMESPACE": crowd.namespace}
+    settings = {"TRANSSHIP_URL": crowd.url, "TRANSSHIP_NAMESPACE": crowd.namespace}
     with Client(settings=Settings.from_environment(settings)) as client:
         before = commands(crowd.redis)
         found = client.jobs(limit=limit)

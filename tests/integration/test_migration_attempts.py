@@ -47,7 +47,7 @@ def bench(redis_url: str) -> Iterator[Bench]:
 
 @pytest.fixture
 def client(bench: Bench) -> Iterator[Client]:
-    settings = {"TRANSSHIP_REDIS_URL": bench.url, "TRANSSHIP_NAMESPACE": bench.namespace}
+    settings = {"TRANSSHIP_URL": bench.url, "TRANSSHIP_NAMESPACE": bench.namespace}
     with Client(settings=Settings.from_environment(settings)) as made:
         yield made
 

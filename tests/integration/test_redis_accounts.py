@@ -166,7 +166,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[GuardedRedis]:
 
 
 def client_of(server: GuardedRedis, account: str) -> Client:
-    settings = Settings.from_environment({"TRANSSHIP_REDIS_URL": server.url_of(account)})
+    settings = Settings.from_environment({"TRANSSHIP_URL": server.url_of(account)})
     return Client(settings=settings)
 
 

@@ -46,7 +46,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run a command on a Redis: exit status, output, and what it complained of."""
 
     def run(url: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("TRANSSHIP_REDIS_URL", url)
+        monkeypatch.setenv("TRANSSHIP_URL", url)
         status = main(["jobs"])
         captured = capsys.readouterr()
         assert PASSWORD not in captured.out + captured.err
@@ -78,7 +78,7 @@ def test_the_private_authority_lets_commands_and_bells_in(secure: RedisServer, a
 @pytest.mark.parametrize(
     ("query", "says", "status"),
     [
-        ("", "certificate is not trusted .*; let ssl_ca_certs in TRANSSHIP_REDIS_URL name", 3),
+        ("", "certificate is not trusted .*; let ssl_ca_certs in TRANSSHIP_URL name", 3),
         ("ssl_ca_certs={other}", "certificate is not trusted", 3),
         ("ssl_cert_reqs=required&ssl_ca_certs={other}", "certificate is not trusted", 3),
         ("ssl_check_hostname=false&ssl_ca_certs={other}", "certificate is not trusted", 3),

@@ -126,7 +126,7 @@ def test_nothing_that_lives_shows_a_secret(
         registries = Registries(components)
         opened = {name: registries.open(name, Use.COPY_FROM) for name in places}
         pool = loop.run(ask_everybody(components, told))
-        settings = Settings.from_environment({"TRANSSHIP_REDIS_URL": server.url})
+        settings = Settings.from_environment({"TRANSSHIP_URL": server.url})
         doorbell = Doorbell(settings, server.url)
         with Client(settings=settings) as client:
             client.jobs()

@@ -195,7 +195,7 @@ def test_nothing_is_left_when_it_is_killed_and_the_next_one_has_the_data(
 def test_a_redis_that_is_named_is_used_and_left_running(
     environment: dict[str, str], redis_server: RedisServer
 ) -> None:
-    named = {"TRANSSHIP_REDIS_URL": redis_server.url, "TRANSSHIP_NAMESPACE": "up-named"}
+    named = {"TRANSSHIP_URL": redis_server.url, "TRANSSHIP_NAMESPACE": "up-named"}
     with up({**environment, **named}) as running:
         running.ready()
         assert "redis-server" not in "".join(running.errors)
@@ -211,7 +211,7 @@ def test_a_redis_that_is_named_and_not_there_ends_it_at_once(environment: dict[s
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"redis://:planted-secret@127.0.0.1:{nobody.getsockname()[1]}/0"
-        done = transship({**environment, "TRANSSHIP_REDIS_URL": url}, "up")
+        done = transship({**environment, "TRANSSHIP_URL": url}, "up")
     assert done.returncode == 3
     assert "cannot be reached" in done.stderr
     assert "planted-secret" not in done.stderr + done.stdout

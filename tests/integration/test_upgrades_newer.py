@@ -262,7 +262,7 @@ def test_one_newer_record_hides_no_other_from_the_command_line(
     bench.redis.hset(key, mapping={"summary": '{"rows":1,"signed":1}', "suspended": "3"})
     unreadable = Migration(bench)
     bench.redis.hset(bench.keys.migration(unreadable.id), "summary", '{"rows":"many"}')
-    monkeypatch.setenv("TRANSSHIP_REDIS_URL", bench.url)
+    monkeypatch.setenv("TRANSSHIP_URL", bench.url)
     monkeypatch.setenv("TRANSSHIP_NAMESPACE", bench.namespace)
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -132,7 +132,7 @@ class Stage:
         """What the command sees."""
         return {
             **os.environ,
-            "TRANSSHIP_REDIS_URL": self.bench.url,
+            "TRANSSHIP_URL": self.bench.url,
             "TRANSSHIP_NAMESPACE": self.bench.namespace,
             "TERM": "xterm-256color",
         }

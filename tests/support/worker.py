@@ -39,7 +39,7 @@ class Site:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "DOCKER_HOST": docker_url,
-            "TRANSSHIP_REDIS_URL": redis_url,
+            "TRANSSHIP_URL": redis_url,
             "TRANSSHIP_NAMESPACE": self.namespace,
             "TRANSSHIP_CATALOG": str(self.catalog),
             "PYTHONUNBUFFERED": "1",

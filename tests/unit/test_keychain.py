@@ -179,10 +179,10 @@ def test_what_cannot_be_used_is_told_without_being_shown(
 def test_a_helper_does_not_learn_where_the_queue_is(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TRANSSHIP_REDIS_URL", "redis://:planted-redis-pw@h/0")
+    monkeypatch.setenv("TRANSSHIP_URL", "redis://:planted-redis-pw@h/0")
     monkeypatch.setenv("HELPER_SETTING", "kept")
     told = '{"Username": "u", "Secret": "%s"}'
-    script = f"printf '{told}' \"${{HELPER_SETTING}}${{TRANSSHIP_REDIS_URL:-,none}}\""
+    script = f"printf '{told}' \"${{HELPER_SETTING}}${{TRANSSHIP_URL:-,none}}\""
     helper(tmp_path, monkeypatch, "curious", script)
     config.write_text(json.dumps({"credsStore": "curious"}))
     assert login(registry()) == ("u", "kept,none")

@@ -11,7 +11,7 @@ import redis
 from celery import Celery, Task
 from celery.exceptions import Retry
 
-from transship.connection import is_full, plain, redis_url
+from transship.connection import connection_url, is_full, plain
 from transship_config.celery_settings import PUSH_TASK, celery_settings
 from transship_config.settings import Settings, settings_with_url
 from transship_worker.claims import RING_LEAST_S
@@ -31,7 +31,7 @@ class DoorbellTask(Task):
 def create_app(settings: Settings) -> Celery:
     """The application for settings whose Redis URL is settled."""
     app = Celery("transship", task_cls=DoorbellTask, set_as_current=False)
-    app.conf.update(celery_settings(settings, settings.redis_url.get_secret_value()))
+    app.conf.update(celery_settings(settings, settings.url.get_secret_value()))
     app.conf.worker_consumer = "transship_worker.bells:BellConsumer"
     app.steps["consumer"].add(SlotsStep)
     #: Set by ``transship worker``; Flower has none.
@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> Celery:
 
 def _from_environment() -> Celery:
     settings = Settings.from_environment()
-    return create_app(settings_with_url(settings, redis_url(settings)))
+    return create_app(settings_with_url(settings, connection_url(settings)))
 
 
 app = _from_environment()

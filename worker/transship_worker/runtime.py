@@ -66,7 +66,7 @@ class Runtime:
     """Everything one worker process holds. ``settings`` carries a settled Redis URL."""
 
     def __init__(self, settings: Settings, catalog: Catalog, engine: Engine | None) -> None:
-        url = settings.redis_url.get_secret_value()
+        url = settings.url.get_secret_value()
         self.settings = settings
         self.catalog = catalog
         self.engine = engine
@@ -172,7 +172,7 @@ class Runtime:
         from transship_worker.background import Background
 
         return Background(
-            url=self.settings.redis_url.get_secret_value(),
+            url=self.settings.url.get_secret_value(),
             keys=self._keys,
             name=self.name,
             claims=self._claims,

@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
-from transship_config.component import did_you_mean
 from transship_config.errors import UsageError
+from transship_config.suggestions import did_you_mean
 
 #: Mistakes that one error names; a file with more has one cause.
 MOST_MISTAKES: Final = 50

@@ -6,12 +6,12 @@ import re
 from functools import lru_cache
 from typing import Final, Literal
 
-from transship_config.component import did_you_mean
 from transship_config.errors import InvalidReference
 from transship_config.migration.automaton import ANY, Automaton, Program, char, optional, star
 from transship_config.migration.automaton import literal as exactly
 from transship_config.migration.mistakes import shown
 from transship_config.reference import NAME_LENGTH, ImageReference
+from transship_config.suggestions import did_you_mean
 
 #: Stands for the host, which is not known here: the shortest there can be.
 _HOST: Final = "a.b"

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config.component import did_you_mean
 from transship_config.migration.mistakes import shown
+from transship_config.suggestions import did_you_mean
 
 SYSTEMS: Final = (
     *("aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux"),

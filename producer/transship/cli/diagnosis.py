@@ -12,8 +12,8 @@ from transship_config.component import Fleet
 from transship_config.errors import CredentialsMissing, Denied, RedisUnreachable
 from transship_config.job import JobRecord, State
 
-#: The oldest Redis whose commands are all that Transship uses. Unit: (major, minor).
-OLDEST_REDIS = (6, 2)
+#: The oldest supported Redis, as (major, minor). Valkey 7.2 and newer report 7.2.4 here.
+OLDEST_REDIS = (7, 0)
 
 #: How many of the newest jobs are looked at for refused credentials.
 JOBS_LOOKED_AT = 200
@@ -78,7 +78,7 @@ def _redis_version(version: object) -> Iterator[Finding]:
         oldest = ".".join(map(str, OLDEST_REDIS))
         message = f"version {version} is too old"
         yield Finding(
-            "redis", False, "old_redis", message, f"use Redis {oldest} or newer, or Valkey"
+            "redis", False, "old_redis", message, f"use Redis {oldest} or Valkey 7.2, or newer"
         )
 
 

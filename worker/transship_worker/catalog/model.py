@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from transship_config.component import PublicComponent, did_you_mean, unknown_component
+from transship_config.component import PublicComponent, unknown_component
 from transship_config.errors import InvalidReference, UsageError
 from transship_config.job import NAME_PATTERN
 from transship_config.reference import RegistryUri
+from transship_config.suggestions import did_you_mean
 from transship_worker.catalog.file import Document, Key, Mistake
 from transship_worker.flavors import Flavors
 from transship_worker.flavors.base import BaseContainerRegistry

@@ -17,7 +17,7 @@ from transship_config.settings import Settings
 def up(as_json: bool) -> None:
     """Run Redis, a worker and Flower on this machine.
 
-    Redis is a private one, kept in your data folder, unless TRANSSHIP_REDIS_URL names another.
+    Redis is a private one, kept in your data folder, unless TRANSSHIP_URL names another.
     While this runs, every other command finds it when that variable is unset. Ctrl-C stops all
     of it; queued pushes are there again the next time.
     """

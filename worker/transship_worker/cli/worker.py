@@ -48,7 +48,7 @@ def worker(
     that cannot be used, 3 when Redis cannot be reached, and 75 when a stop could not be orderly.
     SIGTERM or Ctrl-C: no new jobs, running ones get a grace period, then go back to the queue.
     """
-    from transship.connection import address, connect, reaching, redis_url
+    from transship.connection import address, connect, connection_url, reaching
     from transship_config.settings import settings_with_url
     from transship_worker import logs
     from transship_worker.app import app
@@ -65,7 +65,7 @@ def worker(
         "catalog": catalog,
     }
     settings = Settings.from_environment().overridden(given)
-    url = redis_url(settings)
+    url = connection_url(settings)
     settings = settings_with_url(settings, url)
     if no_engine and not settings.copies:
         raise click.UsageError("--no-engine with no copies leaves nothing to do")

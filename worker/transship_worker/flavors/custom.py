@@ -19,9 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from transship_config.component import did_you_mean
 from transship_config.errors import UsageError
 from transship_config.job import NAME_PATTERN
+from transship_config.suggestions import did_you_mean
 from transship_worker.flavors import BUILT_IN
 from transship_worker.flavors.base import BaseContainerRegistry
 

@@ -21,7 +21,6 @@ from urllib.parse import quote, unquote
 
 from pydantic import SecretStr, field_validator, model_validator
 
-from transship_config.component import did_you_mean
 from transship_config.errors import (
     CannotList,
     CloudUnavailable,
@@ -30,6 +29,7 @@ from transship_config.errors import (
     PrepareFailed,
 )
 from transship_config.reference import RegistryUri
+from transship_config.suggestions import did_you_mean
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.sdk import needed
 from transship_worker.flavors.web import Api, named, pages

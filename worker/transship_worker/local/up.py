@@ -113,7 +113,7 @@ class Up:
                 return
 
     def _start_redis(self) -> str:
-        url = self._settings.redis_url.get_secret_value()
+        url = self._settings.url.get_secret_value()
         if url:
             with connect(url) as client, reaching(url):
                 client.ping()
@@ -130,7 +130,7 @@ class Up:
 
     def _start_others(self, url: str) -> None:
         """Start the worker and Flower side by side; both take a second to load."""
-        environment = {**os.environ, "TRANSSHIP_REDIS_URL": url}
+        environment = {**os.environ, "TRANSSHIP_URL": url}
         # -P: what lies in the working directory must not be imported.
         python = [sys.executable, "-P", "-m"]
         worker = Part("the worker", [*python, "transship", "worker"], environment)

@@ -23,14 +23,14 @@ from tests.support.corpus import MIB, Layer, large_layers
 from tests.support.dockerd import DockerDaemon
 from tests.support.redis import RedisServer
 from transship import Client, Push
-from transship_config.job import JobId
-from transship_config.keys import Keys
-from transship_config.request import parse_request
+from transship.ledger.keys import Keys
+from transship.model.jobs import JobId
+from transship.model.requests import parse_request
 from transship_config.settings import Settings
 from transship_worker.claims import Answer, Claims
 
 if TYPE_CHECKING:
-    from transship_config.request import Request
+    from transship.model.requests import Request
 
 _URI = "registry.example.com/bench"
 #: Jobs enqueued in one call.

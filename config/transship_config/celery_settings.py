@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from kombu import Exchange, Queue
 
-from transship_config.keys import Keys
 from transship_config.lanes import queue_name, worker_queues
 from transship_config.redis_tls import tls_options, without_query
 from transship_config.settings import Settings
@@ -20,6 +19,11 @@ PUSH_TASK: Final = "transship.push.v1"
 
 #: How long Celery holds an unacknowledged message; one value everywhere. Unit: s.
 VISIBILITY_TIMEOUT_S: Final = 24 * 3600
+
+
+def celery_prefix(namespace: str) -> str:
+    """What the names of all keys of Celery and kombu begin with."""
+    return f"{namespace}:celery:"
 
 
 def queue(name: str) -> Queue:
@@ -35,7 +39,7 @@ def celery_settings(settings: Settings, url: str) -> dict[str, Any]:
         "broker_use_ssl": tls_options(url) or False,
         "result_backend": None,
         "broker_transport_options": {
-            "global_keyprefix": Keys(settings.namespace).celery_prefix,
+            "global_keyprefix": celery_prefix(settings.namespace),
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_keepalive": True,
             "socket_timeout": 10,

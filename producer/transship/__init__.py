@@ -14,40 +14,36 @@ from transship_config import __version__
 
 if TYPE_CHECKING:
     from transship.client import Client
-    from transship.job import Job
+    from transship.errors import JobFailed, RedisUnreachable, WaitTimeout
+    from transship.jobs import Job
     from transship.migrations import Migration
+    from transship.model.jobs import State, Step
+    from transship.model.migration.plan import PlanRow
+    from transship.model.migration.record import MigrationRecord
+    from transship.model.migration.specification import Spec
+    from transship.model.records import ErrorInfo, JobEvent, JobRecord, Progress
     from transship.pushes import Push
-    from transship_config.errors import (
-        JobFailed,
-        RedisUnreachable,
-        TransshipError,
-        UsageError,
-        WaitTimeout,
-    )
-    from transship_config.job import ErrorInfo, JobEvent, JobRecord, Progress, State, Step
-    from transship_config.migration.plan import PlanRow
-    from transship_config.migration.record import MigrationRecord
-    from transship_config.migration.spec import Spec
+    from transship_config.errors import TransshipError, UsageError
 
 _HOMES = {
     "Client": "transship.client",
     "Push": "transship.pushes",
-    "Job": "transship.job",
+    "Job": "transship.jobs",
     "Migration": "transship.migrations",
-    "JobFailed": "transship_config.errors",
+    "JobFailed": "transship.errors",
     "TransshipError": "transship_config.errors",
-    "RedisUnreachable": "transship_config.errors",
+    "RedisUnreachable": "transship.errors",
     "UsageError": "transship_config.errors",
-    "WaitTimeout": "transship_config.errors",
-    "ErrorInfo": "transship_config.job",
-    "JobEvent": "transship_config.job",
-    "JobRecord": "transship_config.job",
-    "Progress": "transship_config.job",
-    "State": "transship_config.job",
-    "Step": "transship_config.job",
-    "PlanRow": "transship_config.migration.plan",
-    "MigrationRecord": "transship_config.migration.record",
-    "Spec": "transship_config.migration.spec",
+    "WaitTimeout": "transship.errors",
+    "ErrorInfo": "transship.model.records",
+    "JobEvent": "transship.model.records",
+    "JobRecord": "transship.model.records",
+    "Progress": "transship.model.records",
+    "State": "transship.model.jobs",
+    "Step": "transship.model.jobs",
+    "PlanRow": "transship.model.migration.plan",
+    "MigrationRecord": "transship.model.migration.record",
+    "Spec": "transship.model.migration.specification",
 }
 
 __all__ = [

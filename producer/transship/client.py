@@ -9,25 +9,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
-from transship.connection import address, connect, connection_url, plain, reaching
-from transship.fleetwarnings import copy_warnings, push_warnings
-from transship.job import Job
-from transship.ledger import Ledger
+from transship.errors import UnknownJob
+from transship.fleet_warnings import copy_warnings, push_warnings
+from transship.jobs import Job
+from transship.ledger.connection import address, connect, connection_url, plain, reaching
+from transship.ledger.keys import Keys
+from transship.ledger.submit import Ledger
+from transship.model.components import Fleet
+from transship.model.jobs import JobId, Kind, State
+from transship.model.records import JobRecord
 from transship.pushes import Push, check, push_request
-from transship_config.component import Fleet
-from transship_config.errors import UnknownJob, UsageError
-from transship_config.job import JobId, JobRecord, Kind, State
-from transship_config.keys import Keys
+from transship_config.errors import UsageError
 from transship_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
-    from transship.doorbell import Bell, Doorbell
+    from transship.ledger.notifications import Bell, Doorbell
     from transship.migrations import Migration, Migrations
-    from transship.specfile import PlanLines, SpecText
-    from transship_config.migration.plan import PlanRow
-    from transship_config.migration.record import MigrationRecord
-    from transship_config.migration.spec import Spec
-    from transship_config.request import Request
+    from transship.model.migration.plan import PlanRow
+    from transship.model.migration.record import MigrationRecord
+    from transship.model.migration.specification import Spec
+    from transship.model.requests import Request
+    from transship.specification_files import PlanLines, SpecText
 
     AnySpec: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Spec | SpecText
 
@@ -196,7 +198,7 @@ class Client:
             UsageError: bad input, each mistake with its place; nothing was enqueued.
             RedisUnreachable: nothing is known to have been enqueued.
         """
-        from transship_config.migration.request import Mode
+        from transship.model.migration.request import Mode
 
         return self._migrations().start(spec, Mode.RUN, self.fleet, name)
 
@@ -209,7 +211,7 @@ class Client:
             UsageError: bad input, each mistake with its place; nothing was enqueued.
             RedisUnreachable: nothing is known to have been enqueued.
         """
-        from transship_config.migration.request import Mode
+        from transship.model.migration.request import Mode
 
         return self._migrations().start(spec, Mode.PLAN, self.fleet)
 
@@ -365,7 +367,7 @@ class Client:
         from kombu.exceptions import OperationalError
         from redis.exceptions import RedisError
 
-        from transship.doorbell import Bell, Doorbell
+        from transship.ledger.notifications import Bell, Doorbell
 
         bells: list[Bell] = [Bell.of(job, request, again=again) for job, request in rung]
         with self._lock:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
+from transship.errors import InvalidReference, UnknownComponent
+from transship.model.components import Fleet, PublicComponent
+from transship.model.copy_request import CopyRequest
+from transship.model.references import ImageReference, RegistryUri
+from transship.model.request_fields import DEFAULT_DEADLINE_S, DEFAULT_EXPIRES_S, request_problem
 from transship.pushes import check_labels
-from transship_config.component import Fleet, PublicComponent
-from transship_config.copying import CopyRequest
-from transship_config.errors import InvalidReference, UnknownComponent, UsageError
-from transship_config.job import DEFAULT_DEADLINE_S, DEFAULT_EXPIRES_S, request_problem
-from transship_config.reference import ImageReference, RegistryUri
-from transship_config.suggestions import did_you_mean
+from transship_config.errors import UsageError
+from transship_config.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,26 +12,29 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from transship.fleetwarnings import copy_warnings
-from transship.ledger import Ledger
-from transship.migrationledger import MigrationLedger
-from transship.specfile import PlanLines, SpecText, read_file, read_stream
-from transship_config.component import Fleet
-from transship_config.errors import JobFailed, TransshipError, UsageError, WaitTimeout
-from transship_config.job import JobId, JobRecord, State, request_problem
-from transship_config.migration.mistakes import Mistake, SpecError
-from transship_config.migration.plan import MOST_UNREAD, PlanRow
-from transship_config.migration.record import MigrationRecord
-from transship_config.migration.request import MigrationRequest, Mode
-from transship_config.migration.spec import Spec
-from transship_config.suggestions import did_you_mean
+from transship.errors import JobFailed, WaitTimeout
+from transship.fleet_warnings import copy_warnings
+from transship.ledger.migrations import MigrationLedger
+from transship.ledger.submit import Ledger
+from transship.model.components import Fleet
+from transship.model.jobs import JobId, State
+from transship.model.migration.mistakes import Mistake, SpecError
+from transship.model.migration.plan import MOST_UNREAD, PlanRow
+from transship.model.migration.record import MigrationRecord
+from transship.model.migration.request import MigrationRequest, Mode
+from transship.model.migration.specification import Spec
+from transship.model.records import JobRecord
+from transship.model.request_fields import request_problem
+from transship.specification_files import PlanLines, SpecText, read_file, read_stream
+from transship_config.errors import TransshipError, UsageError
+from transship_config.text import did_you_mean
 
 if TYPE_CHECKING:
     import redis
 
+    from transship.ledger.keys import Keys
+    from transship.model.requests import Request
     from transship.report import Report
-    from transship_config.keys import Keys
-    from transship_config.request import Request
 
 #: How long a plan's rows are kept for a worker that is to run them. Unit: s.
 ROWS_KEPT_S: Final = 24 * 3600

@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from transship_config.component import Fleet, not_under_registry
-from transship_config.errors import UnknownEngine, UsageError
-from transship_config.job import (
-    DEFAULT_DEADLINE_S,
-    DEFAULT_EXPIRES_S,
-    PushRequest,
-    Via,
-    request_problem,
-)
-from transship_config.reference import ImageReference
+from transship.errors import UnknownEngine
+from transship.model.components import Fleet, not_under_registry
+from transship.model.jobs import Via
+from transship.model.push_request import PushRequest
+from transship.model.references import ImageReference
+from transship.model.request_fields import DEFAULT_DEADLINE_S, DEFAULT_EXPIRES_S, request_problem
+from transship_config.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tests.support.recorded import now_ms
 from tests.support.registry import Registry
 from tests.support.worker import WorkerProcess, reaches
 from transship import Job, JobRecord, State
-from transship_config.job import when
+from transship.model.records import when
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 

@@ -18,7 +18,7 @@ from tests.support.registry import Registry
 from tests.support.worker import Site
 from transship import State
 from transship.migrations import Migration, MigrationFailed
-from transship_config.reference import ImageReference
+from transship.model.references import ImageReference
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry, pytest.mark.engine]
 

@@ -15,7 +15,7 @@ from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
 from tests.support.strict import Rules, StrictRegistry, TokenRules
 from tests.support.tokens import TokenServer
-from transship_config.job import State
+from transship.model.jobs import State
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 

@@ -14,8 +14,8 @@ from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
 from tests.support.worker import Site, reaches
 from transship import Push, State, UsageError
-from transship.doorbell import Bell, Doorbell
-from transship_config.job import JobId
+from transship.ledger.notifications import Bell, Doorbell
+from transship.model.jobs import JobId
 from transship_config.lanes import queue_name
 from transship_config.settings import Settings
 from transship_worker.claims import Claims

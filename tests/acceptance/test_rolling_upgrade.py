@@ -18,7 +18,7 @@ from tests.support.processes import eventually
 from tests.support.registry import Registry
 from tests.support.tomorrow import NewerCopy
 from transship import State
-from transship_config.reference import ImageReference
+from transship.model.references import ImageReference
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 

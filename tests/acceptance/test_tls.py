@@ -25,7 +25,7 @@ from tests.support.redis import RedisServer, RedisTls
 from tests.support.registry import Registry
 from tests.support.worker import Site
 from transship import Client, JobFailed, RedisUnreachable, State
-from transship_config.job import JobRecord
+from transship.model.records import JobRecord
 from transship_config.settings import Settings
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]

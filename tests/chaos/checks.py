@@ -13,7 +13,7 @@ from tests.chaos.history import Story
 from tests.chaos.load import Asked
 from tests.support.registry import MANIFEST_TYPES, Registry
 from transship import Client, State
-from transship_config.job import Kind as JobKind
+from transship.model.jobs import Kind as JobKind
 
 
 def of_jobs(found: Mapping[str, Story], asked: Asked) -> list[str]:

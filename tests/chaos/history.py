@@ -7,7 +7,8 @@ from datetime import datetime
 
 from tests.chaos.load import Ask, Asked
 from transship import Client, JobRecord, State
-from transship_config.job import JobEvent, JobId
+from transship.model.jobs import JobId
+from transship.model.records import JobEvent
 
 #: More jobs than any run has.
 _ALL = 10**7

@@ -20,8 +20,9 @@ from tests.support.corpus import KIB, Corpus, Image, shared_layers
 from tests.support.corpus_fill import fill
 from tests.support.images import archive
 from transship import Job
-from transship_config.errors import RedisUnreachable, TransshipError, UsageError
-from transship_config.migration.record import MigrationRecord
+from transship.errors import RedisUnreachable
+from transship.model.migration.record import MigrationRecord
+from transship_config.errors import TransshipError, UsageError
 
 #: Jobs that are not final at a time; more are not submitted before.
 MOST_OPEN: Final = 40

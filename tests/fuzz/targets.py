@@ -18,23 +18,18 @@ from typing import Any, Final
 import pydantic
 from yarl import URL
 
-from transship_config.errors import (
-    AnswerMalformed,
-    CatalogError,
-    InvalidReference,
-    PushError,
-    TransshipError,
-    UnknownJob,
-)
-from transship_config.job import JobId, request_problem
-from transship_config.migration.expression import Expression
-from transship_config.migration.mistakes import SpecError
-from transship_config.migration.names import RepositoryPattern, Template, is_repository, is_tag
-from transship_config.migration.plan import PlanRow
-from transship_config.migration.spec import Spec
-from transship_config.migration.versions import VersionRange, order
-from transship_config.reference import ImageReference, RegistryUri
-from transship_config.request import parse_request
+from transship.errors import AnswerMalformed, CatalogError, InvalidReference, PushError, UnknownJob
+from transship.model.jobs import JobId
+from transship.model.migration.expression import Expression
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.names import RepositoryPattern, Template, is_repository, is_tag
+from transship.model.migration.plan import PlanRow
+from transship.model.migration.specification import Spec
+from transship.model.migration.versions import VersionRange, order
+from transship.model.references import ImageReference, RegistryUri
+from transship.model.request_fields import request_problem
+from transship.model.requests import parse_request
+from transship_config.errors import TransshipError
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import build
 from transship_worker.oci import headers

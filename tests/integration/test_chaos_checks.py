@@ -21,7 +21,7 @@ from tests.support.processes import eventually
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 
 CORPUS = shared_layers(1, 2, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="chaos")
 IMAGE = CORPUS.images[0]

@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.ledger import Bench
 from tests.support.redis import RedisServer
-from transship.connection import MOST_CONNECTIONS
-from transship_config.job import JobId, PushRequest
+from transship.ledger.connection import MOST_CONNECTIONS
+from transship.model.jobs import JobId
+from transship.model.push_request import PushRequest
 from transship_config.settings import Settings
 from transship_worker.catalog import Catalog
 from transship_worker.claims import Answer

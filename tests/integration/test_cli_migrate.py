@@ -17,11 +17,12 @@ from tests.support.ledger import Bench
 from tests.support.migrating import SPEC_YAML, Planning, copied, failed, row
 from tests.support.processes import eventually
 from tests.support.redis import RedisServer
-from transship_config.component import PublicComponent
-from transship_config.copying import CopyRequest
-from transship_config.job import ErrorInfo, JobId
-from transship_config.migration.plan import PlanRow
-from transship_config.migration.request import MigrationRequest
+from transship.model.components import PublicComponent
+from transship.model.copy_request import CopyRequest
+from transship.model.jobs import JobId
+from transship.model.migration.plan import PlanRow
+from transship.model.migration.request import MigrationRequest
+from transship.model.records import ErrorInfo
 
 pytestmark = pytest.mark.redis
 

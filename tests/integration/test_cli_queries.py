@@ -12,8 +12,10 @@ from tests.support.commandline import DENIED, IMAGE, PROD, Shell
 from tests.support.ledger import BROKEN, Bench
 from tests.support.processes import free_port
 from tests.support.redis import RedisServer
-from transship_config.job import ErrorInfo, JobId, Progress, PushRequest
-from transship_config.reference import ImageReference
+from transship.model.jobs import JobId
+from transship.model.push_request import PushRequest
+from transship.model.records import ErrorInfo, Progress
+from transship.model.references import ImageReference
 
 #: The fields of a job's object that programs may rely on.
 JOB_FIELDS = {

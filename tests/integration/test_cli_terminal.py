@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commandline import DIGEST, REPOSITORY, Screen, Stage, on_terminal, staging
-from transship_config.job import Progress
+from transship.model.records import Progress
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.support.commandline import COMMAND, DIGEST, PATIENCE_S, REPOSITORY, S
 from tests.support.ledger import BROKEN
 from tests.support.processes import eventually
 from tests.support.redis import RedisServer
-from transship_config.job import Progress
+from transship.model.records import Progress
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.support.certificates import Authority
 from tests.support.oci import EMPTY, EMPTY_DIGEST
 from tests.support.registry import Registry
-from transship_config.errors import CredentialsMissing, Denied, RegistryUntrusted
+from transship.errors import CredentialsMissing, Denied, RegistryUntrusted
 from transship_worker.loop import BackgroundLoop
 from transship_worker.oci import blobs
 from transship_worker.oci.endpoint import Endpoint

@@ -9,14 +9,10 @@ import pytest
 
 from tests.support.ledger import Bench
 from tests.support.processes import eventually
-from transship_config.errors import (
-    DeadlineExceeded,
-    HandedBack,
-    LeaseLost,
-    PushCancelled,
-    Stalled,
-)
-from transship_config.job import Progress, PushRequest, Step
+from transship.errors import DeadlineExceeded, HandedBack, LeaseLost, PushCancelled, Stalled
+from transship.model.jobs import Step
+from transship.model.push_request import PushRequest
+from transship.model.records import Progress
 from transship_worker.claims import Claim
 from transship_worker.control import MOST_WARNINGS, Control, Heart
 

@@ -14,12 +14,7 @@ from tests.support.copies import noise, put_blob, repository, with_pool
 from tests.support.hostile import HostileServer, Reply
 from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
-from transship_config.errors import (
-    BlobMissing,
-    DigestMismatch,
-    RegistryUnavailable,
-    RegistryUnreachable,
-)
+from transship.errors import BlobMissing, DigestMismatch, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Descriptor

@@ -19,13 +19,9 @@ from tests.support.copies import (
 )
 from tests.support.imagecopy import Run, Sides, multi_arch, runner
 from tests.support.registry import Registry
-from transship_config.errors import (
-    ImageNotFound,
-    ImmutableTag,
-    ManifestUnsupported,
-)
-from transship_config.migration.platforms import Platform
-from transship_config.migration.spec import OnConflict
+from transship.errors import ImageNotFound, ImmutableTag, ManifestUnsupported
+from transship.model.migration.platforms import Platform
+from transship.model.migration.specification import OnConflict
 from transship_worker.oci import manifests
 from transship_worker.oci.descriptors import DOCKER_MANIFEST
 from transship_worker.transports.copy.port import Copied

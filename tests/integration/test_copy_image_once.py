@@ -17,11 +17,8 @@ from tests.support.copies import (
 )
 from tests.support.imagecopy import Run, Sides, multi_arch, runner
 from tests.support.registry import Registry
-from transship_config.errors import (
-    DigestMismatch,
-    PushCancelled,
-)
-from transship_config.keys import Keys
+from transship.errors import DigestMismatch, PushCancelled
+from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import RedisLeads
 from transship_worker.fleet.port import Leads, Place, Where
 from transship_worker.fleet.redis import FleetRedis

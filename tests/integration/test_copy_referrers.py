@@ -23,8 +23,8 @@ from tests.support.copies import (
     with_pool,
 )
 from tests.support.registry import Registry
-from transship_config.migration.platforms import Platform
-from transship_config.migration.spec import OnConflict
+from transship.model.migration.platforms import Platform
+from transship.model.migration.specification import OnConflict
 from transship_worker.oci import manifests, referrers
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Manifest

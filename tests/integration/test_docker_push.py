@@ -22,7 +22,7 @@ from tests.support.pushing import LOGIN, Push, fresh
 from tests.support.registry import Registry
 from tests.support.scripted import ScriptedRegistry, error
 from tests.support.tokens import TokenServer
-from transship_config.errors import (
+from transship.errors import (
     Denied,
     DigestMismatch,
     EngineMisconfigured,
@@ -33,7 +33,8 @@ from transship_config.errors import (
     RegistryUnreachable,
     Stalled,
 )
-from transship_config.job import Progress, Step
+from transship.model.jobs import Step
+from transship.model.records import Progress
 from transship_worker.transports.docker_push import DockerPush
 from transship_worker.transports.engine import Engine
 from transship_worker.transports.port import Access, Credentials

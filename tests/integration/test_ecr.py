@@ -29,7 +29,7 @@ from tests.support.control import RecordingControl
 from tests.support.images import make_image
 from tests.support.registry import Registry
 from tests.support.scripted import ScriptedRegistry, error
-from transship_config.errors import ImmutableTag, RepositoryMissing
+from transship.errors import ImmutableTag, RepositoryMissing
 from transship_worker.catalog import Catalog
 from transship_worker.flavors.aws import AwsRegistry
 from transship_worker.flavors.base import collected_notes

@@ -22,7 +22,7 @@ from tests.support.proxy import ConnectProxy, TcpProxy
 from tests.support.pushing import LOGIN, fresh
 from tests.support.registry import Registry
 from tests.support.scripted import Answer, ScriptedRegistry, error
-from transship_config.errors import (
+from transship.errors import (
     Denied,
     EngineMisconfigured,
     EngineUnavailable,
@@ -34,7 +34,7 @@ from transship_config.errors import (
     RegistryUnreachable,
     RepositoryMissing,
 )
-from transship_config.reference import ImageReference, RegistryUri
+from transship.model.references import ImageReference, RegistryUri
 from transship_worker.transports.engine import Engine, connect, find_engine
 from transship_worker.transports.port import Access, Credentials
 

@@ -11,7 +11,7 @@ from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, Moto
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest
 from tests.support.registry import Registry
-from transship_config.errors import Denied
+from transship.errors import Denied
 from transship_worker import BaseContainerRegistry
 from transship_worker.flavors import built_in
 from transship_worker.flavors.default import DefaultRegistry

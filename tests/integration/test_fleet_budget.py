@@ -14,7 +14,7 @@ import pytest
 from tests.support.budgets import HOLDER, REGISTRY, Fleet, Worker, fleet_at, soon
 from tests.support.processes import free_port
 from tests.support.redis import RedisServer
-from transship_config.errors import RedisUnreachable
+from transship.errors import RedisUnreachable
 from transship_worker.fleet import budget, budget_permits
 from transship_worker.fleet.budget import Governor, transfers
 from transship_worker.fleet.budget_draw import BATCH_S, LIFE_S

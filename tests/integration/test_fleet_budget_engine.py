@@ -13,9 +13,9 @@ import redis
 
 from tests.support.budgets import REGISTRY, USER, Fleet, fleet_at
 from tests.support.processes import eventually, free_port
-from transship.connection import connect
-from transship_config.errors import PushCancelled, RegistryPaused
-from transship_config.keys import Keys
+from transship.errors import PushCancelled, RegistryPaused
+from transship.ledger.connection import connect
+from transship.ledger.keys import Keys
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause_engine import EngineGate
 

@@ -11,7 +11,7 @@ from tests.support.budgets import Fleet, fleet_at, soon
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import EMPTY, EMPTY_DIGEST, client, make_manifest, stream
 from tests.support.processes import free_port
-from transship_config.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
+from transship.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
 from transship_worker.fleet.budget import Governor
 from transship_worker.fleet.limits import Limits
 from transship_worker.oci import blobs, manifests

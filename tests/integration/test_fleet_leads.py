@@ -11,7 +11,7 @@ import redis
 
 from tests.support.fleet import PLACE, digest, left, new_keys, soon, workers
 from tests.support.redis import RedisServer
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import HINT_S, REPOSITORIES_MOST, RedisLeads
 from transship_worker.fleet.port import Found, Place, Where
 

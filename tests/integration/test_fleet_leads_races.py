@@ -16,8 +16,8 @@ import redis
 from tests.support.fleet import PLACE, digest, left, new_keys, soon, workers
 from tests.support.processes import Server, eventually
 from tests.support.redis import RedisServer
-from transship_config.errors import RedisUnreachable
-from transship_config.keys import Keys
+from transship.errors import RedisUnreachable
+from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import RedisLeads
 from transship_worker.fleet.port import Found, Place, Where
 
@@ -150,7 +150,7 @@ def test_many_copies_over_shared_blobs_all_end_and_bring_each_blob_once(
 
 CHILD = """
 import asyncio, sys
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import RedisLeads
 from transship_worker.fleet.port import Place, Where
 from transship_worker.fleet.redis import FleetRedis

@@ -11,8 +11,8 @@ import redis
 
 from tests.support.fleet import PLACE, digest, left, new_keys, workers
 from tests.support.redis import RedisServer
-from transship_config.errors import Stalled
-from transship_config.keys import Keys
+from transship.errors import Stalled
+from transship.ledger.keys import Keys
 from transship_worker.fleet.locks import Locks
 from transship_worker.fleet.redis import FleetRedis
 

@@ -20,7 +20,7 @@ import pytest
 from tests.support.images import archive, make_image
 from tests.support.oci import make_manifest
 from tests.support.processes import program
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     BlobMissing,
     ImageNotFound,

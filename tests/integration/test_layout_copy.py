@@ -18,8 +18,8 @@ from tests.support.images import make_image
 from tests.support.oci import client
 from tests.support.processes import program
 from tests.support.registry import Registry
-from transship_config.errors import ImageNotFound
-from transship_config.migration.platforms import Platform
+from transship.errors import ImageNotFound
+from transship.model.migration.platforms import Platform
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import (
     OCI_INDEX,

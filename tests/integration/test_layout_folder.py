@@ -27,7 +27,7 @@ from tests.support.layouts import (
 )
 from tests.support.oci import EMPTY_DIGEST, make_manifest
 from tests.support.processes import eventually, program
-from transship_config.errors import (
+from transship.errors import (
     BlobMissing,
     Denied,
     DigestMismatch,

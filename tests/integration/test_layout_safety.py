@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.layouts import put, run
-from transship_config.errors import ManifestUnsupported, NotAllowed, NotUnderRegistry
+from transship.errors import ManifestUnsupported, NotAllowed, NotUnderRegistry
 from transship_worker.sources.folders import LayoutFolder
 
 

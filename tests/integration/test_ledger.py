@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.support.ledger import BROKEN, Bench
-from transship_config.errors import NotYours
-from transship_config.job import ErrorInfo, JobId, Progress, PushRequest, State, Step
+from transship.errors import NotYours
+from transship.model.jobs import JobId, State, Step
+from transship.model.push_request import PushRequest
+from transship.model.records import ErrorInfo, Progress
 from transship_config.settings import Settings
 from transship_worker.claims import Answer
 
@@ -457,7 +459,7 @@ def test_a_request_that_no_worker_can_read_ends_as_failed(bench: Bench) -> None:
 def test_every_key_of_the_ledger_is_in_the_documented_table(bench: Bench) -> None:
     import re
 
-    import transship_config.keys as keys_module
+    import transship.ledger.keys as keys_module
 
     ci = "ci"
     jobs = [bench.submit(push(str(n)), account=ci) for n in range(4)]

@@ -10,7 +10,9 @@ import pytest
 from tests.integration.test_migration_ledger import Migration
 from tests.support.ledger import Bench
 from tests.support.processes import eventually
-from transship_config.job import JobId, Progress, PushRequest, State
+from transship.model.jobs import JobId, State
+from transship.model.push_request import PushRequest
+from transship.model.records import Progress
 from transship_worker import claims
 from transship_worker.claims import WINDOW
 from transship_worker.control import Control, Heart

@@ -11,8 +11,8 @@ import redis
 from tests.support.ledger import Bench
 from tests.support.redis import RedisServer
 from transship import Client, State
-from transship.ledger import PAGE
-from transship_config.job import PushRequest
+from transship.ledger.read import PAGE
+from transship.model.push_request import PushRequest
 from transship_config.settings import Settings
 from transship_worker.claims import SWEEP_MOST
 

@@ -17,12 +17,12 @@ from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
 from tests.support.processes import free_port
 from tests.support.registry import Registry
 from tests.support.sides import Catalogue, ClientSide, Remembered, catalogue
-from transship_config.errors import RegistryUnreachable, RepositoryMissing
-from transship_config.job import JobId
-from transship_config.migration.mistakes import SpecError
-from transship_config.migration.plan import Action, PlanRow
-from transship_config.migration.platforms import Platform
-from transship_config.migration.spec import Spec
+from transship.errors import RegistryUnreachable, RepositoryMissing
+from transship.model.jobs import JobId
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.plan import Action, PlanRow
+from transship.model.migration.platforms import Platform
+from transship.model.migration.specification import Spec
 from transship_worker.migrate.plan import Planner
 from transship_worker.migrate.rows import Batch
 from transship_worker.oci import blobs, digests, manifests

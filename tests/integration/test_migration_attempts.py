@@ -10,8 +10,8 @@ from tests.support.commandline import publish
 from tests.support.ledger import BROKEN, Bench
 from tests.support.migrating import DENIED, SPEC, Planning, copied
 from transship import Client
-from transship_config.component import PublicComponent
-from transship_config.job import ErrorInfo, Progress
+from transship.model.components import PublicComponent
+from transship.model.records import ErrorInfo, Progress
 from transship_config.settings import Settings
 from transship_worker.claims import Claim, Claims, Finished
 

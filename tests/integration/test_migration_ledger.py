@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.support.ledger import BROKEN, Bench
-from transship_config.copying import CopyRequest
-from transship_config.job import ErrorInfo, JobId, Progress, State
-from transship_config.migration.plan import PlanRow
-from transship_config.migration.request import MigrationRequest, Mode
+from transship.model.copy_request import CopyRequest
+from transship.model.jobs import JobId, State
+from transship.model.migration.plan import PlanRow
+from transship.model.migration.request import MigrationRequest, Mode
+from transship.model.records import ErrorInfo, Progress
 from transship_worker.claims import POSTPONED_MOST, WINDOW, Answer, Claim, Row
 
 pytestmark = pytest.mark.redis

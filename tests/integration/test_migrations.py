@@ -21,14 +21,14 @@ from tests.support.migrating import (
 )
 from tests.support.processes import eventually
 from transship import Client, JobFailed, PlanRow, State, UsageError, WaitTimeout
-from transship.migrationledger import MigrationLedger
+from transship.errors import NotYours, UnknownJob
+from transship.ledger.migrations import MigrationLedger
 from transship.migrations import Migration, MigrationFailed
-from transship_config.component import PublicComponent
-from transship_config.errors import NotYours, UnknownJob
-from transship_config.job import JobId
-from transship_config.migration.mistakes import SpecError
-from transship_config.migration.plan import MOST_UNREAD
-from transship_config.migration.request import MigrationRequest, Mode
+from transship.model.components import PublicComponent
+from transship.model.jobs import JobId
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.plan import MOST_UNREAD
+from transship.model.migration.request import MigrationRequest, Mode
 from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis

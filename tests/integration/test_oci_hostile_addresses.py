@@ -24,7 +24,7 @@ from tests.support.oci import (
     read_all,
 )
 from tests.support.processes import missing
-from transship_config.errors import AnswerMalformed, PushError, RegistryUntrusted
+from transship.errors import AnswerMalformed, PushError, RegistryUntrusted
 from transship_worker.oci import blobs, pool
 from transship_worker.oci.client import Repository
 from transship_worker.transports.port import Access

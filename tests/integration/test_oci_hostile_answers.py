@@ -18,7 +18,7 @@ from tests.support.oci import (
     get_1,
 )
 from tests.support.processes import free_port
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     Denied,
     DigestMismatch,

@@ -21,7 +21,7 @@ from tests.support.oci import (
     get_1,
     make_manifest,
 )
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     DigestMismatch,
     ManifestUnsupported,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import MANIFEST, asking, make_manifest
-from transship_config.errors import AnswerMalformed
+from transship.errors import AnswerMalformed
 from transship_worker.oci import referrers, tags
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_INDEX

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import BLOB, EMPTY, GOOD, LOGIN, MANIFEST, TAG, asking, get_1, read_all
-from transship_config.errors import AnswerMalformed, RegistryUntrusted
+from transship.errors import AnswerMalformed, RegistryUntrusted
 
 
 def basic(server: HostileServer, target: str = TAG) -> None:

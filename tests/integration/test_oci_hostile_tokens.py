@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import GOOD, LOGIN, MANIFEST, TAG, asking, errors, get_1
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     Denied,
     PushError,

@@ -18,7 +18,7 @@ from tests.support.oci import (
     errors,
     stream,
 )
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     BlobMissing,
     DigestMismatch,

@@ -20,7 +20,7 @@ from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
 from tests.support.processes import eventually
 from tests.support.registry import Registry
 from tests.support.tokens import TokenServer
-from transship_config.errors import (
+from transship.errors import (
     BlobMissing,
     Denied,
     ImageNotFound,

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tests.support.copies import with_pool
 from tests.support.strict import Rules, StrictRegistry, TokenRules
 from tests.support.strict_asking import DATA, layer, put_blob, put_manifest
-from transship_config.errors import Denied
+from transship.errors import Denied
 from transship_worker.oci import manifests
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.ledger import Bench, push_request, sweep
-from transship_config.job import JobId
+from transship.model.jobs import JobId
 from transship_worker.claims import Answer
 
 pytestmark = pytest.mark.redis

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.support.ledger import BROKEN, Bench, push_request, sweep
+from transship.model.jobs import JobId, State
+from transship.model.records import ErrorInfo
 from transship_config.errors import UsageError
-from transship_config.job import ErrorInfo, JobId, State
 from transship_worker.claims import Answer, Claims
 from transship_worker.retry import Backoff
 

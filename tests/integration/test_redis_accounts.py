@@ -15,7 +15,7 @@ from tests.support.migrating import SPEC, row
 from tests.support.redis import redis_binary, valkey_binary
 from transship import Client, JobFailed, Push, State
 from transship.cli.diagnosis import diagnose
-from transship_config.errors import NotYours, RedisUnreachable
+from transship.errors import NotYours, RedisUnreachable
 from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis

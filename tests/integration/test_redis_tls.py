@@ -14,9 +14,9 @@ from celery import Celery
 from tests.support.certificates import Authority
 from tests.support.redis import RedisServer, RedisTls
 from transship.cli import main
-from transship.doorbell import Bell, Doorbell
+from transship.ledger.notifications import Bell, Doorbell
+from transship.model.jobs import JobId
 from transship_config.celery_settings import celery_settings
-from transship_config.job import JobId
 from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis

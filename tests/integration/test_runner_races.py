@@ -22,8 +22,8 @@ from tests.support.proxy import TcpProxy
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.worker import Site
-from transship_config.errors import EngineUnavailable
-from transship_config.job import Kind, State
+from transship.errors import EngineUnavailable
+from transship.model.jobs import Kind, State
 from transship_worker.control import Heart
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.default import DefaultRegistry

@@ -26,9 +26,10 @@ from tests.support.registry import Registry
 from tests.support.secrets import Haystack, Planted
 from tests.support.tokens import TokenServer
 from transship import Client
-from transship.connection import reaching
-from transship.doorbell import Doorbell
-from transship_config.errors import RedisUnreachable, TransshipError
+from transship.errors import RedisUnreachable
+from transship.ledger.connection import reaching
+from transship.ledger.notifications import Doorbell
+from transship_config.errors import TransshipError
 from transship_config.settings import Settings
 from transship_worker import BaseContainerRegistry
 from transship_worker.catalog.file import Document

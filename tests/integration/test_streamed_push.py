@@ -23,7 +23,7 @@ from tests.support.proxy import TcpProxy
 from tests.support.pushing import LOGIN, Push
 from tests.support.registry import MANIFEST_TYPES, Registry
 from tests.support.streaming import stream_way
-from transship_config.errors import (
+from transship.errors import (
     Denied,
     EngineUnavailable,
     LeaseLost,
@@ -32,9 +32,10 @@ from transship_config.errors import (
     RegistryUnavailable,
     RegistryUnreachable,
 )
-from transship_config.job import Progress, Step, Via
-from transship_config.keys import Keys
-from transship_config.reference import ImageReference
+from transship.ledger.keys import Keys
+from transship.model.jobs import Step, Via
+from transship.model.records import Progress
+from transship.model.references import ImageReference
 from transship_worker.fleet.recall import recall
 from transship_worker.streaming import StreamWay
 from transship_worker.transports.engine import Engine

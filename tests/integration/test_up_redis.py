@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.support.redis import redis_binary
-from transship.connection import connect
+from transship.ledger.connection import connect
 from transship_config.errors import TransshipError, UsageError
 from transship_worker.local import redis as local
 from transship_worker.local.parts import Part

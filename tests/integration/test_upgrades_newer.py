@@ -14,9 +14,11 @@ from tests.support.ledger import Bench
 from tests.support.recorded import now_ms
 from tests.support.redis import RedisServer
 from transship.cli import main
+from transship.model.jobs import JobId, State
+from transship.model.migration.request import MigrationRequest, Mode
+from transship.model.push_request import PushRequest
+from transship.model.records import JobEvent
 from transship_config.errors import UsageError
-from transship_config.job import JobEvent, JobId, PushRequest, State
-from transship_config.migration.request import MigrationRequest, Mode
 from transship_worker.claims import Answer, Claims, Swept
 from transship_worker.control import Heart
 from transship_worker.runner import JobFailure, Runner, Tools

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import redis
 
 from tests.support.processes import PATIENCE_S, POLL_S
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.budget import NO_LIMITS, Governor, Governors
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.redis import FleetRedis

@@ -23,10 +23,12 @@ import pytest
 from tests.support.ledger import Bench
 from tests.support.processes import eventually
 from transship.cli import main
+from transship.model.components import PublicComponent, WorkerView
+from transship.model.jobs import JobId
+from transship.model.push_request import PushRequest
+from transship.model.records import ErrorInfo
+from transship.model.references import ImageReference
 from transship_config import __version__
-from transship_config.component import PublicComponent, WorkerView
-from transship_config.job import ErrorInfo, JobId, PushRequest
-from transship_config.reference import ImageReference
 from transship_worker.presence import Presence
 
 COMMAND = [sys.executable, "-m", "transship"]

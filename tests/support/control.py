@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from transship_config.errors import PushCancelled, PushError
-from transship_config.job import Progress, Step
+from transship.errors import PushCancelled, PushError
+from transship.model.jobs import Step
+from transship.model.records import Progress
 
 
 class RecordingControl:

@@ -11,7 +11,8 @@ from typing import Any
 
 from tests.support.processes import program
 from tests.support.worker import Site, WorkerProcess
-from transship_config.job import JobEvent, State
+from transship.model.jobs import State
+from transship.model.records import JobEvent
 
 
 class CopySite(Site):

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.support.processes import PATIENCE_S, POLL_S
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import RedisLeads
 from transship_worker.fleet.port import Place
 from transship_worker.fleet.redis import FleetRedis

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 from tests.support.oci import EMPTY, make_manifest
-from transship_config.errors import RegistryUnavailable
+from transship.errors import RegistryUnavailable
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.sources.layout import LayoutTarget

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from transship.connection import connect
-from transship.ledger import Ledger
-from transship_config.job import ErrorInfo, JobId, JobRecord, Progress, PushRequest
-from transship_config.keys import Keys
-from transship_config.request import parse_request
+from transship.ledger.connection import connect
+from transship.ledger.keys import Keys
+from transship.ledger.submit import Ledger
+from transship.model.jobs import JobId
+from transship.model.push_request import PushRequest
+from transship.model.records import ErrorInfo, JobRecord, Progress
+from transship.model.requests import parse_request
 from transship_config.settings import Settings
 from transship_worker.claims import Claim, ClaimResult, Claims, Finished
 from transship_worker.reaper import Reaper
 
 if TYPE_CHECKING:
-    from transship_config.request import Request
+    from transship.model.requests import Request
 
 _numbers = itertools.count()
 

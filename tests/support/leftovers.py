@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 
 #: Records and their history until retention ends, hints and memories that expire, what live
 #: workers publish, and Celery's own keys.

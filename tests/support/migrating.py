@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.support.ledger import Bench
-from transship_config.copying import CopyRequest
-from transship_config.job import ErrorInfo, JobId, Progress
-from transship_config.migration.plan import PlanRow
-from transship_config.migration.summary import PlanTally
-from transship_config.reference import ImageReference
+from transship.model.copy_request import CopyRequest
+from transship.model.jobs import JobId
+from transship.model.migration.plan import PlanRow
+from transship.model.migration.summary import PlanTally
+from transship.model.records import ErrorInfo, Progress
+from transship.model.references import ImageReference
 from transship_worker.claims import Claim, Row
 
 DENIED = ErrorInfo(code="denied", message="no right to push", retryable=False)

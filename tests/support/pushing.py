@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from tests.support.control import RecordingControl
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.images import make_image
-from transship_config.job import Via
-from transship_config.reference import ImageReference
+from transship.model.jobs import Via
+from transship.model.references import ImageReference
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.streaming import Streaming, StreamWay
 from transship_worker.transports.docker_push import DockerPush

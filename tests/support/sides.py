@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
 
-from transship_config.component import unknown_component
-from transship_config.errors import Denied, RepositoryMissing
-from transship_config.reference import RegistryUri
+from transship.errors import Denied, RepositoryMissing
+from transship.model.components import unknown_component
+from transship.model.references import RegistryUri
 from transship_worker.migrate.port import Side
 from transship_worker.oci import manifests, tags
 from transship_worker.oci.client import Repository

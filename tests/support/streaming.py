@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.budget import Governors
 from transship_worker.fleet.layers import RedisLayers
 from transship_worker.fleet.redis import FleetRedis

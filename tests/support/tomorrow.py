@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from transship_config.copying import CopyRequest
+from transship.model.copy_request import CopyRequest
 
 if TYPE_CHECKING:
-    from transship_config.request import Request
+    from transship.model.requests import Request
 
 
 class NewerCopy(CopyRequest):
@@ -21,7 +21,7 @@ class NewerCopy(CopyRequest):
 
 def install() -> None:
     """Replace how requests are read."""
-    from transship_config.request import parse_request as read
+    from transship.model.requests import parse_request as read
     from transship_worker import reaper, runner
 
     def read_newer(body: str | bytes) -> Request:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support.processes import Server, eventually
 from transship import Client, Job, JobRecord, State, Step
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_config.settings import Settings
 
 _numbers = itertools.count()

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from transship_config.errors import CatalogError, UnknownComponent
+from transship.errors import CatalogError, UnknownComponent
 from transship_config.settings import Settings
 from transship_worker.catalog import Catalog
 from transship_worker.catalog.file import Place

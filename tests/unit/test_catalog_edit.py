@@ -9,7 +9,8 @@ from textwrap import dedent
 
 import pytest
 
-from transship_config.errors import CatalogError, UnknownComponent, UsageError
+from transship.errors import CatalogError, UnknownComponent
+from transship_config.errors import UsageError
 from transship_worker.catalog.edit import add_component, add_flavor, remove_component
 from transship_worker.catalog.file import Document, Place
 

@@ -13,7 +13,8 @@ from tests.chaos.history import Story
 from tests.chaos.load import Ask, Asked
 from tests.chaos.plan import Fault, Kind, planned
 from transship import JobRecord, State
-from transship_config.job import ErrorInfo, JobEvent, JobId
+from transship.model.jobs import JobId
+from transship.model.records import ErrorInfo, JobEvent
 
 ASK = Ask("copied/app:v1", "sha256:1", "app@sha256:1")
 JOB = JobId("01m85p3zz6as0jgppt9g")

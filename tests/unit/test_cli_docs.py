@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from transship.cli import cli
 from transship.cli.diagnosis import diagnose
-from transship_config.component import WorkerView
-from transship_config.job import JobRecord
+from transship.model.components import WorkerView
+from transship.model.records import JobRecord
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 _BLOCK = re.compile(r"```\n\$ transship (?P<path>[^\n]*) --help\n(?P<text>.*?)```\n", re.DOTALL)

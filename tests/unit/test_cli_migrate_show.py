@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from transship.cli.migratebars import picture
-from transship.cli.migratewait import RATE_OVER_S, Pace, PlainMigration
-from transship.cli.migratewords import counts, failure, format_of, summary_lines
-from transship.cli.show import PROGRESS_EVERY_S
-from transship_config.job import ErrorInfo, State
-from transship_config.migration.record import MigrationRecord
-from transship_config.migration.request import Mode
-from transship_config.migration.summary import PlanSummary
-from transship_config.migration.totals import ByteTotals, ImageTotals
+from transship.cli.display import PROGRESS_EVERY_S
+from transship.cli.migration.bars import picture
+from transship.cli.migration.display import RATE_OVER_S, Pace, PlainMigration
+from transship.cli.migration.text import counts, failure, format_of, summary_lines
+from transship.model.jobs import State
+from transship.model.migration.record import MigrationRecord
+from transship.model.migration.request import Mode
+from transship.model.migration.summary import PlanSummary
+from transship.model.migration.totals import ByteTotals, ImageTotals
+from transship.model.records import ErrorInfo
 
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MB = 1_000_000

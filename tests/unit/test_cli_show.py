@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from transship.cli.bars import LiveDisplay, live_display
-from transship.cli.show import PROGRESS_EVERY_S, STILL_EVERY_S, PlainDisplay
+from transship.cli.display import PROGRESS_EVERY_S, STILL_EVERY_S, PlainDisplay
 from transship.cli.wait import Results
-from transship_config.job import ErrorInfo, JobEvent, JobRecord, Progress, State, Step
+from transship.model.jobs import State, Step
+from transship.model.records import ErrorInfo, JobEvent, JobRecord, Progress
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DENIED = ErrorInfo(code="denied", message="no", retryable=False)

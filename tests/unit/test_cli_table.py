@@ -12,15 +12,9 @@ from click.testing import CliRunner
 
 from transship.cli import cli, main
 from transship.cli.lazy import Entry, LazyGroup
+from transship.errors import CatalogError, JobFailed, RedisUnreachable, WaitTimeout
 from transship_config import __version__
-from transship_config.errors import (
-    CatalogError,
-    JobFailed,
-    RedisUnreachable,
-    TransshipError,
-    UsageError,
-    WaitTimeout,
-)
+from transship_config.errors import TransshipError, UsageError
 
 #: Puts a command in place of ``transship status``.
 Put = Callable[[click.Command], None]
@@ -69,9 +63,9 @@ def test_listing_the_commands_imports_no_library_but_click(arguments: list[str])
     assert done.stdout.splitlines()[-1] == "[]", done
 
 
-@pytest.mark.parametrize("command", ["push", "copy", "migrate"])
+@pytest.mark.parametrize("command", ["push", "copy", "migration.command"])
 def test_what_only_enqueues_loads_neither_rich_nor_yaml_nor_the_waiting(command: str) -> None:
-    waiting = ("rich", "ruamel", "transship.cli.wait", "transship.cli.migratewait")
+    waiting = ("rich", "ruamel", "transship.cli.wait", "transship.cli.migration.wait")
     done = python(
         f"import sys; import transship.cli.{command}\n"
         f"print([m for m in sys.modules if m.startswith({waiting!r})])"

@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transship.cli.text import (
+from transship.cli.job_text import detail, event_text, failure, fields, progress_text
+from transship.cli.terminal import coloured, terminal_width
+from transship.formatting import (
     age,
     clean,
     clean_json,
-    coloured,
     columns,
     duration,
     parse_duration,
     shorten,
     size,
     table,
-    terminal_width,
 )
-from transship.cli.wording import detail, event_text, failure, fields, progress_text
-from transship_config.job import ErrorInfo, JobEvent, JobRecord, Progress, State, Step
+from transship.model.jobs import State, Step
+from transship.model.records import ErrorInfo, JobEvent, JobRecord, Progress
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from transship_config.errors import ImageNotFound
-from transship_config.migration.platforms import Platform
+from transship.errors import ImageNotFound
+from transship.model.migration.platforms import Platform
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
 from transship_worker.transports.copy.platforms import left_out, missing, platforms_of, subset

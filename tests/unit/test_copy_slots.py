@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from transship_config.job import Progress, Step
+from transship.model.jobs import Step
+from transship.model.records import Progress
 from transship_worker.control import Control
 from transship_worker.copy_control import CopyProgress, CopySlots
 from transship_worker.slots import Parking, Waker

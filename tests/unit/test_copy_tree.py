@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from transship_config.errors import Denied, ManifestUnsupported, RegistryUnavailable
+from transship.errors import Denied, ManifestUnsupported, RegistryUnavailable
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
 from transship_worker.transports.copy import tree

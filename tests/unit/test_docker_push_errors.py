@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from transship_config.errors import (
+from transship.errors import (
     Denied,
     EngineMisconfigured,
     EngineUnavailable,
@@ -24,7 +24,7 @@ from transship_config.errors import (
     RegistryUntrusted,
     RepositoryMissing,
 )
-from transship_config.reference import ImageReference
+from transship.model.references import ImageReference
 from transship_worker.transports.port import Credentials
 from transship_worker.transports.push_errors import MESSAGE_LENGTH, Spoken, clean, translate
 

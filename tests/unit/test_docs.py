@@ -14,12 +14,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from transship.cli import cli
+from transship.errors import PushError
+from transship.model.migration.plan import Action, PlanRow
+from transship.model.migration.selection import TagSelection
+from transship.model.migration.specification import Rule, Source, Spec, Target
+from transship.model.references import ImageReference, RegistryUri
 from transship_config import errors
-from transship_config.errors import PushError
-from transship_config.migration.plan import Action, PlanRow
-from transship_config.migration.selection import TagSelection
-from transship_config.migration.spec import Rule, Source, Spec, Target
-from transship_config.reference import ImageReference, RegistryUri
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import build, option_names
 from transship_worker.flavors import BUILT_IN, built_in

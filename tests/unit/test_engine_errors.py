@@ -12,8 +12,8 @@ import requests
 import urllib3
 from pydantic import SecretStr
 
-from transship_config.errors import EngineUnavailable
-from transship_config.job import NAME_PATTERN
+from transship.errors import EngineUnavailable
+from transship_config.names import NAME_PATTERN
 from transship_worker.transports.endpoint import Endpoint
 from transship_worker.transports.engine import _fitting, auth_config, find_engine
 from transship_worker.transports.engine_errors import engine_errors

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Authority
-from transship_config.reference import RegistryUri
+from transship.model.references import RegistryUri
 from transship_worker.transports.engine_settings import (
     Place,
     ca_missing,

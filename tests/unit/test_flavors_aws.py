@@ -15,7 +15,7 @@ from botocore.stub import Stubber
 from pydantic import ValidationError
 
 from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, no_aws_login, stubbed_ecr
-from transship_config.errors import (
+from transship.errors import (
     CloudUnavailable,
     CredentialsMissing,
     Denied,
@@ -24,7 +24,7 @@ from transship_config.errors import (
     PushError,
     RepositoryMissing,
 )
-from transship_config.reference import ImageReference
+from transship.model.references import ImageReference
 from transship_worker.flavors.aws import AwsRegistry
 from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
 from transship_worker.flavors.aws.hosts import EcrHost

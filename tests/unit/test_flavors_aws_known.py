@@ -9,8 +9,8 @@ import pytest
 from botocore.stub import Stubber
 
 from tests.support.aws import ACCOUNT, REGION, stubbed_ecr
-from transship_config.errors import RepositoryMissing
-from transship_config.reference import ImageReference
+from transship.errors import RepositoryMissing
+from transship.model.references import ImageReference
 from transship_worker.flavors.aws import AwsRegistry
 from transship_worker.flavors.aws.known import Known
 from transship_worker.flavors.options import Use

@@ -13,13 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.support.cloud import Asked, FakeCloud, Reply
-from transship_config.errors import (
-    CloudUnavailable,
-    CredentialsMissing,
-    Denied,
-    PrepareFailed,
-    PushError,
-)
+from transship.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed, PushError
 from transship_worker.flavors.azure import NULL_GUID_USER, AzureRegistry, expiry
 from transship_worker.tokens import TokenCache
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from transship_config.errors import (
+from transship.errors import (
     CloudUnavailable,
     CredentialsMissing,
     Denied,
@@ -26,7 +26,7 @@ from transship_config.errors import (
     NotUnderRegistry,
     PushError,
 )
-from transship_config.reference import ImageReference
+from transship.model.references import ImageReference
 from transship_worker import BaseContainerRegistry
 from transship_worker.flavors import BUILT_IN, built_in
 from transship_worker.transports.port import Access, Credentials

@@ -11,7 +11,8 @@ from textwrap import dedent
 
 import pytest
 
-from transship_config.errors import CatalogError, UsageError
+from transship.errors import CatalogError
+from transship_config.errors import UsageError
 from transship_worker import BaseContainerRegistry
 from transship_worker.catalog import Catalog
 from transship_worker.flavors.custom import load

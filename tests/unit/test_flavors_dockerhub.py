@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from transship_config.errors import CredentialsMissing, PrepareFailed
+from transship.errors import CredentialsMissing, PrepareFailed
 from transship_worker.flavors.dockerhub import DockerHubRegistry
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
 from tests.support.cloud import FakeCloud, Reply
-from transship_config.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
+from transship.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
 from transship_worker.flavors.gcp import GcpRegistry, split_project
 from transship_worker.tokens import TokenCache
 

@@ -24,7 +24,7 @@ from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, stubbed_ecr
 from tests.support.cloud import Asked, FakeCloud, Reply
 from tests.support.hostile import HostileServer
 from tests.support.hostile import Reply as Page
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     CannotList,
     CloudUnavailable,

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from transship_config.errors import InvalidReference, InvalidSettings, NotAllowed, PushError
-from transship_config.reference import ImageReference
+from transship.errors import InvalidReference, NotAllowed, PushError
+from transship.model.references import ImageReference
+from transship_config.errors import InvalidSettings
 from transship_worker.flavors import BUILT_IN, built_in
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.flavors.options import Use

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.budget_login import Login
 
 KEYS = Keys("transship")

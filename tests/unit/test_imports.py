@@ -30,11 +30,6 @@ HEAVY = {
 #: Comes with every installation, because producers read the specifications of migrations; what
 #: reads no YAML still does not wait for it.
 SELDOM = {"ruamel"}
-#: Modules that reach files, the network or other programs.
-REACHING = {
-    *("socket", "ssl", "http", "asyncio", "subprocess", "tempfile", "shutil", "glob", "io"),
-    *("redis", "celery", "requests", "urllib3", "docker", "platformdirs", "pathlib", "sqlite3"),
-}
 
 
 def modules(package: Path) -> list[Path]:
@@ -75,22 +70,6 @@ def test_every_module_takes_part_in_this_test() -> None:
 @pytest.mark.parametrize("package", [CONFIG, PRODUCER], ids=lambda path: path.name)
 def test_config_and_producer_import_nothing_that_only_the_worker_brings(package: Path) -> None:
     assert offences(package, HEAVY) == []
-
-
-def test_config_imports_nothing_that_reaches_files_or_the_network() -> None:
-    assert offences(CONFIG, REACHING) == []
-
-
-def test_config_opens_no_file() -> None:
-    calls = [
-        f"{path.name}:{node.lineno}"
-        for path in modules(CONFIG)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in {"open", "input", "print", "exec", "eval", "__import__"}
-    ]
-    assert calls == []
 
 
 @pytest.mark.parametrize("statement", ["import transship", "import transship.cli"])

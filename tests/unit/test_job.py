@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from transship_config import errors
-from transship_config.errors import PushError, TransshipError, UnknownJob
-from transship_config.job import JobId, PushRequest, request_problem
+from transship import errors
+from transship.errors import PushError, UnknownJob
+from transship.model.jobs import JobId
+from transship.model.push_request import PushRequest
+from transship.model.request_fields import request_problem
+from transship_config.errors import TransshipError
 
 
 def request(**changes: object) -> PushRequest:

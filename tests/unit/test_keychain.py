@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from transship_config.errors import CredentialsMissing
+from transship.errors import CredentialsMissing
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.flavors.dockerhub import DockerHubRegistry
 from transship_worker.keychain import IDENTITY_USER

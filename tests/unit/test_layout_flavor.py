@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from transship_config.component import PublicComponent
-from transship_config.errors import CatalogError, NotAllowed, NotUnderRegistry
-from transship_config.reference import ImageReference
+from transship.errors import CatalogError, NotAllowed, NotUnderRegistry
+from transship.model.components import PublicComponent
+from transship.model.references import ImageReference
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import build
 from transship_worker.flavors.layout import LayoutRegistry

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transship_config.errors import AnswerMalformed, ManifestUnsupported, NotAllowed, PushError
+from transship.errors import AnswerMalformed, ManifestUnsupported, NotAllowed, PushError
 from transship_worker.sources.tar import HEADER_LIMIT, Tar, read_tar
 
 

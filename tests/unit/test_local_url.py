@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from transship.local_url import URL_FILE, local_folder, local_url
+from transship.ledger.local_url import URL_FILE, local_folder, local_url
 from transship_config.errors import InvalidSettings
 
 URL = "redis://:planted-secret@127.0.0.1:6390/0"

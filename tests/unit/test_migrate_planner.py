@@ -15,18 +15,13 @@ from hypothesis import strategies as st
 
 from tests.support.oci import make_manifest
 from tests.support.sides import Catalogue, Remembered
-from transship_config.errors import (
-    Denied,
-    PushRejected,
-    RateLimited,
-    RegistryUnavailable,
-    TransshipError,
-)
-from transship_config.job import JobId
-from transship_config.migration.mistakes import SpecError
-from transship_config.migration.names import Template
-from transship_config.migration.plan import MOST_TAGS, Action, PlanRow
-from transship_config.migration.spec import Spec
+from transship.errors import Denied, PushRejected, RateLimited, RegistryUnavailable
+from transship.model.jobs import JobId
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.names import Template
+from transship.model.migration.plan import MOST_TAGS, Action, PlanRow
+from transship.model.migration.specification import Spec
+from transship_config.errors import TransshipError
 from transship_worker.migrate.check import check_row
 from transship_worker.migrate.plan import BATCH_ROWS, IN_FLIGHT, Planner
 from transship_worker.migrate.rows import Batch

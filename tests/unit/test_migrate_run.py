@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from tests.support.migrating import row
-from transship_config.errors import RegistryPaused
-from transship_config.job import JobId
+from transship.errors import RegistryPaused
+from transship.model.jobs import JobId
 from transship_worker.migrate import run
 from transship_worker.migrate.run import MOST_WARNINGS, Sentences
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transship_config.migration.aims import Aims, AllAims
-from transship_config.migration.names import RepositoryPattern, Template
-from transship_config.migration.spec import Rule, Spec
+from transship.model.migration.names import RepositoryPattern, Template
+from transship.model.migration.specification import Rule, Spec
+from transship.model.migration.target_index import Aims, AllAims
 
 _repositories = st.lists(st.text("ab1", min_size=1, max_size=2), min_size=1, max_size=3).map(
     "/".join

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transship_config.migration.names import (
+from transship.model.migration.names import (
     LONGEST,
     RepositoryPattern,
     Template,
     is_repository,
     is_tag,
 )
-from transship_config.reference import ImageReference
+from transship.model.references import ImageReference
 
 _alnum = st.text("ab1", min_size=1, max_size=3)
 _segments = st.builds(

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from transship_config.job import JobId
-from transship_config.migration.mistakes import SpecError
-from transship_config.migration.plan import LONGEST_ROW, MOST_TAGS, Action, PlanRow
-from transship_config.migration.platforms import ARCHITECTURES, SYSTEMS, Platform
-from transship_config.migration.summary import Collisions, PlanTally
-from transship_config.migration.totals import ByteTotals, ImageTotals, MigrationTotals
+from transship.model.jobs import JobId
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.plan import LONGEST_ROW, MOST_TAGS, Action, PlanRow
+from transship.model.migration.platforms import ARCHITECTURES, SYSTEMS, Platform
+from transship.model.migration.summary import Collisions, PlanTally
+from transship.model.migration.totals import ByteTotals, ImageTotals, MigrationTotals
 
 MIGRATION = JobId.new()
 DIGEST, OTHER = "sha256:" + "ab" * 32, "sha512:" + "cd" * 64

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transship_config.migration.automaton import LARGEST
-from transship_config.migration.expression import LONGEST, Expression
-from transship_config.migration.selection import TagSelection, is_referrer_tag
-from transship_config.migration.versions import VersionRange, order, precedence
+from transship.model.migration.automaton import LARGEST
+from transship.model.migration.expression import LONGEST, Expression
+from transship.model.migration.selection import TagSelection, is_referrer_tag
+from transship.model.migration.versions import VersionRange, order, precedence
 
 _numbers = st.integers(0, 12).map(str)
 _identifiers = st.sampled_from(["alpha", "beta", "rc", "0", "1", "2", "11", "rc-1", "01"])

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transship.model.migration.mistakes import MOST_MISTAKES, Mistake, SpecError, place, shown
+from transship.model.migration.selection import TagSelection
+from transship.model.migration.specification import MOST_RULES, OnConflict, Spec
 from transship_config.errors import UsageError
-from transship_config.migration.mistakes import MOST_MISTAKES, Mistake, SpecError, place, shown
-from transship_config.migration.selection import TagSelection
-from transship_config.migration.spec import MOST_RULES, OnConflict, Spec
 
 FULL: dict[str, Any] = {
     "version": 1,

@@ -10,12 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transship_config.errors import (
-    AnswerMalformed,
-    DigestMismatch,
-    ManifestUnsupported,
-    TransshipError,
-)
+from transship.errors import AnswerMalformed, DigestMismatch, ManifestUnsupported
+from transship_config.errors import TransshipError
 from transship_worker.oci import digests
 from transship_worker.oci.challenge import (
     Challenge,

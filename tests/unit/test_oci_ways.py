@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
-from transship_config.errors import AnswerMalformed, InvalidSettings, RegistryUntrusted
+from transship.errors import AnswerMalformed, RegistryUntrusted
+from transship_config.errors import InvalidSettings
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.errors import ForbiddenAddress
 from transship_worker.oci.guard import Reach, Sockets, check, kind_of

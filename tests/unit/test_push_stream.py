@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transship_config.job import Progress
+from transship.model.records import Progress
 from transship_worker.transports.push_stream import PushStream
 
 DIGEST = "sha256:" + "a" * 64

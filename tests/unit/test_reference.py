@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transship_config.errors import InvalidReference
-from transship_config.reference import NAME_LENGTH, ImageReference, RegistryUri
+from transship.errors import InvalidReference
+from transship.model.references import NAME_LENGTH, ImageReference, RegistryUri
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -14,13 +14,15 @@ from html.parser import HTMLParser
 
 import pytest
 
+from transship.model.jobs import State
+from transship.model.migration.record import MigrationRecord
+from transship.model.migration.request import Mode
+from transship.model.migration.totals import ByteTotals, ImageTotals
+from transship.model.records import ErrorInfo
 from transship.report import Image, Report
 from transship.report.charts import WIDTH, Line, Part, bars, over_time, whole
+from transship.report.render import render
 from transship.report.table import cell
-from transship_config.job import ErrorInfo, State
-from transship_config.migration.record import MigrationRecord
-from transship_config.migration.request import Mode
-from transship_config.migration.totals import ByteTotals, ImageTotals
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MIGRATION = "01m85m41pps2b5h4ymg1"
@@ -134,13 +136,18 @@ def test_the_slowest_images_are_those_that_took_longest() -> None:
 def test_a_report_of_nothing_is_a_report() -> None:
     empty = report(bytes=ByteTotals(), images=ImageTotals(), finished_at=None, state="queued")
 
-    for text in (empty.to_text(), empty.to_csv(), empty.to_json(), empty.to_html()):
+    for text in (
+        render(empty, "text"),
+        render(empty, "csv"),
+        empty.to_json(),
+        render(empty, "html"),
+    ):
         assert text
-    assert "No image ended yet." in empty.to_html()
+    assert "No image ended yet." in render(empty, "html")
 
 
 def test_the_text_names_totals_causes_and_failures() -> None:
-    text = report(image(1), failure(2, "denied", "no right")).to_text()
+    text = render(report(image(1), failure(2, "denied", "no right")), "text")
 
     assert "7 planned: 1 succeeded, 5 skipped, 1 failed" in text
     assert "50 B (30 B mounted, 20 B there already)" in text
@@ -161,14 +168,18 @@ def test_json_holds_all_there_is() -> None:
 def test_no_text_of_a_report_holds_a_control_character(text: str) -> None:
     made = hostile(text)
 
-    for shown in (made.to_text(), made.to_csv().replace("\r\n", "\n"), made.to_html()):
+    for shown in (
+        render(made, "text"),
+        render(made, "csv").replace("\r\n", "\n"),
+        render(made, "html"),
+    ):
         assert [c for c in shown if not c.isprintable() and c != "\n"] == []
     made.to_json().encode("ascii")
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_cell_is_a_formula(text: str) -> None:
-    made = hostile(text).to_csv()
+    made = render(hostile(text), "csv")
 
     for line in csv.reader(io.StringIO(made)):
         assert [one for one in line if one.strip().startswith(tuple("=+-@＝＋－＠"))] == []
@@ -213,14 +224,14 @@ def shape(text: str) -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_value_becomes_an_element_or_an_attribute(text: str) -> None:
-    tame = shape(hostile("x" * 40).to_html())
+    tame = shape(render(hostile("x" * 40), "html"))
 
-    assert shape(hostile(text).to_html()) == tame
-    assert Page(hostile(text).to_html()).comments == []
+    assert shape(render(hostile(text), "html")) == tame
+    assert Page(render(hostile(text), "html")).comments == []
 
 
 def test_a_page_runs_nothing_and_loads_nothing() -> None:
-    page = Page(report(image(1), failure(2, "denied")).to_html())
+    page = Page(render(report(image(1), failure(2, "denied")), "html"))
 
     names = {tag for tag, _ in page.elements}
     assert names.isdisjoint({"script", "link", "img", "iframe", "object", "form", "base", "a"})
@@ -230,7 +241,7 @@ def test_a_page_runs_nothing_and_loads_nothing() -> None:
 
 
 def test_the_policy_allows_the_pages_one_style_and_nothing_else() -> None:
-    text = report(image(1)).to_html()
+    text = render(report(image(1)), "html")
     (policy,) = [
         found["content"] or ""
         for tag, found in Page(text).elements
@@ -250,7 +261,7 @@ def test_the_policy_allows_the_pages_one_style_and_nothing_else() -> None:
 
 
 def test_a_page_shows_its_numbers() -> None:
-    text = "".join(Page(report(image(1), failure(2, "denied")).to_html()).texts)
+    text = "".join(Page(render(report(image(1), failure(2, "denied")), "html")).texts)
 
     for words in ("hub-to-prod", "failed", MIGRATION, "of 7 images there", "r.example.com/cat:2"):
         assert words in text
@@ -259,9 +270,9 @@ def test_a_page_shows_its_numbers() -> None:
 def test_a_page_of_many_images_stays_small_enough_to_be_opened() -> None:
     many = report(*(failure(number, "denied", "m" * 300) for number in range(20_000)))
 
-    assert len(many.to_html()) < 3_000_000
-    assert "The first 2,000 of 20,000" in many.to_html()
-    assert many.to_csv().count("\n") == 20_001
+    assert len(render(many, "html")) < 3_000_000
+    assert "The first 2,000 of 20,000" in render(many, "html")
+    assert render(many, "csv").count("\n") == 20_001
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from transship_config.job import request_problem
-from transship_config.request import parse_request
+from transship.model.request_fields import request_problem
+from transship.model.requests import parse_request
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

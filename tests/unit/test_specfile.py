@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.migrating import SPEC, SPEC_YAML, digest, row
-from transship.specfile import LARGEST_SPEC, PlanLines, SpecText, read_file, read_stream
+from transship.model.jobs import JobId
+from transship.model.migration.mistakes import Mistake, SpecError
+from transship.specification_files import LARGEST_SPEC, PlanLines, SpecText, read_file, read_stream
 from transship_config.errors import UsageError
-from transship_config.job import JobId
-from transship_config.migration.mistakes import Mistake, SpecError
 
 PLAN = JobId.new()
 
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 
 def test_a_specification_in_json_and_a_plan_need_no_yaml() -> None:
     script = (
-        "import io, sys; from transship.specfile import read_stream\n"
+        "import io, sys; from transship.specification_files import read_stream\n"
         f"read_stream(io.BytesIO({json.dumps(SPEC).encode()!r}), 'x')\n"
         f"list(read_stream(io.BytesIO({row(PLAN, 1).to_json().encode()!r}), 'x').rows)\n"
         "print('ruamel' in sys.modules)"

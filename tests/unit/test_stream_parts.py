@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transship_config.errors import EngineUnavailable
+from transship.errors import EngineUnavailable
 from transship_worker.transports.stream import squeeze
 from transship_worker.transports.stream.choice import LEAST, begins, is_possible, pays
 from transship_worker.transports.stream.export import members

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from transship_config.errors import CloudUnavailable
+from transship.errors import CloudUnavailable
 from transship_worker.tokens import TokenCache
 from transship_worker.transports.port import Credentials
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transship_config.yamlfile import YamlText
+from transship.model.yaml_text import YamlText
 
 
 def found(text: str) -> list[str]:

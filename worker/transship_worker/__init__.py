@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transship_config.errors import (
+    from transship.errors import (
         CloudUnavailable,
         CredentialsMissing,
         Denied,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         PushError,
         RepositoryMissing,
     )
-    from transship_config.reference import ImageReference, RegistryUri
+    from transship.model.references import ImageReference, RegistryUri
     from transship_worker.flavors.base import BaseContainerRegistry
     from transship_worker.secret import Secret
     from transship_worker.transports.port import Access, Credentials, PushTransport
@@ -49,16 +49,16 @@ __all__ = [
 _HOMES = {
     "Access": "transship_worker.transports.port",
     "BaseContainerRegistry": "transship_worker.flavors.base",
-    "CloudUnavailable": "transship_config.errors",
+    "CloudUnavailable": "transship.errors",
     "Credentials": "transship_worker.transports.port",
-    "CredentialsMissing": "transship_config.errors",
-    "Denied": "transship_config.errors",
-    "ImageReference": "transship_config.reference",
-    "PrepareFailed": "transship_config.errors",
-    "PushError": "transship_config.errors",
+    "CredentialsMissing": "transship.errors",
+    "Denied": "transship.errors",
+    "ImageReference": "transship.model.references",
+    "PrepareFailed": "transship.errors",
+    "PushError": "transship.errors",
     "PushTransport": "transship_worker.transports.port",
-    "RegistryUri": "transship_config.reference",
-    "RepositoryMissing": "transship_config.errors",
+    "RegistryUri": "transship.model.references",
+    "RepositoryMissing": "transship.errors",
     "Secret": "transship_worker.secret",
 }
 

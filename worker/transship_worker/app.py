@@ -11,7 +11,7 @@ import redis
 from celery import Celery, Task
 from celery.exceptions import Retry
 
-from transship.connection import connection_url, is_full, plain
+from transship.ledger.connection import connection_url, is_full, plain
 from transship_config.celery_settings import PUSH_TASK, celery_settings
 from transship_config.settings import Settings, settings_with_url
 from transship_worker.claims import RING_LEAST_S

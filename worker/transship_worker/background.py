@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from transship_config.job import Kind
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
+from transship.model.jobs import Kind
 from transship_worker.catalog.model import Components
 from transship_worker.claims import Claims, Due
 from transship_worker.copy_control import CopySlots

@@ -15,14 +15,12 @@ from typing import Any, Final
 import redis
 from kombu.transport.redis import Channel, QoS
 
-from transship.connection import plain
+from transship.ledger.connection import plain
 
 logger = logging.getLogger("transship.worker")
 
 #: How long no bells are taken once Redis had no room to note one. Unit: s.
 REST_S: Final = 5.0
-
-
 #: What kombu raises over bytes that are no message.
 _UNREADABLE: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
-from transship.ledger import read_script
-from transship_config.job import LONGEST_S, ErrorInfo, JobId, Progress, State
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
+from transship.ledger.scripts import read_script
+from transship.model.jobs import JobId, State
+from transship.model.records import ErrorInfo, Progress
+from transship.model.request_fields import LONGEST_S
 from transship_config.lanes import queue_name
 from transship_config.settings import Settings
 
 if TYPE_CHECKING:
-    from transship_config.copying import CopyRequest
-    from transship_config.request import Request
+    from transship.model.copy_request import CopyRequest
+    from transship.model.requests import Request
 
 #: Seconds between two bells for one job that nobody takes: at least, at most. Unit: s.
 RING_LEAST_S, RING_MOST_S = 10, 600

@@ -17,8 +17,7 @@ from dataclasses import replace
 
 import redis
 
-from transship.connection import plain
-from transship_config.errors import (
+from transship.errors import (
     DeadlineExceeded,
     HandedBack,
     LeaseLost,
@@ -26,7 +25,9 @@ from transship_config.errors import (
     PushError,
     Stalled,
 )
-from transship_config.job import Progress, Step
+from transship.ledger.connection import plain
+from transship.model.jobs import Step
+from transship.model.records import Progress
 from transship_worker.claims import Claim, Claims
 
 logger = logging.getLogger("transship.worker")

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from transship_config.job import Progress, Step
+from transship.model.jobs import Step
+from transship.model.records import Progress
 from transship_worker.control import Control
 from transship_worker.slots import Parking, Waker
 

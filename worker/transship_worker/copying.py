@@ -6,11 +6,11 @@ import concurrent.futures
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from transship_config.copying import CopyRequest
-from transship_config.errors import HandedBack, NotUnderRegistry
-from transship_config.job import Step
-from transship_config.migration.spec import OnConflict
-from transship_config.reference import ImageReference
+from transship.errors import HandedBack, NotUnderRegistry
+from transship.model.copy_request import CopyRequest
+from transship.model.jobs import Step
+from transship.model.migration.specification import OnConflict
+from transship.model.references import ImageReference
 from transship_worker.catalog.model import Components
 from transship_worker.claims import Claim
 from transship_worker.control import Control

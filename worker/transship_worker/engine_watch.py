@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from transship_config.errors import PushError
+from transship.errors import PushError
 from transship_worker.transports.engine import Engine
 
 #: How often the engine is asked, and after how long without an answer it counts as hung.

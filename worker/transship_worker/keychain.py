@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from transship_config.errors import CredentialsMissing
-from transship_config.reference import DOCKER_HUB
+from transship.errors import CredentialsMissing
+from transship.model.references import DOCKER_HUB
 from transship_worker.transports.port import Credentials
 
 #: The name under which the ``docker`` command keeps Docker Hub's login.

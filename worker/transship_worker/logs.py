@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 
-from transship_config.printable import clean
 from transship_config.settings import Settings
+from transship_config.text import clean
 
 
 def _time(record: logging.LogRecord) -> str:

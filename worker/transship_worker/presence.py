@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import redis
 
-from transship.connection import plain
-from transship_config.component import WorkerView
-from transship_config.keys import Keys
+from transship.ledger.connection import plain
+from transship.ledger.keys import Keys
+from transship.model.components import WorkerView
 
 logger = logging.getLogger("transship.worker")
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config.errors import (
+from transship.errors import (
     EngineUnavailable,
     HandedBack,
     ImageNotFound,
     PushError,
     UnknownComponent,
 )
-from transship_config.job import PushRequest
-from transship_config.reference import ImageReference
+from transship.model.push_request import PushRequest
+from transship.model.references import ImageReference
 from transship_worker.claims import Claim
 from transship_worker.control import Control
 from transship_worker.flavors.base import BaseContainerRegistry

@@ -12,11 +12,11 @@ import threading
 import redis
 from kombu.exceptions import OperationalError
 
-from transship.connection import plain
-from transship.doorbell import Bell, Doorbell
-from transship_config.keys import Keys
+from transship.ledger.connection import plain
+from transship.ledger.keys import Keys
+from transship.ledger.notifications import Bell, Doorbell
+from transship.model.requests import parse_request
 from transship_config.lanes import queue_name
-from transship_config.request import parse_request
 from transship_worker.claims import Claims, Due
 
 logger = logging.getLogger("transship.worker")

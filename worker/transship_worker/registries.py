@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from transship_config.errors import UnknownComponent
-from transship_config.reference import RegistryUri
+from transship.errors import UnknownComponent
+from transship.model.references import RegistryUri
 from transship_worker.catalog.model import Components
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.layout import LayoutRegistry

@@ -14,27 +14,22 @@ import redis
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
-from transship.connection import plain
-from transship.doorbell import Bell, Doorbell
-from transship_config import __version__
-from transship_config.errors import (
+from transship.errors import (
     HandedBack,
     LeaseLost,
     PushCancelled,
     PushError,
     RegistryPaused,
-    TransshipError,
     UnknownJob,
 )
-from transship_config.job import (
-    ErrorInfo,
-    JobId,
-    Kind,
-    Progress,
-    State,
-    request_problem,
-)
-from transship_config.request import newer, parse_request
+from transship.ledger.connection import plain
+from transship.ledger.notifications import Bell, Doorbell
+from transship.model.jobs import JobId, Kind, State
+from transship.model.records import ErrorInfo, Progress
+from transship.model.request_fields import request_problem
+from transship.model.requests import newer, parse_request
+from transship_config import __version__
+from transship_config.errors import TransshipError
 from transship_config.settings import Settings
 from transship_worker.claims import Answer, Claim, ClaimResult, Claims, Due, Finished
 from transship_worker.control import Control, Heart
@@ -42,7 +37,7 @@ from transship_worker.retry import Backoff
 from transship_worker.work import Accepted, NotHere, Outcome, Work
 
 if TYPE_CHECKING:
-    from transship_config.request import Request
+    from transship.model.requests import Request
 
 logger = logging.getLogger("transship.worker")
 

@@ -18,14 +18,14 @@ from celery.apps import worker as celery_worker
 from celery.exceptions import SecurityWarning
 from celery.worker import state as celery_state
 
-from transship.connection import connect, plain
-from transship.doorbell import Doorbell
-from transship.ledger import Ledger
+from transship.ledger.connection import connect, plain
+from transship.ledger.keys import Keys
+from transship.ledger.notifications import Doorbell
+from transship.ledger.submit import Ledger
+from transship.model.components import WorkerView
+from transship.model.jobs import Kind
 from transship_config import __version__
 from transship_config.celery_settings import queue
-from transship_config.component import WorkerView
-from transship_config.job import Kind
-from transship_config.keys import Keys
 from transship_config.lanes import BULK_COPY_QUEUE, COPY_QUEUE, PLAN_QUEUE, worker_queues
 from transship_config.settings import Settings
 from transship_worker.catalog import Catalog

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, get_args
 from pydantic import PlainSerializer, PlainValidator, SecretStr, SerializationInfo, ValidationInfo
 from pydantic.fields import FieldInfo
 
-from transship_config.errors import CredentialsMissing
+from transship.errors import CredentialsMissing
 
 #: The longest secret that is read from a file; Google's keys have some 2,400. Unit: bytes.
 LONGEST: Final = 65_536

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transship_config.job import Via
-from transship_config.reference import ImageReference
+from transship.model.jobs import Via
+from transship.model.references import ImageReference
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.transports.engine import Engine
 from transship_worker.transports.port import Credentials

@@ -27,7 +27,9 @@ INTERRUPTED = 130
 COMMANDS = {
     "push": Entry("transship.cli.push:push", "Queue pushes of images."),
     "copy": Entry("transship.cli.copy:copy", "Queue the copy of an image between registries."),
-    "migrate": Entry("transship.cli.migrate:migrate", "Copy many images between registries."),
+    "migrate": Entry(
+        "transship.cli.migration.command:migrate", "Copy many images between registries."
+    ),
     "status": Entry("transship.cli.jobs:status", "Show a job or a migration."),
     "jobs": Entry("transship.cli.jobs:jobs", "List jobs, newest first."),
     "watch": Entry("transship.cli.jobs:watch", "Follow a job or a migration to its end."),

@@ -18,9 +18,10 @@ from rich.table import Column
 from rich.text import Text
 
 from transship.cli.follow import Display
-from transship.cli.text import clean, columns, size
-from transship.cli.wording import detail
-from transship_config.job import JobEvent, JobRecord, State
+from transship.cli.job_text import detail
+from transship.formatting import clean, columns, size
+from transship.model.jobs import State
+from transship.model.records import JobEvent, JobRecord
 
 #: The colour of each state.
 COLOURS = {

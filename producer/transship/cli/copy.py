@@ -7,7 +7,7 @@ import click
 from transship.cli.options import json_option, timeout_option
 from transship.cli.output import say, say_json, warn
 from transship.client import Client
-from transship.job import Job
+from transship.jobs import Job
 
 platform_option = click.option(
     "--platform",

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from transship.client import Client
+from transship.errors import CredentialsMissing, Denied, RedisUnreachable
+from transship.model.components import Fleet
+from transship.model.jobs import State
+from transship.model.records import JobRecord
 from transship_config import __version__
-from transship_config.component import Fleet
-from transship_config.errors import CredentialsMissing, Denied, RedisUnreachable
-from transship_config.job import JobRecord, State
 
 #: The oldest supported Redis, as (major, minor). Valkey 7.2 and newer report 7.2.4 here.
 OLDEST_REDIS = (7, 0)

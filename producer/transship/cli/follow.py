@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from transship.job import Job
-from transship_config.errors import RedisUnreachable, WaitTimeout
-from transship_config.job import JobEvent, JobRecord
+from transship.errors import RedisUnreachable, WaitTimeout
+from transship.jobs import Job
+from transship.model.records import JobEvent, JobRecord
 
 #: Jobs that are read at the same time, a thread and a connection each. Others follow as these
 #: end; their changes are kept in Redis, so none is missed.

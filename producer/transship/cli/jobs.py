@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from transship.cli.job_text import detail, fields
 from transship.cli.options import json_option, label_option, timeout_option
 from transship.cli.output import complain, say, say_fields, say_json, say_table
-from transship.cli.text import age
-from transship.cli.wording import detail, fields
 from transship.client import Client
-from transship.job import Job
-from transship_config.job import JobRecord, State
+from transship.formatting import age
+from transship.jobs import Job
+from transship.model.jobs import State
+from transship.model.records import JobRecord
 
 _id_argument = click.argument("some_id", metavar="ID")
 
@@ -30,9 +31,9 @@ def status(some_id: str, as_json: bool) -> None:
     elif isinstance(record, JobRecord):
         say_fields(fields(record))
     else:
-        from transship.cli import migratewords
+        from transship.cli.migration import text
 
-        say_fields(migratewords.fields(record))
+        say_fields(text.fields(record))
 
 
 @click.command
@@ -99,7 +100,7 @@ def watch(ctx: click.Context, some_id: str, timeout: int | None, as_json: bool) 
     with Client() as client:
         found = client.find(some_id)
         if not isinstance(found, Job):
-            from transship.cli.migratewait import wait_for_migration
+            from transship.cli.migration.wait import wait_for_migration
 
             ctx.exit(wait_for_migration(found, timeout=timeout, as_json=as_json, changes=True))
         display = JsonDisplay(found, results) if as_json else None

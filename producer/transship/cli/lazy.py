@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
         """Find the command, or say which one may have been meant."""
         name = args[0]
         if name not in self.table and not name.startswith("-") and not ctx.resilient_parsing:
-            from transship_config.suggestions import did_you_mean
+            from transship_config.text import did_you_mean
 
             raise UsageError(f"no command {name!r};{did_you_mean(name, list(self.table))}")
         return super().resolve_command(ctx, args)

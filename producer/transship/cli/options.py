@@ -6,7 +6,7 @@ import math
 
 import click
 
-from transship.cli.text import parse_duration
+from transship.formatting import parse_duration
 
 #: The longest length of time that an option takes. Unit: s.
 LONGEST_S = 30 * 24 * 3600

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from transship.cli.text import clean, clean_json, coloured, table, terminal_width
+from transship.cli.terminal import coloured, terminal_width
+from transship.formatting import clean, clean_json, table
 
 
 def complain(message: str) -> None:

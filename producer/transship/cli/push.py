@@ -10,7 +10,7 @@ import click
 from transship.cli.options import Duration, json_option, label_option, timeout_option
 from transship.cli.output import say, say_json, warn
 from transship.client import Client
-from transship.job import Job
+from transship.jobs import Job
 from transship.pushes import Push
 from transship_config.errors import UsageError
 

@@ -10,7 +10,7 @@ from transship.cli.lazy import Entry, LazyGroup
 from transship.cli.options import json_option
 from transship.cli.output import complain, say_fields, say_json, say_table
 from transship.client import Client
-from transship_config.component import Fleet, PublicComponent
+from transship.model.components import Fleet, PublicComponent
 
 _WORKER = "transship_worker.cli.registry"
 

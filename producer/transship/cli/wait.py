@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from transship.cli import INTERRUPTED
+from transship.cli.display import SilentDisplay, display_for
 from transship.cli.follow import Display, Follower
+from transship.cli.job_text import failure
 from transship.cli.output import complain, say, say_json, warn
-from transship.cli.show import SilentDisplay, display_for
-from transship.cli.text import duration
-from transship.cli.wording import failure
-from transship.job import Job
-from transship_config.errors import JobFailed, RedisUnreachable, TransshipError, WaitTimeout
-from transship_config.job import JobEvent, JobRecord, State
+from transship.errors import JobFailed, RedisUnreachable, WaitTimeout
+from transship.formatting import duration
+from transship.jobs import Job
+from transship.model.jobs import State
+from transship.model.records import JobEvent, JobRecord
+from transship_config.errors import TransshipError
 
 #: Jobs that are named one by one when a wait ends before they do.
 NAMED = 5

@@ -12,10 +12,10 @@ import click
 from transship.cli.diagnosis import Finding, diagnose
 from transship.cli.options import json_option
 from transship.cli.output import complain, say, say_json, say_table
-from transship.cli.text import age
 from transship.client import Client
-from transship_config.component import WorkerView
-from transship_config.errors import RedisUnreachable
+from transship.errors import RedisUnreachable
+from transship.formatting import age
+from transship.model.components import WorkerView
 
 
 @click.command

@@ -1,5 +1,6 @@
 """What became of a migration: as text, JSON, CSV, and a page with charts."""
 
 from transship.report.model import Cause, Image, Moment, Report
+from transship.report.render import FORMATS, Format, render
 
-__all__ = ["Cause", "Image", "Moment", "Report"]
+__all__ = ["FORMATS", "Cause", "Format", "Image", "Moment", "Report", "render"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape as _escape
 from typing import Final
 
-from transship.cli.text import clean, columns
+from transship.formatting import clean, columns
 
 #: Width of every chart in its own units; a page scales it. Unit: px at scale 1.
 WIDTH: Final = 480

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
-from transship_config.job import JobRecord, State
-from transship_config.migration.record import MigrationRecord
+from transship.model.jobs import State
+from transship.model.migration.record import MigrationRecord
+from transship.model.records import JobRecord
 
 #: Images that are named as the slowest.
 SLOWEST: Final = 10
@@ -179,24 +180,6 @@ class Report:
             "images": [image.as_object() for image in self.images],
         }
         return json.dumps(found)
-
-    def to_text(self) -> str:
-        """Totals, failures by cause and the slowest images, for a terminal."""
-        from transship.report.text import text
-
-        return text(self)
-
-    def to_csv(self) -> str:
-        """One line for every image that was a job, for a spreadsheet."""
-        from transship.report.table import table
-
-        return table(self)
-
-    def to_html(self) -> str:
-        """One page that needs nothing else: no script, no font, no connection."""
-        from transship.report.page import page
-
-        return page(self)
 
 
 def _written(moment: datetime | None) -> str | None:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from transship.cli.text import shorten, size
+from transship.formatting import shorten, size
+from transship.model.jobs import State
 from transship.report.charts import Line, Part, bars, escape, over_time, span, whole
 from transship.report.style import STYLE
-from transship_config.job import State
 
 if TYPE_CHECKING:
     from transship.report.model import Image, Report

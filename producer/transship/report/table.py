@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Final
 
-from transship.cli.text import clean
+from transship.formatting import clean
 
 if TYPE_CHECKING:
     from transship.report.model import Report

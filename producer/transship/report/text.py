@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from transship.cli.text import clean, size, table
+from transship.formatting import clean, size, table
 from transship.report.charts import span
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 from ruamel.yaml.util import load_yaml_guess_indent
 
-from transship_config.component import unknown_component
-from transship_config.errors import CatalogError, UsageError
+from transship.errors import CatalogError
+from transship.model.components import unknown_component
+from transship_config.errors import UsageError
 from transship_worker.catalog.file import Document, Place
 from transship_worker.catalog.model import build
 

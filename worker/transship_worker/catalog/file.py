@@ -10,10 +10,10 @@ from typing import Final
 
 import platformdirs
 
-from transship_config.errors import CatalogError
-from transship_config.printable import clean
-from transship_config.yamlfile import Key, YamlText
-from transship_config.yamlfile import LineMistake as Mistake
+from transship.errors import CatalogError
+from transship.model.yaml_text import Key, YamlText
+from transship.model.yaml_text import LineMistake as Mistake
+from transship_config.text import clean
 
 #: More than this is no catalogue. Unit: bytes.
 LARGEST: Final = 4 * 1024 * 1024

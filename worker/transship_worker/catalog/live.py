@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from transship_config.component import PublicComponent
-from transship_config.errors import CatalogError
+from transship.errors import CatalogError
+from transship.model.components import PublicComponent
 from transship_config.settings import Settings
 from transship_worker.catalog.file import Document, Place
 from transship_worker.catalog.model import Components, build

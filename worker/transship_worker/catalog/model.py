@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from transship_config.component import PublicComponent, unknown_component
-from transship_config.errors import InvalidReference, UsageError
-from transship_config.job import NAME_PATTERN
-from transship_config.reference import RegistryUri
-from transship_config.suggestions import did_you_mean
+from transship.errors import InvalidReference
+from transship.model.components import PublicComponent, unknown_component
+from transship.model.references import RegistryUri
+from transship_config.errors import UsageError
+from transship_config.names import NAME_PATTERN
+from transship_config.text import did_you_mean
 from transship_worker.catalog.file import Document, Key, Mistake
 from transship_worker.flavors import Flavors
 from transship_worker.flavors.base import BaseContainerRegistry

@@ -7,13 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transship_config.errors import (
-    Denied,
-    EngineMisconfigured,
-    EngineUnavailable,
-    TransshipError,
-)
-from transship_config.reference import ImageReference
+from transship.errors import Denied, EngineMisconfigured, EngineUnavailable
+from transship.model.references import ImageReference
+from transship_config.errors import TransshipError
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.layout import LayoutRegistry
 from transship_worker.keychain import IDENTITY_USER, key_of

@@ -13,8 +13,9 @@ import click
 
 from transship.cli.options import json_option
 from transship.cli.output import say, say_json, say_table
-from transship.cli.text import clean
-from transship_config.errors import CatalogError, NotUnderRegistry, UsageError
+from transship.errors import CatalogError, NotUnderRegistry
+from transship.formatting import clean
+from transship_config.errors import UsageError
 from transship_config.settings import Settings
 from transship_worker.catalog.file import Place
 from transship_worker.catalog.live import load

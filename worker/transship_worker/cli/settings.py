@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from transship_config.errors import UsageError
-from transship_config.suggestions import did_you_mean
+from transship_config.text import did_you_mean
 from transship_worker.catalog.model import option_names
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.secret import Kind, kind_of

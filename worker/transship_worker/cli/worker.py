@@ -48,7 +48,7 @@ def worker(
     that cannot be used, 3 when Redis cannot be reached, and 75 when a stop could not be orderly.
     SIGTERM or Ctrl-C: no new jobs, running ones get a grace period, then go back to the queue.
     """
-    from transship.connection import address, connect, connection_url, reaching
+    from transship.ledger.connection import address, connect, connection_url, reaching
     from transship_config.settings import settings_with_url
     from transship_worker import logs
     from transship_worker.app import app

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from transship_config.errors import UsageError
-from transship_config.suggestions import did_you_mean
+from transship_config.text import did_you_mean
 from transship_worker.flavors.sdk import installed
 
 if TYPE_CHECKING:

@@ -21,13 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import SecretStr, field_validator
 
-from transship_config.errors import (
-    CloudUnavailable,
-    CredentialsMissing,
-    Denied,
-    PrepareFailed,
-)
-from transship_config.reference import RegistryUri
+from transship.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
+from transship.model.references import RegistryUri
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.listing import catalog
 from transship_worker.flavors.sdk import needed

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from transship_config.component import PublicComponent, not_under_registry
-from transship_config.errors import (
+from transship.errors import (
     CannotList,
     CredentialsMissing,
     InvalidReference,
@@ -21,10 +20,11 @@ from transship_config.errors import (
     NotUnderRegistry,
     PrepareFailed,
     PushError,
-    TransshipError,
 )
-from transship_config.job import Name
-from transship_config.reference import ImageReference, RegistryUri
+from transship.model.components import PublicComponent, not_under_registry
+from transship.model.references import ImageReference, RegistryUri
+from transship.model.request_fields import Name
+from transship_config.errors import TransshipError
 from transship_worker import keychain
 from transship_worker.flavors.options import (
     EVERY_USE,

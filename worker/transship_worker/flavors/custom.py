@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Final
 
 from transship_config.errors import UsageError
-from transship_config.job import NAME_PATTERN
-from transship_config.suggestions import did_you_mean
+from transship_config.names import NAME_PATTERN
+from transship_config.text import did_you_mean
 from transship_worker.flavors import BUILT_IN
 from transship_worker.flavors.base import BaseContainerRegistry
 

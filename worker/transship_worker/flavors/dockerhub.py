@@ -13,13 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import SecretStr, field_validator
 
-from transship_config.errors import (
-    AnswerMalformed,
-    CannotList,
-    CredentialsMissing,
-    PrepareFailed,
-)
-from transship_config.reference import DOCKER_HUB, RegistryUri
+from transship.errors import AnswerMalformed, CannotList, CredentialsMissing, PrepareFailed
+from transship.model.references import DOCKER_HUB, RegistryUri
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.flavors.web import Api, named, pages

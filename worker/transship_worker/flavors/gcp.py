@@ -21,15 +21,9 @@ from urllib.parse import quote, unquote
 
 from pydantic import SecretStr, field_validator, model_validator
 
-from transship_config.errors import (
-    CannotList,
-    CloudUnavailable,
-    CredentialsMissing,
-    Denied,
-    PrepareFailed,
-)
-from transship_config.reference import RegistryUri
-from transship_config.suggestions import did_you_mean
+from transship.errors import CannotList, CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
+from transship.model.references import RegistryUri
+from transship_config.text import did_you_mean
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.sdk import needed
 from transship_worker.flavors.web import Api, named, pages
@@ -52,8 +46,6 @@ _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", re.ASCII)
 
 #: Access tokens live an hour at most.
 _TOKENS = TokenCache(margin=timedelta(minutes=5))
-
-
 #: Where Artifact Registry keeps what has a name of Container Registry; the repository is called
 #: like the host (cloud.google.com/artifact-registry/docs/transition/gcr-repositories).
 _LEGACY: Final = {

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from transship_config.component import PublicComponent
-from transship_config.errors import NotAllowed
-from transship_config.reference import RegistryUri
+from transship.errors import NotAllowed
+from transship.model.components import PublicComponent
+from transship.model.references import RegistryUri
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.secret import local_path

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     CannotList,
     Denied,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainSerializer, PlainValidator
 
-from transship_config.suggestions import did_you_mean
+from transship_config.text import did_you_mean
 from transship_worker.fleet.limits import Limits
 
 #: Sizes as people write them. Unit: bytes.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from transship_config.errors import PrepareFailed
+from transship.errors import PrepareFailed
 
 
 @contextmanager

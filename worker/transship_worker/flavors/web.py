@@ -15,13 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from transship_config.errors import (
-    AnswerMalformed,
-    CloudUnavailable,
-    Denied,
-    PushError,
-    RepositoryMissing,
-)
+from transship.errors import AnswerMalformed, CloudUnavailable, Denied, PushError, RepositoryMissing
 from transship_worker.oci.headers import retry_after
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from contextlib import (
 )
 from typing import Final
 
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.budget_draw import Allowance
 from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.budget_permits import Permits

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Self
 
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 
 #: The name of who asks without a login.
 ANONYMOUS: Final = "-"

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from transship.connection import plain
-from transship_config.errors import RedisUnreachable
-from transship_config.keys import Keys
+from transship.errors import RedisUnreachable
+from transship.ledger.connection import plain
+from transship.ledger.keys import Keys
 from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.budget_pots import PERMIT_S, Line, Pots
 from transship_worker.fleet.redis import FleetRedis

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from transship_config.keys import Keys
+from transship.ledger.keys import Keys
 from transship_worker.fleet.budget_login import Login
 
 #: How long a permit outlives its process. Unit: s.

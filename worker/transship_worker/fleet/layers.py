@@ -10,9 +10,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
-from transship.connection import plain
-from transship_config.errors import RedisUnreachable
-from transship_config.keys import Keys
+from transship.errors import RedisUnreachable
+from transship.ledger.connection import plain
+from transship.ledger.keys import Keys
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.oci import digests
 from transship_worker.transports.stream.known import KnownLayer

@@ -32,8 +32,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from transship_config.errors import RedisUnreachable
-from transship_config.keys import Keys
+from transship.errors import RedisUnreachable
+from transship.ledger.keys import Keys
 from transship_worker.fleet.locks import Locks
 from transship_worker.fleet.mounts import Mounts
 from transship_worker.fleet.port import Found, Leads, Mounting, Place, Where

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
 
-from transship_config.errors import RedisUnreachable, Stalled
-from transship_config.keys import Keys
+from transship.errors import RedisUnreachable, Stalled
+from transship.ledger.keys import Keys
 from transship_worker.fleet.redis import FleetRedis
 
 #: A lock whose holder died is free after this; no request takes as long. Unit: s.

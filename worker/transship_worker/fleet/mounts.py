@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from transship_config.errors import RedisUnreachable, Stalled
-from transship_config.keys import Keys
+from transship.errors import RedisUnreachable, Stalled
+from transship.ledger.keys import Keys
 from transship_worker.fleet.port import Mounting, Place
 from transship_worker.fleet.redis import FleetRedis
 

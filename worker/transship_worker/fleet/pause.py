@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
-from transship_config.errors import RedisUnreachable, RegistryPaused
-from transship_config.keys import Keys
+from transship.errors import RedisUnreachable, RegistryPaused
+from transship.ledger.keys import Keys
 from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.retry import ASKED_MOST_S

@@ -16,10 +16,10 @@ from typing import Final
 
 import redis
 
-from transship.connection import plain
-from transship.ledger import read_script
-from transship_config.errors import RegistryPaused
-from transship_config.keys import Keys
+from transship.errors import RegistryPaused
+from transship.ledger.connection import plain
+from transship.ledger.keys import Keys
+from transship.ledger.scripts import read_script
 from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.budget_pots import PERMIT_S, Line, Pots
 from transship_worker.fleet.limits import Limits

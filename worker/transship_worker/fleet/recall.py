@@ -10,9 +10,9 @@ from typing import Any
 
 import redis
 
-from transship.connection import plain
-from transship_config.keys import Keys
-from transship_config.reference import ImageReference
+from transship.ledger.connection import plain
+from transship.ledger.keys import Keys
+from transship.model.references import ImageReference
 
 logger = logging.getLogger("transship.worker")
 

@@ -15,8 +15,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.commands.core import AsyncScript
 from redis.retry import Retry
 
-from transship.connection import CONNECT_TIMEOUT_S, reaching
-from transship.ledger import read_script
+from transship.ledger.connection import CONNECT_TIMEOUT_S, reaching
+from transship.ledger.scripts import read_script
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from redis.commands.core import AsyncScript
 
-from transship_config.errors import RedisUnreachable
+from transship.errors import RedisUnreachable
 from transship_worker.fleet.port import Place, Where
 from transship_worker.fleet.redis import FleetRedis
 

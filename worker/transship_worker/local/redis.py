@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from transship.connection import connect, plain
+from transship.ledger.connection import connect, plain
 from transship_config.errors import TransshipError, UsageError
 from transship_worker.local.files import private_folder, read_or_none, write_private
 from transship_worker.local.parts import Part, free_port

@@ -18,10 +18,10 @@ from typing import Final
 
 import redis
 
-from transship.connection import address, connect, reaching
-from transship.local_url import URL_FILE, local_folder
+from transship.ledger.connection import address, connect, reaching
+from transship.ledger.keys import Keys
+from transship.ledger.local_url import URL_FILE, local_folder
 from transship_config.errors import TransshipError
-from transship_config.keys import Keys
 from transship_config.settings import Settings
 from transship_worker.local.files import private_folder, read_or_none, write_private
 from transship_worker.local.parts import Part, free_port

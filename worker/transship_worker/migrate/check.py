@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from transship.model.migration.mistakes import Mistake, SpecError
+from transship.model.migration.plan import PlanRow
+from transship.model.references import ImageReference
 from transship_config.errors import TransshipError
-from transship_config.migration.mistakes import Mistake, SpecError
-from transship_config.migration.plan import PlanRow
-from transship_config.reference import ImageReference
 from transship_worker.migrate.port import Sides
 
 

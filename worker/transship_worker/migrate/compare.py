@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from transship_config.errors import RepositoryMissing, TransshipError
-from transship_config.migration.mistakes import SpecError
-from transship_config.migration.spec import OnConflict, Rule, Spec
+from transship.errors import RepositoryMissing
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.specification import OnConflict, Rule, Spec
+from transship_config.errors import TransshipError
 from transship_worker.migrate.expand import Failure, Pair
 from transship_worker.migrate.gate import Gate, both
 from transship_worker.migrate.port import Memory, Side

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from transship_config.errors import InvalidReference, TransshipError, UsageError
-from transship_config.migration.aims import AllAims
-from transship_config.migration.names import Template, is_repository, repository_problem
-from transship_config.migration.spec import Rule, Spec, Target
+from transship.errors import InvalidReference
+from transship.model.migration.names import Template, is_repository, repository_problem
+from transship.model.migration.specification import Rule, Spec, Target
+from transship.model.migration.target_index import AllAims
+from transship_config.errors import TransshipError, UsageError
 from transship_worker.migrate.port import Side
 
 

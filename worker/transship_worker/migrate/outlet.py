@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol, TypeVar
 
 import redis
 
-from transship.connection import plain
-from transship_config.errors import LeaseLost, PlanFailed
-from transship_config.job import JobId
-from transship_config.keys import Keys
-from transship_config.migration.plan import MOST_UNREAD, PlanRow
+from transship.errors import LeaseLost, PlanFailed
+from transship.ledger.connection import plain
+from transship.ledger.keys import Keys
+from transship.model.jobs import JobId
+from transship.model.migration.plan import MOST_UNREAD, PlanRow
 from transship_worker.claims import Claim, Claims, Due
 from transship_worker.fleet.redis import MAY_PASS, FleetRedis
 from transship_worker.migrate.requests import row_of

@@ -13,11 +13,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Final
 
+from transship.model.migration.mistakes import Key, Mistake, SpecError
+from transship.model.migration.plan import PlanRow
+from transship.model.migration.specification import Spec
+from transship.model.migration.summary import Collisions, PlanSummary, PlanTally
 from transship_config.errors import TransshipError
-from transship_config.migration.mistakes import Key, Mistake, SpecError
-from transship_config.migration.plan import PlanRow
-from transship_config.migration.spec import Spec
-from transship_config.migration.summary import Collisions, PlanSummary, PlanTally
 from transship_worker.migrate.compare import Compared, Comparison, Image, Reader
 from transship_worker.migrate.expand import Expansion, Failure, Pair
 from transship_worker.migrate.gate import Gate, first_of

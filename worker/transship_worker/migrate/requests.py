@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from transship_config.copying import MIGRATION_EXPIRES_S, CopyRequest
-from transship_config.job import ErrorInfo, JobId
-from transship_config.migration.plan import Action, PlanRow
-from transship_config.reference import ImageReference, RegistryUri
+from transship.model.copy_request import MIGRATION_EXPIRES_S, CopyRequest
+from transship.model.jobs import JobId
+from transship.model.migration.plan import Action, PlanRow
+from transship.model.records import ErrorInfo
+from transship.model.references import ImageReference, RegistryUri
 from transship_worker.claims import Row
 from transship_worker.registries import Registries
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from transship_config.migration.plan import MOST_TAGS, Action, PlanRow, RowSource, RowTarget
-from transship_config.migration.spec import Spec
+from transship.model.migration.plan import MOST_TAGS, Action, PlanRow, RowSource, RowTarget
+from transship.model.migration.specification import Spec
 from transship_worker.migrate.compare import Compared, Image, Standing, listed
 from transship_worker.migrate.expand import Failure
 

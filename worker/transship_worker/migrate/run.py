@@ -10,20 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from transship_config.errors import (
-    HandedBack,
-    LeaseLost,
-    PlanFailed,
-    RegistryPaused,
-    TransshipError,
-)
-from transship_config.job import ErrorInfo, Step
-from transship_config.keys import Keys
-from transship_config.migration.mistakes import SpecError
-from transship_config.migration.plan import LONGEST_ROW, PlanRow
-from transship_config.migration.request import MigrationRequest, Mode
-from transship_config.migration.spec import Spec
-from transship_config.migration.summary import Collisions, PlanSummary, PlanTally
+from transship.errors import HandedBack, LeaseLost, PlanFailed, RegistryPaused
+from transship.ledger.keys import Keys
+from transship.model.jobs import Step
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.plan import LONGEST_ROW, PlanRow
+from transship.model.migration.request import MigrationRequest, Mode
+from transship.model.migration.specification import Spec
+from transship.model.migration.summary import Collisions, PlanSummary, PlanTally
+from transship.model.records import ErrorInfo
+from transship_config.errors import TransshipError
 from transship_worker.catalog.model import Components
 from transship_worker.claims import Claim, Claims, Due
 from transship_worker.control import Control

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from transship_config.errors import CannotList, ImageNotFound, RepositoryMissing
-from transship_config.keys import Keys
-from transship_config.reference import DOCKER_HUB, ImageReference
+from transship.errors import CannotList, ImageNotFound, RepositoryMissing
+from transship.ledger.keys import Keys
+from transship.model.references import DOCKER_HUB, ImageReference
 from transship_worker.flavors import listing
 from transship_worker.flavors.options import Use
 from transship_worker.fleet.redis import FleetRedis

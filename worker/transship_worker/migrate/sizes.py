@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from transship_config.errors import ManifestUnsupported
-from transship_config.migration.platforms import Platform
+from transship.errors import ManifestUnsupported
+from transship.model.migration.platforms import Platform
 from transship_worker.migrate.gate import Gate, first_of
 from transship_worker.migrate.port import Side
 from transship_worker.oci.descriptors import Descriptor, Manifest

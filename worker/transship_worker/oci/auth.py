@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from yarl import URL
 
-from transship_config.errors import AnswerMalformed, Denied, RegistryUntrusted
+from transship.errors import AnswerMalformed, Denied, RegistryUntrusted
 from transship_worker.keychain import IDENTITY_USER
 from transship_worker.oci.challenge import Challenge, Scopes, covers, merged, parse_scopes
 from transship_worker.oci.endpoint import Endpoint, url_of

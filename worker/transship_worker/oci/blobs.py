@@ -14,13 +14,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from transship_config.errors import (
-    AnswerMalformed,
-    BlobMissing,
-    DigestMismatch,
-    ImageNotFound,
-    UploadLost,
-)
+from transship.errors import AnswerMalformed, BlobMissing, DigestMismatch, ImageNotFound, UploadLost
 from transship_worker.oci import digests
 from transship_worker.oci.bodies import SILENCE_S, Stream
 from transship_worker.oci.client import Answer, Repository, Request

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import aiohttp
 
-from transship_config.errors import PushError
+from transship.errors import PushError
 from transship_worker.oci.errors import ERROR_LIMIT, too_large
 
 #: The longest silence within an answer, before its first byte, and while a body is taken. Unit: s.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config.errors import AnswerMalformed
+from transship.errors import AnswerMalformed
 
 #: Longer headers are not looked at. Unit: characters.
 LONGEST_HEADER: Final = 16_384

@@ -18,7 +18,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     InvalidReference,
     PushError,

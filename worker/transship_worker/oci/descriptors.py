@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from transship_config.errors import AnswerMalformed, ManifestUnsupported
+from transship.errors import AnswerMalformed, ManifestUnsupported
 from transship_worker.oci import digests
 
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"

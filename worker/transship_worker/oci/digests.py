@@ -11,7 +11,7 @@ import hmac
 import re
 from typing import TYPE_CHECKING, Final
 
-from transship_config.errors import AnswerMalformed, DigestMismatch
+from transship.errors import AnswerMalformed, DigestMismatch
 
 if TYPE_CHECKING:
     from hashlib import _Hash

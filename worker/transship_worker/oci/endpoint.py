@@ -15,8 +15,9 @@ from typing import Final
 
 from yarl import URL
 
-from transship_config.errors import AnswerMalformed, InvalidSettings, RegistryUntrusted
-from transship_config.reference import DOCKER_HUB, RegistryUri
+from transship.errors import AnswerMalformed, RegistryUntrusted
+from transship.model.references import DOCKER_HUB, RegistryUri
+from transship_config.errors import InvalidSettings
 from transship_worker.oci.errors import shown
 from transship_worker.transports.port import Access
 

@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     BlobMissing,
     Denied,

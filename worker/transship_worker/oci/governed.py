@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from transship_config.errors import PushError, RateLimited, RegistryPaused
+from transship.errors import PushError, RateLimited, RegistryPaused
 
 if TYPE_CHECKING:
     from transship_worker.fleet.budget_port import GovernorPort

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from transship_config.errors import AnswerMalformed, DigestMismatch
+from transship.errors import AnswerMalformed, DigestMismatch
 from transship_worker.oci import digests
 from transship_worker.oci.client import EXCHANGE_S, Repository, Request
 from transship_worker.oci.descriptors import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from transship_config.reference import NAME_LENGTH
+from transship.model.references import NAME_LENGTH
 
 #: No segment is ``.`` or ``..``.
 _SEGMENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from yarl import URL
 
-from transship_config.errors import AnswerMalformed
+from transship.errors import AnswerMalformed
 from transship_worker.oci.client import RegistryClient, Request
 from transship_worker.oci.errors import shown
 from transship_worker.oci.headers import next_link

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final, Self
 import aiohttp
 from yarl import URL
 
+from transship.errors import CredentialsMissing, RegistryUntrusted
 from transship_config import __version__
-from transship_config.errors import CredentialsMissing, RegistryUntrusted
 from transship_worker.oci.client import RegistryClient
 from transship_worker.oci.endpoint import Endpoint, literal_address
 from transship_worker.oci.guard import Reach, Sockets, check, kind_of

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config.errors import ImageNotFound, PushRejected, RepositoryMissing
+from transship.errors import ImageNotFound, PushRejected, RepositoryMissing
 from transship_worker.oci import digests, manifests
 from transship_worker.oci.client import Repository, Request
 from transship_worker.oci.descriptors import (

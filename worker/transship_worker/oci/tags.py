@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from yarl import URL
 
-from transship_config.errors import AnswerMalformed, ImageNotFound, RepositoryMissing
+from transship.errors import AnswerMalformed, ImageNotFound, RepositoryMissing
 from transship_worker.oci.challenge import catalog
 from transship_worker.oci.client import RegistryClient, Repository, Request
 from transship_worker.oci.names import is_repository, is_tag

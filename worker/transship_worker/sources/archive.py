@@ -16,12 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from transship_config.errors import (
-    AnswerMalformed,
-    BlobMissing,
-    ManifestUnsupported,
-    RepositoryMissing,
-)
+from transship.errors import AnswerMalformed, BlobMissing, ManifestUnsupported, RepositoryMissing
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import MANIFEST_LIMIT, OCI_MANIFEST
 from transship_worker.sources.folder import Folder

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from transship_config.errors import (
+from transship.errors import (
     Denied,
     NotAllowed,
     NotUnderRegistry,

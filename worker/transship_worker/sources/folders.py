@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from transship_config.errors import RepositoryMissing
+from transship.errors import RepositoryMissing
 from transship_worker.oci.names import is_repository
 from transship_worker.sources.archive import ArchiveSource
 from transship_worker.sources.folder import RESERVED, Folder, told, translate

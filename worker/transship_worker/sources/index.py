@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Self
 
-from transship_config.errors import AnswerMalformed, ImageNotFound, InvalidReference
-from transship_config.reference import ImageReference
+from transship.errors import AnswerMalformed, ImageNotFound, InvalidReference
+from transship.model.references import ImageReference
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import OCI_INDEX, Manifest
 from transship_worker.oci.names import is_tag

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from transship_config.errors import DigestMismatch, RegistryUnavailable, RegistryUnreachable
+from transship.errors import DigestMismatch, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.sources.folder import told, translate

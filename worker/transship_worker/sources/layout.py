@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     BlobMissing,
     ManifestUnsupported,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Final, Generic, TypeVar
 
-from transship_config.errors import (
+from transship.errors import (
     AnswerMalformed,
     BlobMissing,
     DigestMismatch,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from transship_config.errors import AnswerMalformed, ManifestUnsupported, NotAllowed
+from transship.errors import AnswerMalformed, ManifestUnsupported, NotAllowed
 
 BLOCK: Final = 512
 #: Members of one archive: some hundred images of 127 layers have fewer. Unit: members.

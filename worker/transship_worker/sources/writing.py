@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from transship_config.errors import PushCancelled, RegistryUnavailable
+from transship.errors import PushCancelled, RegistryUnavailable
 
 #: Content of ``oci-layout`` (OCI image-spec, image-layout.md).
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'

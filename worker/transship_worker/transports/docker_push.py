@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from transship_config.errors import (
+from transship.errors import (
     Denied,
     DigestMismatch,
     EngineMisconfigured,
@@ -24,8 +24,9 @@ from transship_config.errors import (
     RegistryUnavailable,
     RepositoryMissing,
 )
-from transship_config.job import Progress, Step
-from transship_config.reference import ImageReference, RegistryUri
+from transship.model.jobs import Step
+from transship.model.records import Progress
+from transship.model.references import ImageReference, RegistryUri
 from transship_worker.transports.engine import Engine, digests_of
 from transship_worker.transports.line import Line
 from transship_worker.transports.port import Access, Credentials, JobControl, Pushed

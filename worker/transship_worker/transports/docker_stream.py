@@ -17,9 +17,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from transship_config.errors import BlobMissing, DigestMismatch, HandedBack
-from transship_config.job import Progress
-from transship_config.reference import ImageReference
+from transship.errors import BlobMissing, DigestMismatch, HandedBack
+from transship.model.records import Progress
+from transship.model.references import ImageReference
 from transship_worker.loop import BackgroundLoop, Running
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import DOCKER_MANIFEST, Descriptor, Manifest

@@ -16,7 +16,7 @@ from typing import Any, Final
 import docker
 import requests
 
-from transship_config.errors import (
+from transship.errors import (
     EngineUnavailable,
     ImageNotFound,
     InvalidReference,
@@ -24,8 +24,8 @@ from transship_config.errors import (
     PushRejected,
     RegistryUnreachable,
 )
-from transship_config.job import NAME_PATTERN
-from transship_config.reference import ImageReference, RegistryUri
+from transship.model.references import ImageReference, RegistryUri
+from transship_config.names import NAME_PATTERN
 from transship_worker.transports.endpoint import Endpoint, find_endpoint
 from transship_worker.transports.engine_errors import engine_errors
 from transship_worker.transports.engine_settings import (

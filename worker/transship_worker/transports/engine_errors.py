@@ -15,7 +15,7 @@ import docker
 import requests
 import urllib3
 
-from transship_config.errors import EngineUnavailable
+from transship.errors import EngineUnavailable
 from transship_worker.transports.endpoint import Endpoint
 from transship_worker.transports.push_errors import clean
 

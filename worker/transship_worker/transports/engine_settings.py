@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from transship_config.reference import RegistryUri
+from transship.model.references import RegistryUri
 
 CERTIFICATES: Final = Path("/etc/docker/certs.d")
 

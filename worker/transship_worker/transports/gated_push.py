@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transship_config.errors import RateLimited
-from transship_config.reference import ImageReference
+from transship.errors import RateLimited
+from transship.model.references import ImageReference
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause_engine import EngineGate
 from transship_worker.transports.port import Access, Credentials, JobControl, PushTransport

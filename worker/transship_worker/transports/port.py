@@ -11,8 +11,9 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
-from transship_config.job import Progress, Step
-from transship_config.reference import ImageReference
+from transship.model.jobs import Step
+from transship.model.records import Progress
+from transship.model.references import ImageReference
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config import printable
-from transship_config.errors import (
+from transship.errors import (
     Denied,
     EngineMisconfigured,
     EngineUnavailable,
@@ -28,7 +27,8 @@ from transship_config.errors import (
     RegistryUntrusted,
     RepositoryMissing,
 )
-from transship_config.reference import ImageReference
+from transship.model.references import ImageReference
+from transship_config.text import clean as printable
 from transship_worker.redaction import formless, hidden, spellings
 from transship_worker.transports.port import Credentials
 
@@ -63,7 +63,7 @@ def clean(text: str, credentials: Credentials | None = None) -> str:
     text = re.sub(r"://[^\s/@\"']*@", "://***@", text)
     lines = [line.strip() for line in text.splitlines()]
     text = "; ".join(line for line in lines if line and line != "errors:")
-    text = printable.clean(text)
+    text = printable(text)
     return text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
 
 

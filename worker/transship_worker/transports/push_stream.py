@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from transship_config.job import Progress
+from transship.model.records import Progress
 
 #: Statuses of a layer that will need no more bytes.
 _DONE: Final = ("Pushed", "Layer already exists", "Mounted from", "Skipped", "Already exists")

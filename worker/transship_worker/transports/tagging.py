@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
-from transship_config.errors import RegistryUnavailable
+from transship.errors import RegistryUnavailable
 
 T = TypeVar("T")
 

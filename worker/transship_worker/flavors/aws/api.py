@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from transship_config.errors import PrepareFailed, PushError
+from transship.errors import PrepareFailed, PushError
 from transship_worker.flavors.aws.errors import translated
 from transship_worker.transports.port import Credentials
 

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from transship_config.errors import (
-    CloudUnavailable,
-    CredentialsMissing,
-    Denied,
-    PrepareFailed,
-    PushError,
-)
+from transship.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed, PushError
 
 _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})

@@ -19,14 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from transship_config.errors import (
-    Denied,
-    ImmutableTag,
-    PrepareFailed,
-    PushError,
-    RepositoryMissing,
-)
-from transship_config.reference import RegistryUri
+from transship.errors import Denied, ImmutableTag, PrepareFailed, PushError, RepositoryMissing
+from transship.model.references import RegistryUri
 from transship_worker.flavors.aws.api import Ecr, NewRepository
 from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
 from transship_worker.flavors.aws.hosts import EXAMPLE, REGION, EcrHost

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
-from transship_config.errors import PushError, RegistryUnavailable, RegistryUnreachable, UploadLost
+from transship.errors import PushError, RegistryUnavailable, RegistryUnreachable, UploadLost
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.blobs import Upload
 from transship_worker.oci.client import Repository

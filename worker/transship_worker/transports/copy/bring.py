@@ -8,13 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config.errors import (
-    BlobMissing,
-    Denied,
-    ImageNotFound,
-    PushRejected,
-    RepositoryMissing,
-)
+from transship.errors import BlobMissing, Denied, ImageNotFound, PushRejected, RepositoryMissing
 from transship_worker.fleet.port import Found, Leads, Place, Where
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.transports.copy.port import ContentSource, ContentTarget, CopyControl

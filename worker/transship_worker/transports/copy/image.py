@@ -6,13 +6,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from transship_config.errors import (
-    BlobMissing,
-    ImageNotFound,
-    ImmutableTag,
-    RegistryUnavailable,
-)
-from transship_config.migration.spec import OnConflict
+from transship.errors import BlobMissing, ImageNotFound, ImmutableTag, RegistryUnavailable
+from transship.model.migration.specification import OnConflict
 from transship_worker.fleet.port import Leads, Place
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import Descriptor, Manifest

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from transship_config.errors import ImageNotFound
-from transship_config.migration.platforms import Platform
+from transship.errors import ImageNotFound
+from transship.model.migration.platforms import Platform
 from transship_worker.oci.descriptors import Descriptor, Manifest, parse_manifest
 
 _TYPE: Final = "vnd.docker.reference.type"

@@ -11,8 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from transship_config.migration.platforms import Platform
-from transship_config.migration.spec import OnConflict
+from transship.model.migration.platforms import Platform
+from transship.model.migration.specification import OnConflict
 from transship_worker.oci.blobs import BlobHead
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead, Written

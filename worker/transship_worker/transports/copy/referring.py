@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config.errors import ImageNotFound, ManifestUnsupported
-from transship_config.migration.spec import OnConflict
+from transship.errors import ImageNotFound, ManifestUnsupported
+from transship.model.migration.specification import OnConflict
 from transship_worker.oci.descriptors import Manifest
 from transship_worker.oci.manifests import ManifestHead
 from transship_worker.transports.copy.port import ContentSource, ContentTarget, CopyControl

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
-from transship_config.errors import Denied
+from transship.errors import Denied
 from transship_worker.fleet.budget import transfers
 from transship_worker.fleet.budget_port import GovernorPort
 from transship_worker.oci import blobs, manifests, referrers

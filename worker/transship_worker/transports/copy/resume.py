@@ -9,12 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from transship_config.errors import (
-    DigestMismatch,
-    PushError,
-    RegistryUnavailable,
-    RegistryUnreachable,
-)
+from transship.errors import DigestMismatch, PushError, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.transports.copy.port import BlobReader, ContentSource

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from transship_config.errors import AnswerMalformed, ManifestUnsupported
+from transship.errors import AnswerMalformed, ManifestUnsupported
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.transports.copy.together import together
 

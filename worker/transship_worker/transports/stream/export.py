@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Final, cast
 
-from transship_config.errors import EngineUnavailable
+from transship.errors import EngineUnavailable
 
 #: What is read at once. Unit: bytes.
 _BLOCK: Final = 1024 * 1024

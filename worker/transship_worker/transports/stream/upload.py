@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
 
-from transship_config.errors import Denied, PushRejected, RepositoryMissing
+from transship.errors import Denied, PushRejected, RepositoryMissing
 from transship_worker.oci import blobs, manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Descriptor, Manifest

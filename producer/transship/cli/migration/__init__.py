@@ -1,0 +1,1 @@
+"""``transship migrate``: commands, text and displays of migrations."""

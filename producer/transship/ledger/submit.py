@@ -1,0 +1,148 @@
+"""Writing the ledger as a producer: submit, cancel, retry.
+
+The ledger in Redis is the truth about jobs. A producer writes only under its own account's
+prefix; state is the workers' to write. Every call raises ``RedisUnreachable`` when Redis does
+not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from transship.errors import NotYours
+from transship.ledger.connection import reaching
+from transship.ledger.keys import Keys
+from transship.ledger.read import LedgerReader
+from transship.ledger.scripts import read_script
+from transship.model.jobs import JobId
+
+if TYPE_CHECKING:
+    from transship.model.requests import Request
+
+#: A job that nobody claimed within this is rung again by the reaper. Unit: ms.
+FIRST_RING_MS = 10_000
+#: How long a wish to cancel is kept if no worker ever sees it. Unit: s.
+KEEP_WISH_S = 30 * 24 * 3600
+#: Requests written in one round trip.
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of one request."""
+
+    job: JobId
+    #: An equal job was still queued; this is it, and nothing was written.
+    deduplicated: bool
+
+
+class Ledger(LedgerReader):
+    """Reads jobs, and writes them as one producer account."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, account: str, url: str) -> None:
+        super().__init__(client, keys, url)
+        self._account = account
+        self._submit = client.register_script(read_script("transship.ledger", "submit"))
+        self._cancel = client.register_script(read_script("transship.ledger", "cancel"))
+        self._retry = client.register_script(read_script("transship.ledger", "retry"))
+
+    @property
+    def account(self) -> str:
+        """The Redis account that it writes as."""
+        return self._account
+
+    def submit(
+        self, requests: Sequence[Request], ids: Sequence[JobId] | None = None
+    ) -> list[Submitted]:
+        """Write requests in their order; an equal one still queued is returned instead.
+
+        ``ids``: their names, of this account, where something was written under them before.
+        """
+        names = ids or [JobId.new(self._account) for _ in requests]
+        found: list[Submitted] = []
+        with reaching(self._url):
+            for start in range(0, len(requests), BATCH):
+                chunk = slice(start, start + BATCH)
+                pipe = self._redis.pipeline(transaction=False)
+                for request, job in zip(requests[chunk], names[chunk], strict=True):
+                    self._submit(args=self._submit_args(request, job), client=pipe)
+                found += [Submitted(JobId(job), bool(int(same))) for job, same, _ in pipe.execute()]
+        return found
+
+    def _submit_args(self, request: Request, job: JobId) -> list[str | int]:
+        return [
+            self._keys.account(self._account),
+            self._keys.accounts,
+            self._account,
+            job,
+            request.to_stored(),
+            request.queue,
+            request.target(job),
+            request.fingerprint(),
+            request.expires_s * 1000,
+            FIRST_RING_MS,
+        ]
+
+    def cancel(self, job: JobId) -> Request:
+        """Write the wish to cancel one of this account's jobs."""
+        self._check_own(job, "cancel")
+        request = self.request(job)
+        with reaching(self._url):
+            self._cancel(
+                args=[
+                    self._keys.account(self._account),
+                    job,
+                    request.queue,
+                    KEEP_WISH_S,
+                    request.target(job),
+                ]
+            )
+        return request
+
+    def retry(self, job: JobId) -> Request:
+        """Write the wish to try one of this account's final jobs again."""
+        self._check_own(job, "retry")
+        request = self.request(job)
+        with reaching(self._url):
+            self._retry(args=self._retry_args(job, request))
+        return request
+
+    def retry_many(self, jobs: Sequence[JobId]) -> list[tuple[JobId, Request]]:
+        """The same for many jobs in few round trips; those whose request is gone are left out."""
+        asked: list[tuple[JobId, Request]] = []
+        with reaching(self._url):
+            for start in range(0, len(jobs), BATCH):
+                chunk = jobs[start : start + BATCH]
+                for job in chunk:
+                    self._check_own(job, "retry")
+                bodies: Any = self._redis.mget([self._keys.request(job) for job in chunk])
+                pipe = self._redis.pipeline(transaction=False)
+                for job, body in zip(chunk, bodies, strict=True):
+                    if body is None:
+                        continue
+                    request = self._parsed(job, str(body))
+                    self._retry(args=self._retry_args(job, request), client=pipe)
+                    asked.append((job, request))
+                pipe.execute()
+        return asked
+
+    def _retry_args(self, job: JobId, request: Request) -> list[str | int]:
+        return [
+            self._keys.account(self._account),
+            job,
+            request.queue,
+            request.target(job),
+            FIRST_RING_MS,
+            self._keys.job(job),
+        ]
+
+    def _check_own(self, job: JobId, verb: str) -> None:
+        if job.account != self._account:
+            raise NotYours(
+                f"job {job} was submitted by account {job.account!r}; account "
+                f"{self._account!r} can read it, not {verb} it"
+            )

@@ -1,0 +1,121 @@
+"""What a producer asks for when an image is to be pushed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
+
+from transship.model.jobs import Kind, Via
+from transship.model.references import ImageReference
+from transship.model.request_fields import (
+    DEFAULT_DEADLINE_S,
+    DEFAULT_EXPIRES_S,
+    LONGEST_S,
+    MOST_LABELS,
+    LabelKey,
+    LabelValue,
+    Name,
+    Reference,
+    parse_reference,
+)
+from transship_config.lanes import queue_name
+
+#: Version of the request format; a worker leaves a newer one to a newer worker (``request.py``).
+REQUEST_VERSION: Final = 1
+
+
+class PushRequest(BaseModel):
+    """What a producer asks for. It never changes once it is written.
+
+    It names a component and never says how that component is reached: no URL, no secret and
+    no import path travels in it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    version: Literal[1] = REQUEST_VERSION
+    #: The target reference, with a tag.
+    image: Reference
+    #: The registry component's name.
+    registry: Name
+    #: A local image (name or id) that is tagged as ``image`` first.
+    source: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    #: The Docker Engine whose workers push; ``None``: any.
+    engine: Name | None = None
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MOST_LABELS)] = Field(
+        default_factory=dict
+    )
+    #: Bulk work has slots of its own and never delays an interactive push.
+    bulk: bool = False
+    #: Which way it takes.
+    via: Via = Via.AUTO
+    #: Seconds one attempt may run. Unit: s.
+    deadline_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = DEFAULT_DEADLINE_S
+    #: Seconds the job may wait for its first start. Unit: s.
+    expires_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = DEFAULT_EXPIRES_S
+
+    _parse_image = field_validator("image", mode="before")(parse_reference)
+
+    @field_validator("image")
+    @classmethod
+    def _has_a_tag(cls, value: ImageReference) -> ImageReference:
+        if value.digest is not None:
+            raise ValueError(
+                f"'{value}' names a digest; a push needs a tag: write {value.name}:TAG"
+            )
+        return value.tagged
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_one_word(cls, value: str | None) -> str | None:
+        if value is not None and (not value.isprintable() or any(c.isspace() for c in value)):
+            raise ValueError("source is an image's name or id, with no white space")
+        return value
+
+    def fingerprint(self) -> str:
+        """Equal for requests that ask for the same; 32 hex digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+
+    def to_stored(self) -> str:
+        """The JSON that the ledger holds: without what is left at its default, but the version."""
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps({"version": self.version} | fields, separators=(",", ":"))
+
+    @property
+    def kind(self) -> Kind:
+        """What sort of work it is."""
+        return Kind.PUSH
+
+    @property
+    def queue(self) -> str:
+        """The queue that it waits in."""
+        return queue_name(bulk=self.bulk, engine=self.engine)
+
+    def target(self, job: str) -> str:  # noqa: ARG002 - of a migration it is the job itself
+        """What only one job at a time may write."""
+        return str(self.image)
+
+    def facts(self) -> dict[str, Any]:
+        """What the record says of the request itself."""
+        return {
+            "image": str(self.image),
+            "registry": self.registry,
+            "source": self.source,
+            "engine": self.engine,
+            "labels": dict(self.labels),
+            "bulk": self.bulk,
+        }
+
+    @property
+    def display(self) -> str:
+        """One line for people, shown in Flower: ``image → component``."""
+        return f"{self.image} → {self.registry}"

@@ -1,0 +1,58 @@
+"""Fields that requests of several kinds share, and what a bad one is told."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import (
+    AfterValidator,
+    PlainSerializer,
+    StringConstraints,
+)
+
+from transship.model.jobs import Kind
+from transship.model.references import ImageReference
+from transship_config.errors import UsageError
+from transship_config.names import NAME_PATTERN
+
+#: Seconds that one attempt may run before it is given up. Unit: s.
+DEFAULT_DEADLINE_S: Final = 6 * 3600
+#: Seconds that a job may wait for its first start. Unit: s.
+DEFAULT_EXPIRES_S: Final = 24 * 3600
+#: The longest deadline or expiry that a request may ask for. Unit: s.
+LONGEST_S: Final = 30 * 24 * 3600
+#: Labels a job may carry.
+MOST_LABELS: Final = 32
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$")]
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+LabelValue = Annotated[str, StringConstraints(max_length=256), AfterValidator(_printable)]
+
+
+def parse_reference(value: object) -> object:
+    """A reference from its text; anything else as it is, for pydantic to refuse."""
+    return ImageReference.parse(value) if isinstance(value, str) else value
+
+
+Reference = Annotated[ImageReference, PlainSerializer(str, return_type=str)]
+
+
+def request_problem(error: ValueError) -> UsageError:
+    """One line for the first mistake that pydantic found in a request."""
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return UsageError(str(error))
+    first = errors(include_url=False)[0]
+    # A request of a kind is found under that kind's name.
+    found = [str(part) for part in first["loc"]]
+    place = ".".join(found[1:] if found[:1] and found[0] in set(Kind) else found) or "request"
+    text = str(first["msg"]).removeprefix("Value error, ")
+    return UsageError(f"{place}: {text}")

@@ -1,0 +1,108 @@
+"""Any request of the ledger, whatever its kind, and what is to be done with one of tomorrow.
+
+Each format of a request has a number, its ``version``. A request that asks for something that
+the format before could not say carries the new number; all others keep the old one, so that
+older workers go on with what they can do. A worker leaves what is newer than itself to a worker
+that knows it (``newer``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+
+from transship.model.jobs import Kind
+from transship.model.push_request import PushRequest
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+    from transship.model.copy_request import CopyRequest
+    from transship.model.migration.request import MigrationRequest
+
+    Request: TypeAlias = PushRequest | CopyRequest | MigrationRequest
+
+#: The newest format of each kind that this version reads.
+VERSIONS: Final = {Kind.PUSH: 1, Kind.COPY: 1, Kind.MIGRATION: 1}
+#: Above this a version is a mistake.
+_MOST_VERSION: Final = 1_000
+#: Characters of a name that is shown of a request that does not parse.
+_LONGEST_GLIMPSE: Final = 512
+#: What a kind of work may be called.
+_KIND: Final = re.compile(r"[a-z][a-z_-]{0,30}")
+
+_adapter: TypeAdapter[Request] | None = None
+
+
+def parse_request(body: str | bytes) -> Request:
+    """Read a request as it stands in Redis, as untrusted input.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    # A push names no kind: such requests were written before there were others. What pushes do
+    # not need is not imported for them.
+    if (b'"kind"' if isinstance(body, bytes) else '"kind"') not in body:  # type: ignore[operator]
+        return PushRequest.model_validate_json(body)
+    global _adapter
+    if _adapter is None:
+        _adapter = _make_adapter()
+    return _adapter.validate_json(body)
+
+
+def newer(body: str | bytes) -> str | None:
+    """Of which format a request is that only a newer version can read; ``None``: it is not.
+
+    Only looked at when a request does not parse: a body that says so may be anything else.
+    """
+    fields = _fields(body)
+    kind, version = fields.get("kind", Kind.PUSH), fields.get("version")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        return None
+    if isinstance(version, bool) or not isinstance(version, int) or version > _MOST_VERSION:
+        return None
+    if version > (VERSIONS[Kind(kind)] if kind in set(Kind) else 0):
+        return f"{kind} request of version {version}"
+    return None
+
+
+def glimpse(body: str | bytes) -> dict[str, Any]:
+    """What a record may say of a request that does not parse, so that people know it again."""
+    fields = _fields(body)
+    kind = fields.get("kind", Kind.PUSH)
+    known = {"kind": Kind(kind)} if isinstance(kind, str) and kind in set(Kind) else {}
+    image = fields.get("name" if known.get("kind") is Kind.MIGRATION else "image")
+    texts = {"image": image, "registry": fields.get("registry")}
+    return known | {
+        name: text
+        for name, text in texts.items()
+        if isinstance(text, str) and text.isprintable() and 0 < len(text) <= _LONGEST_GLIMPSE
+    }
+
+
+def _fields(body: str | bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _make_adapter() -> TypeAdapter[Request]:
+    from pydantic import Discriminator, Tag, TypeAdapter
+
+    from transship.model.copy_request import CopyRequest
+    from transship.model.migration.request import MigrationRequest
+
+    kinds = (
+        Annotated[PushRequest, Tag("push")]
+        | Annotated[CopyRequest, Tag("copy")]
+        | Annotated[MigrationRequest, Tag("migration")]
+    )
+    return TypeAdapter(Annotated[kinds, Discriminator(_kind)])
+
+
+def _kind(value: Any) -> str:
+    found = value.get("kind") if isinstance(value, dict) else None
+    return found if isinstance(found, str) and found in {"copy", "migration"} else "push"

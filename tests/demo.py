@@ -21,7 +21,7 @@ from tests.support.images import make_image
 from tests.support.processes import free_port
 from tests.support.registry import MANIFEST_TYPES, Registry
 from transship_config.errors import UsageError
-from transship_worker.transports.endpoint import find_endpoint
+from transship_worker.transports.engine.endpoint import find_endpoint
 
 REPOSITORY = "demo/hello"
 TAG = "1"

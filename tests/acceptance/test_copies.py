@@ -27,7 +27,7 @@ from tests.support.processes import eventually
 from tests.support.proxy import TcpProxy
 from tests.support.registry import Registry
 from transship import State
-from transship_worker.claims import WINDOW
+from transship_worker.jobs.claims import WINDOW
 from transship_worker.oci import manifests as client_manifests
 from transship_worker.oci import referrers
 from transship_worker.oci.client import Repository

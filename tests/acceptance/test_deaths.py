@@ -27,10 +27,10 @@ from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
-CLAIMS = "transship_worker.claims:Claims"
-RUNNER = "transship_worker.runner:Runner"
-PUSHING = "transship_worker.pushing:Pushing"
-ENGINE = "transship_worker.transports.docker_push:DockerPush"
+CLAIMS = "transship_worker.jobs.claims:Claims"
+RUNNER = "transship_worker.jobs.runner:Runner"
+PUSHING = "transship_worker.handlers.push:Pushing"
+ENGINE = "transship_worker.transports.engine_push:DockerPush"
 FLAVOR = "transship_worker.flavors.base:BaseContainerRegistry"
 COPY = "transship_worker.transports.copy.image:_ImageCopy"
 PLANNED = json.dumps({"digest": ""})
@@ -41,7 +41,7 @@ IN_A_PUSH = {
     "after the request is read": (f"{CLAIMS}.request", "after"),
     "after it is accepted": (f"{PUSHING}.accept", "after"),
     "after the claim": (f"{CLAIMS}.claim", "after"),
-    "after the image is fixed": ("transship_worker.control:Control.settled", "after"),
+    "after the image is fixed": ("transship_worker.jobs.control:Control.settled", "after"),
     "after the registry is prepared": (f"{FLAVOR}.prepare_image_push", "after"),
     "before the upload": (f"{ENGINE}._send", "before"),
     "after the upload": (f"{ENGINE}._send", "after"),
@@ -54,7 +54,7 @@ IN_A_COPY = {
     "after the claim": (f"{CLAIMS}.claim", "after"),
     "after the leads are taken": ("transship_worker.fleet.leads:RedisLeads.take", "after"),
     "after the first blob": ("transship_worker.oci.blobs:Upload.finish", "after"),
-    "after all blobs": ("transship_worker.transports.copy.bring:Bringing.bring", "after"),
+    "after all blobs": ("transship_worker.transports.copy.transfer:Bringing.bring", "after"),
     "after the first manifest": (f"{COPY}._put", "after"),
     "before the tag": (f"{COPY}._put_tag", "before"),
     "after the tag": (f"{COPY}._put_tag", "after"),

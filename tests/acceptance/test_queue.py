@@ -18,7 +18,7 @@ from transship.ledger.notifications import Bell, Doorbell
 from transship.model.jobs import JobId
 from transship_config.lanes import queue_name
 from transship_config.settings import Settings
-from transship_worker.claims import Claims
+from transship_worker.jobs.claims import Claims
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 

@@ -12,7 +12,7 @@ import redis
 from tests.chaos.crew import Crew, Held
 from transship import Client
 from transship.ledger.keys import Keys
-from transship_worker.presence import EVERY_S
+from transship_worker.process.presence import EVERY_S
 
 #: Whatever expires does so within this: the longest is a lock whose holder died. Unit: s.
 PATIENCE_S: Final = 75.0

@@ -32,16 +32,16 @@ from transship.model.requests import parse_request
 from transship_config.errors import TransshipError
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import build
+from transship_worker.layouts.archive import _read as read_archive
+from transship_worker.layouts.index import Index
 from transship_worker.oci import headers
 from transship_worker.oci.challenge import merged, parse_challenges, parse_scopes
 from transship_worker.oci.descriptors import MANIFEST_TYPES, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.errors import Speaker, error_of, refusal
 from transship_worker.oci.pool import ClientPool
-from transship_worker.sources.archive import _read as read_archive
-from transship_worker.sources.index import Index
-from transship_worker.transports.push_errors import Spoken, translate
-from transship_worker.transports.push_stream import PushStream
+from transship_worker.transports.engine.events import PushStream
+from transship_worker.transports.engine.push_errors import Spoken, translate
 
 #: The longest input. Unit: bytes.
 LONGEST: Final = 1_024
@@ -265,7 +265,7 @@ def _header(data: bytes) -> None:
 def _location(data: bytes) -> None:
     endpoint = _ENDPOINTS[data[0] % len(_ENDPOINTS)] if data else _ENDPOINTS[0]
     pool = ClientPool({})
-    base = pool.bases[endpoint] = endpoint.bases[0]
+    base = pool.connections.bases[endpoint] = endpoint.bases[0]
     asked = base.join(URL("/v2/acme/app/blobs/uploads/"))
     try:
         found = pool.client(endpoint).resolve(_text(data[1:]), asked)

@@ -13,7 +13,7 @@ from kombu.message import Message
 from kombu.transport.redis import Channel
 
 from tests.support.redis import RedisServer
-from transship_worker.channels import Unacknowledged, survive, take_for_good
+from transship_worker.broker.channels import Unacknowledged, survive, take_for_good
 
 pytestmark = pytest.mark.redis
 

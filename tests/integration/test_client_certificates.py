@@ -16,11 +16,11 @@ from tests.support.certificates import Authority
 from tests.support.oci import EMPTY, EMPTY_DIGEST
 from tests.support.registry import Registry
 from transship.errors import CredentialsMissing, Denied, RegistryUntrusted
-from transship_worker.loop import BackgroundLoop
+from transship_worker.concurrency.loop import BackgroundLoop
+from transship_worker.credentials.access import Access
 from transship_worker.oci import blobs
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.port import Access
 
 pytestmark = pytest.mark.registry
 

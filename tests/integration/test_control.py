@@ -13,8 +13,9 @@ from transship.errors import DeadlineExceeded, HandedBack, LeaseLost, PushCancel
 from transship.model.jobs import Step
 from transship.model.push_request import PushRequest
 from transship.model.records import Progress
-from transship_worker.claims import Claim
-from transship_worker.control import MOST_WARNINGS, Control, Heart
+from transship_worker.jobs.claims import Claim
+from transship_worker.jobs.control import MOST_WARNINGS, Control
+from transship_worker.jobs.heartbeat import Heart
 
 pytestmark = pytest.mark.redis
 

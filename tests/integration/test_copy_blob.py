@@ -17,11 +17,11 @@ from tests.support.registry import Registry
 from transship.errors import BlobMissing, DigestMismatch, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.client import Repository
+from transship_worker.oci.content import BlobReader
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.copy import blob as blob_module
 from transship_worker.transports.copy import resume as resume_module
-from transship_worker.transports.copy.port import BlobReader
 from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry

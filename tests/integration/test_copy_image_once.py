@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.alone_leads import AloneLeads
 from tests.support.copies import (
     WatchedControl,
     delete_manifest,
@@ -25,7 +26,6 @@ from transship_worker.fleet.redis import FleetRedis
 from transship_worker.oci import blobs, manifests
 from transship_worker.oci.descriptors import Manifest
 from transship_worker.oci.manifests import Written
-from transship_worker.transports.copy.alone import AloneLeads
 from transship_worker.transports.copy.image import copy_image
 from transship_worker.transports.copy.port import Copied, CopyTask
 from transship_worker.transports.copy.registry import RegistryRepository

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from tests.support.alone_leads import AloneLeads
 from tests.support.copies import (
     WatchedControl,
     image,
@@ -15,15 +16,14 @@ from tests.support.copies import (
 )
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.registry import Registry
+from transship_worker.credentials.access import Credentials
 from transship_worker.oci import manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.copy.alone import AloneLeads
 from transship_worker.transports.copy.image import copy_image
 from transship_worker.transports.copy.port import CopyTask
 from transship_worker.transports.copy.registry import RegistryRepository
-from transship_worker.transports.port import Credentials
 
 pytestmark = pytest.mark.registry
 

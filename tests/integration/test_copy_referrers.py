@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.alone_leads import AloneLeads
 from tests.support.copies import (
     WatchedControl,
     delete_manifest,
@@ -30,7 +31,6 @@ from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Manifest
 from transship_worker.oci.pool import ClientPool
 from transship_worker.oci.referrers import fallback_tag
-from transship_worker.transports.copy.alone import AloneLeads
 from transship_worker.transports.copy.image import copy_image
 from transship_worker.transports.copy.port import Copied, CopyTask
 from transship_worker.transports.copy.registry import RegistryRepository

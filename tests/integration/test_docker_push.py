@@ -35,9 +35,9 @@ from transship.errors import (
 )
 from transship.model.jobs import Step
 from transship.model.records import Progress
-from transship_worker.transports.docker_push import DockerPush
-from transship_worker.transports.engine import Engine
-from transship_worker.transports.port import Access, Credentials
+from transship_worker.credentials.access import Access, Credentials
+from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine_push import DockerPush
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]
 

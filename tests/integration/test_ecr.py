@@ -31,11 +31,11 @@ from tests.support.registry import Registry
 from tests.support.scripted import ScriptedRegistry, error
 from transship.errors import ImmutableTag, RepositoryMissing
 from transship_worker.catalog import Catalog
+from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.aws import AwsRegistry
 from transship_worker.flavors.base import collected_notes
-from transship_worker.tokens import TokenCache
-from transship_worker.transports.docker_push import DockerPush
-from transship_worker.transports.engine import Engine, find_engine
+from transship_worker.transports.engine.client import Engine, find_engine
+from transship_worker.transports.engine_push import DockerPush
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]
 

@@ -35,8 +35,8 @@ from transship.errors import (
     RepositoryMissing,
 )
 from transship.model.references import ImageReference, RegistryUri
-from transship_worker.transports.engine import Engine, connect, find_engine
-from transship_worker.transports.port import Access, Credentials
+from transship_worker.credentials.access import Access, Credentials
+from transship_worker.transports.engine.client import Engine, connect, find_engine
 
 pytestmark = [pytest.mark.engine]
 

@@ -12,6 +12,7 @@ from tests.support.hostile import HostileServer, Reply
 from tests.support.oci import EMPTY, EMPTY_DIGEST, client, make_manifest, stream
 from tests.support.processes import free_port
 from transship.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
+from transship_worker.credentials.access import Credentials
 from transship_worker.fleet.budget import Governor
 from transship_worker.fleet.limits import Limits
 from transship_worker.oci import blobs, manifests
@@ -20,7 +21,6 @@ from transship_worker.oci.descriptors import OCI_MANIFEST
 from transship_worker.oci.errors import refusal_of
 from transship_worker.oci.headers import RateLimit
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.port import Credentials
 
 pytestmark = pytest.mark.redis
 

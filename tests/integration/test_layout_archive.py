@@ -29,10 +29,10 @@ from transship.errors import (
     PushRejected,
     RepositoryMissing,
 )
+from transship_worker.layouts.folders import LayoutFolder
 from transship_worker.oci import digests
+from transship_worker.oci.content import ContentSource
 from transship_worker.oci.descriptors import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST
-from transship_worker.sources.folders import LayoutFolder
-from transship_worker.transports.copy.port import ContentSource
 
 T = TypeVar("T")
 NO_LAYERS = b'{"rootfs": {"diff_ids": []}}'

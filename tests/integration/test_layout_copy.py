@@ -14,13 +14,16 @@ from typing import TypeVar
 import docker
 import pytest
 
+from tests.support.alone_leads import AloneLeads
 from tests.support.images import make_image
 from tests.support.oci import client
 from tests.support.processes import program
 from tests.support.registry import Registry
 from transship.errors import ImageNotFound
 from transship.model.migration.platforms import Platform
+from transship_worker.layouts.folders import LayoutFolder
 from transship_worker.oci import digests
+from transship_worker.oci.content import ContentSource, ContentTarget
 from transship_worker.oci.descriptors import (
     OCI_INDEX,
     OCI_MANIFEST,
@@ -30,10 +33,8 @@ from transship_worker.oci.descriptors import (
 )
 from transship_worker.oci.pool import ClientPool
 from transship_worker.oci.referrers import fallback_tag
-from transship_worker.sources.folders import LayoutFolder
-from transship_worker.transports.copy.alone import AloneLeads
 from transship_worker.transports.copy.image import copy_image
-from transship_worker.transports.copy.port import ContentSource, ContentTarget, Copied, CopyTask
+from transship_worker.transports.copy.port import Copied, CopyTask
 from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry

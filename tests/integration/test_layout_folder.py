@@ -37,14 +37,14 @@ from transship.errors import (
     RegistryUnreachable,
     RepositoryMissing,
 )
+from transship_worker.layouts.folder import translate
+from transship_worker.layouts.folders import LayoutFolder
+from transship_worker.layouts.layout import NotLinked
+from transship_worker.layouts.writing import Part
 from transship_worker.oci import digests
+from transship_worker.oci.content import ContentSource, ContentTarget
 from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.referrers import fallback_tag
-from transship_worker.sources.folder import translate
-from transship_worker.sources.folders import LayoutFolder
-from transship_worker.sources.layout import NotLinked
-from transship_worker.sources.writing import Part
-from transship_worker.transports.copy.port import ContentSource, ContentTarget
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_an_index_that_could_not_be_read_again_is_not_written(
     folder: LayoutFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(put(folder.target("cat"), "1", b"1"))
-    monkeypatch.setattr("transship_worker.sources.layout.INDEX_LIMIT", 300)
+    monkeypatch.setattr("transship_worker.layouts.layout.INDEX_LIMIT", 300)
     with pytest.raises(PushRejected, match=r"images\.layout/cat is full: its index\.json has 300"):
         run(put(folder.target("cat"), "2", b"2"))
     assert run(folder.tags("cat")) == ["1"]
@@ -341,7 +341,7 @@ def test_many_writers_of_one_repository_lose_no_tag(folder: LayoutFolder, path: 
         "import asyncio, sys\n"
         "from pathlib import Path\n"
         "from tests.support.layouts import put\n"
-        "from transship_worker.sources.folders import LayoutFolder\n"
+        "from transship_worker.layouts.folders import LayoutFolder\n"
         "async def main():\n"
         "    target = LayoutFolder(Path(sys.argv[1]), 'images.layout').target('cat')\n"
         "    await asyncio.gather(*(put(target, f'{sys.argv[2]}-{n}', str(n).encode())"

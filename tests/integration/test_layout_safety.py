@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.layouts import put, run
 from transship.errors import ManifestUnsupported, NotAllowed, NotUnderRegistry
-from transship_worker.sources.folders import LayoutFolder
+from transship_worker.layouts.folders import LayoutFolder
 
 
 @pytest.fixture

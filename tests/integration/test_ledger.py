@@ -13,7 +13,7 @@ from transship.model.jobs import JobId, State, Step
 from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, Progress
 from transship_config.settings import Settings
-from transship_worker.claims import Answer
+from transship_worker.jobs.claims import Answer
 
 pytestmark = pytest.mark.redis
 

@@ -13,9 +13,10 @@ from tests.support.processes import eventually
 from transship.model.jobs import JobId, State
 from transship.model.push_request import PushRequest
 from transship.model.records import Progress
-from transship_worker import claims
-from transship_worker.claims import WINDOW
-from transship_worker.control import Control, Heart
+from transship_worker.jobs import claims
+from transship_worker.jobs.claims import WINDOW
+from transship_worker.jobs.control import Control
+from transship_worker.jobs.heartbeat import Heart
 
 pytestmark = pytest.mark.redis
 

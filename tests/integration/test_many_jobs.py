@@ -14,7 +14,7 @@ from transship import Client, State
 from transship.ledger.read import PAGE
 from transship.model.push_request import PushRequest
 from transship_config.settings import Settings
-from transship_worker.claims import SWEEP_MOST
+from transship_worker.jobs.claims import SWEEP_MOST
 
 pytestmark = pytest.mark.redis
 

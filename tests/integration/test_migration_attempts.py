@@ -13,7 +13,7 @@ from transship import Client
 from transship.model.components import PublicComponent
 from transship.model.records import ErrorInfo, Progress
 from transship_config.settings import Settings
-from transship_worker.claims import Claim, Claims, Finished
+from transship_worker.jobs.claims import Claim, Claims, Finished
 
 pytestmark = pytest.mark.redis
 

@@ -13,7 +13,7 @@ from transship.model.jobs import JobId, State
 from transship.model.migration.plan import PlanRow
 from transship.model.migration.request import MigrationRequest, Mode
 from transship.model.records import ErrorInfo, Progress
-from transship_worker.claims import POSTPONED_MOST, WINDOW, Answer, Claim, Row
+from transship_worker.jobs.claims import POSTPONED_MOST, WINDOW, Answer, Claim, Row
 
 pytestmark = pytest.mark.redis
 

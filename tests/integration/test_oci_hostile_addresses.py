@@ -25,9 +25,9 @@ from tests.support.oci import (
 )
 from tests.support.processes import missing
 from transship.errors import AnswerMalformed, PushError, RegistryUntrusted
-from transship_worker.oci import blobs, pool
+from transship_worker.credentials.access import Access
+from transship_worker.oci import blobs, connections
 from transship_worker.oci.client import Repository
-from transship_worker.transports.port import Access
 
 #: A registry that is not on this machine, as far as its name says.
 NAME = "registry.example.com"
@@ -54,7 +54,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
         return [found for one in addresses for found in real(one, port, *rest, **options)]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(pool, "NAME_CACHE_S", 0)
+    monkeypatch.setattr(connections, "NAME_CACHE_S", 0)
 
     def set_up(name: str, *turns: list[str]) -> None:
         answers[name] = list(turns)

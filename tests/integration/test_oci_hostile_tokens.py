@@ -18,11 +18,11 @@ from transship.errors import (
     RegistryUnavailable,
     RegistryUntrusted,
 )
+from transship_worker.credentials.access import Credentials
 from transship_worker.oci import manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.port import Credentials
 
 
 def bearer(server: HostileServer, realm: str, *, times: int = 1) -> None:

@@ -30,13 +30,13 @@ from transship.errors import (
     RepositoryMissing,
     UploadLost,
 )
-from transship_worker.loop import BackgroundLoop
+from transship_worker.concurrency.loop import BackgroundLoop
+from transship_worker.credentials.access import Access, Credentials
 from transship_worker.oci import blobs, digests, manifests, referrers, tags
 from transship_worker.oci.client import RegistryClient, Repository, Request
 from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.port import Access, Credentials
 
 pytestmark = pytest.mark.registry
 

@@ -11,10 +11,10 @@ from tests.support.copies import with_pool
 from tests.support.strict import Rules, StrictRegistry, TokenRules
 from tests.support.strict_asking import DATA, layer, put_blob, put_manifest
 from transship.errors import Denied
+from transship_worker.credentials.access import Credentials
 from transship_worker.oci import manifests
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.port import Credentials
 
 LOGIN = Credentials("mover", SecretStr("open sesame"))
 

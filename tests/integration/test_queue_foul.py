@@ -16,7 +16,7 @@ from tests.support.processes import eventually, free_port
 from tests.support.worker import Site, WorkerProcess
 from transship_config.celery_settings import PUSH_TASK
 from transship_config.lanes import COPY_QUEUE, queue_name
-from transship_worker.bells import LONGEST_BELL
+from transship_worker.broker.messages import LONGEST_BELL
 
 pytestmark = pytest.mark.redis
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.ledger import Bench, push_request, sweep
 from transship.model.jobs import JobId
-from transship_worker.claims import Answer
+from transship_worker.jobs.claims import Answer
 
 pytestmark = pytest.mark.redis
 

@@ -24,14 +24,14 @@ from tests.support.registry import Registry
 from tests.support.worker import Site
 from transship.errors import EngineUnavailable
 from transship.model.jobs import Kind, State
-from transship_worker.control import Heart
+from transship_worker.broker.slots import Lane
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.fleet.pause_engine import EngineGate
-from transship_worker.pushing import Pushing
-from transship_worker.runner import JobPostponed, Runner, Tools
-from transship_worker.slots import Lane
-from transship_worker.transports.engine import Engine, Guard
+from transship_worker.handlers.push import Pushing
+from transship_worker.jobs.heartbeat import Heart
+from transship_worker.jobs.runner import JobPostponed, Runner, Tools
+from transship_worker.transports.engine.client import Engine, Guard
 
 pytestmark = pytest.mark.redis
 

@@ -34,16 +34,17 @@ from transship_config.settings import Settings
 from transship_worker import BaseContainerRegistry
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import Components, build
+from transship_worker.concurrency.loop import BackgroundLoop
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.secret_sources import Secret
 from transship_worker.flavors.options import Use
-from transship_worker.loop import BackgroundLoop
+from transship_worker.handlers.registries import Registries
 from transship_worker.oci import tags
 from transship_worker.oci.auth import TokenAnswer
 from transship_worker.oci.client import Request
+from transship_worker.oci.connections import Way
 from transship_worker.oci.errors import Speaker
-from transship_worker.oci.pool import ClientPool, Way
-from transship_worker.registries import Registries
-from transship_worker.secret import Secret
-from transship_worker.transports.port import Credentials
+from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 

@@ -36,13 +36,13 @@ from transship.ledger.keys import Keys
 from transship.model.jobs import Step, Via
 from transship.model.records import Progress
 from transship.model.references import ImageReference
-from transship_worker.fleet.recall import recall
-from transship_worker.streaming import StreamWay
-from transship_worker.transports.engine import Engine
-from transship_worker.transports.line import Line
-from transship_worker.transports.port import Credentials
+from transship_worker.credentials.access import Credentials
+from transship_worker.fleet.lookup import recall
+from transship_worker.fleet.port import KnownLayer
+from transship_worker.handlers.streaming import StreamWay
+from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine.connection import Line
 from transship_worker.transports.stream import choice
-from transship_worker.transports.stream.known import KnownLayer
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.redis]
 

@@ -19,9 +19,9 @@ from transship.model.migration.request import MigrationRequest, Mode
 from transship.model.push_request import PushRequest
 from transship.model.records import JobEvent
 from transship_config.errors import UsageError
-from transship_worker.claims import Answer, Claims, Swept
-from transship_worker.control import Heart
-from transship_worker.runner import JobFailure, Runner, Tools
+from transship_worker.jobs.claims import Answer, Claims, Swept
+from transship_worker.jobs.heartbeat import Heart
+from transship_worker.jobs.runner import JobFailure, Runner, Tools
 
 pytestmark = pytest.mark.redis
 

@@ -40,7 +40,7 @@ from transship_config import __version__
 NAMESPACE = "recorded"
 #: Starts a worker that lets only two jobs of a migration onto the queue at once.
 NARROW = (
-    "import sys, transship_worker.claims as claims; claims.WINDOW = 2; "
+    "import sys, transship_worker.jobs.claims as claims; claims.WINDOW = 2; "
     "from transship.cli import main; sys.exit(main(sys.argv[1:]))"
 )
 PATIENT = {

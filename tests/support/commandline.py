@@ -29,7 +29,7 @@ from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo
 from transship.model.references import ImageReference
 from transship_config import __version__
-from transship_worker.presence import Presence
+from transship_worker.process.presence import Presence
 
 COMMAND = [sys.executable, "-m", "transship"]
 REPOSITORY = "registry.example.com/ml/train"

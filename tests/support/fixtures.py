@@ -15,7 +15,7 @@ from tests.support.hostile import HostileServer
 from tests.support.redis import RedisServer
 from tests.support.registry import Registry
 from tests.support.tokens import TokenServer
-from transship_worker.transports.engine import Engine, find_engine
+from transship_worker.transports.engine.client import Engine, find_engine
 
 #: The login of ``basic_registry`` and ``token_registry``.
 USER, PASSWORD = "pusher", "correct horse battery staple"

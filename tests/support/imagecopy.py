@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tests.support.alone_leads import AloneLeads
 from tests.support.copies import (
     WatchedControl,
     entry,
@@ -23,7 +24,6 @@ from transship_worker.oci import blobs, manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Manifest
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.copy.alone import AloneLeads
 from transship_worker.transports.copy.image import copy_image
 from transship_worker.transports.copy.port import Copied, CopyTask
 from transship_worker.transports.copy.registry import RegistryRepository

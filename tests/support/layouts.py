@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from tests.support.oci import EMPTY, make_manifest
 from transship.errors import RegistryUnavailable
+from transship_worker.layouts.layout import LayoutTarget
 from transship_worker.oci import digests
+from transship_worker.oci.content import ContentSource
 from transship_worker.oci.descriptors import Descriptor, Manifest
-from transship_worker.sources.layout import LayoutTarget
-from transship_worker.transports.copy.port import ContentSource
 
 T = TypeVar("T")
 #: A layer of several pieces.

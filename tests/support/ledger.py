@@ -17,8 +17,8 @@ from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, JobRecord, Progress
 from transship.model.requests import parse_request
 from transship_config.settings import Settings
-from transship_worker.claims import Claim, ClaimResult, Claims, Finished
-from transship_worker.reaper import Reaper
+from transship_worker.jobs.claims import Claim, ClaimResult, Claims, Finished
+from transship_worker.jobs.reaper import Reaper
 
 if TYPE_CHECKING:
     from transship.model.requests import Request

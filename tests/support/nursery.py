@@ -33,10 +33,10 @@ _IMPORTED = (
     "celery.worker.strategy",
     "kombu.transport.redis",
     "transship.cli",
-    "transship_worker.background",
+    "transship_worker.process.background",
     "transship_worker.cli.worker",
     "transship_worker.flavors.default",
-    "transship_worker.runtime",
+    "transship_worker.process.runtime",
 )
 
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from tests.support.hostile import HostileServer, Reply
+from transship_worker.credentials.access import Credentials
 from transship_worker.oci import blobs, digests, manifests
 from transship_worker.oci.client import RegistryClient, Repository
 from transship_worker.oci.descriptors import OCI_MANIFEST, Manifest, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
-from transship_worker.transports.port import Credentials
 
 T = TypeVar("T")
 

@@ -46,7 +46,7 @@ import base64, logging, threading
 from urllib.parse import quote
 from transship_config.errors import CredentialsMissing, PrepareFailed
 from transship_worker import BaseContainerRegistry
-from transship_worker.secret import Secret
+from transship_worker.credentials.secret_sources import Secret
 
 
 class Leaky(BaseContainerRegistry):

@@ -13,11 +13,12 @@ from tests.support.fixtures import PASSWORD, USER
 from tests.support.images import make_image
 from transship.model.jobs import Via
 from transship.model.references import ImageReference
+from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors.default import DefaultRegistry
-from transship_worker.streaming import Streaming, StreamWay
-from transship_worker.transports.docker_push import DockerPush
-from transship_worker.transports.engine import Engine
-from transship_worker.transports.port import Access, Credentials, Pushed
+from transship_worker.handlers.streaming import Streaming, StreamWay
+from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine_push import DockerPush
+from transship_worker.transports.port import Pushed
 
 LOGIN = Credentials(USER, SecretStr(PASSWORD))
 

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from transship.ledger.keys import Keys
+from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.fleet.budget import Governors
 from transship_worker.fleet.layers import RedisLayers
 from transship_worker.fleet.redis import FleetRedis
-from transship_worker.loop import BackgroundLoop
+from transship_worker.handlers.registries import Way
+from transship_worker.handlers.streaming import StreamWay
 from transship_worker.oci.pool import ClientPool
-from transship_worker.registries import Way
-from transship_worker.streaming import StreamWay
-from transship_worker.transports.docker_stream import StreamGrounds
+from transship_worker.transports.stream.push import StreamGrounds
 
 
 @contextmanager

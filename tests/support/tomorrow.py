@@ -22,7 +22,7 @@ class NewerCopy(CopyRequest):
 def install() -> None:
     """Replace how requests are read."""
     from transship.model.requests import parse_request as read
-    from transship_worker import reaper, runner
+    from transship_worker.jobs import reaper, runner
 
     def read_newer(body: str | bytes) -> Request:
         fields: Any = json.loads(body)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.alone_leads import AloneLeads
 from transship_worker.fleet.port import Found, Place, Where
-from transship_worker.transports.copy.alone import AloneLeads
 
 HERE = Place("registry", "acme/app")
 THERE = Place("registry", "acme/base")

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from transship_worker.oci.client import Repository
+from transship_worker.oci.content import ContentSource
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.transports.copy import registry
-from transship_worker.transports.copy.port import ContentSource
 
 
 class FakeGovernor:

@@ -9,9 +9,9 @@ from typing import cast
 
 from transship.model.jobs import Step
 from transship.model.records import Progress
-from transship_worker.control import Control
-from transship_worker.copy_control import CopyProgress, CopySlots
-from transship_worker.slots import Parking, Waker
+from transship_worker.concurrency.waker import Parking, Waker
+from transship_worker.handlers.copy_progress import CopyProgress, CopySlots
+from transship_worker.jobs.control import Control
 
 
 class FakeControl:

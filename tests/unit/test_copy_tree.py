@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pytest
 
 from transship.errors import Denied, ManifestUnsupported, RegistryUnavailable
+from transship_worker.concurrency.gather import both, together
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
 from transship_worker.transports.copy import tree
-from transship_worker.transports.copy.together import both, together
 from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of
 
 

@@ -25,8 +25,9 @@ from transship.errors import (
     RepositoryMissing,
 )
 from transship.model.references import ImageReference
-from transship_worker.transports.port import Credentials
-from transship_worker.transports.push_errors import MESSAGE_LENGTH, Spoken, clean, translate
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.redaction import MESSAGE_LENGTH, clean
+from transship_worker.transports.engine.push_errors import Spoken, translate
 
 IMAGE = ImageReference.parse("registry.lan:5000/team/train:42")
 LOGIN = Credentials("robot", SecretStr("s3cr3t/+word"))

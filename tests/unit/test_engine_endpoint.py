@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.processes import missing
 from transship_config.errors import UsageError
-from transship_worker.transports.endpoint import DEFAULT_URL, Endpoint, find_endpoint
+from transship_worker.transports.engine.endpoint import DEFAULT_URL, Endpoint, find_endpoint
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_password_in_docker_host_is_refused_and_not_repeated(tmp_path: Path) -
 def test_ssh_without_its_package_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transship_worker.transports.endpoint.find_spec", lambda name: None)
+    monkeypatch.setattr("transship_worker.transports.engine.endpoint.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'docker\[ssh\]'"):
         find_endpoint({"DOCKER_HOST": "ssh://me@build.lan", "HOME": str(tmp_path)})
 

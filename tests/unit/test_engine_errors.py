@@ -14,10 +14,10 @@ from pydantic import SecretStr
 
 from transship.errors import EngineUnavailable
 from transship_config.names import NAME_PATTERN
-from transship_worker.transports.endpoint import Endpoint
-from transship_worker.transports.engine import _fitting, auth_config, find_engine
-from transship_worker.transports.engine_errors import engine_errors
-from transship_worker.transports.port import Credentials
+from transship_worker.credentials.access import Credentials
+from transship_worker.transports.engine.client import _fitting, auth_config, find_engine
+from transship_worker.transports.engine.endpoint import Endpoint
+from transship_worker.transports.engine.errors import engine_errors
 
 HERE = Endpoint("unix:///run/x.sock", origin="DOCKER_HOST")
 

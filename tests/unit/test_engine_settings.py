@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.certificates import Authority
 from transship.model.references import RegistryUri
-from transship_worker.transports.engine_settings import (
+from transship_worker.transports.engine.settings import (
     Place,
     ca_missing,
     client_missing,

@@ -25,12 +25,12 @@ from transship.errors import (
     RepositoryMissing,
 )
 from transship.model.references import ImageReference
+from transship_worker.credentials.access import Access, Credentials
+from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.aws import AwsRegistry
 from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
 from transship_worker.flavors.aws.hosts import EcrHost
 from transship_worker.flavors.base import collected_notes
-from transship_worker.tokens import TokenCache
-from transship_worker.transports.port import Access, Credentials
 
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{HOST}/ml/train:42"

@@ -11,10 +11,10 @@ from botocore.stub import Stubber
 from tests.support.aws import ACCOUNT, REGION, stubbed_ecr
 from transship.errors import RepositoryMissing
 from transship.model.references import ImageReference
+from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors.aws import AwsRegistry
 from transship_worker.flavors.aws.known import Known
 from transship_worker.flavors.options import Use
-from transship_worker.transports.port import Access, Credentials
 
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{HOST}/ml/train"

@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.cloud import Asked, FakeCloud, Reply
 from transship.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed, PushError
+from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.azure import NULL_GUID_USER, AzureRegistry, expiry
-from transship_worker.tokens import TokenCache
 
 
 def jwt(**claims: Any) -> str:

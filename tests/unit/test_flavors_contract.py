@@ -28,8 +28,8 @@ from transship.errors import (
 )
 from transship.model.references import ImageReference
 from transship_worker import BaseContainerRegistry
+from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors import BUILT_IN, built_in
-from transship_worker.transports.port import Access, Credentials
 
 DIGEST = f"sha256:{'d' * 64}"
 

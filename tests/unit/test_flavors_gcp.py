@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from tests.support.cloud import FakeCloud, Reply
 from transship.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
+from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.gcp import GcpRegistry, split_project
-from transship_worker.tokens import TokenCache
 
 KEY = {"type": "service_account", "client_email": "ci@my-acme.example", "private_key": "PRIVATE"}
 

@@ -34,13 +34,13 @@ from transship.errors import (
     RepositoryMissing,
 )
 from transship_worker import BaseContainerRegistry
+from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors import BUILT_IN, built_in
 from transship_worker.flavors.dockerhub import DockerHubRegistry
 from transship_worker.flavors.gcp import GcpRegistry
 from transship_worker.flavors.listing import repositories
 from transship_worker.oci.client import RegistryClient
 from transship_worker.oci.pool import ClientPool
-from transship_worker.tokens import TokenCache
 
 ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 HUB_LIST = "/v2/namespaces/acme/repositories"

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from transship.errors import InvalidReference, NotAllowed, PushError
 from transship.model.references import ImageReference
 from transship_config.errors import InvalidSettings
+from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors import BUILT_IN, built_in
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.fleet.limits import Limits
 from transship_worker.oci.endpoint import Endpoint
-from transship_worker.transports.port import Access, Credentials
 
 DIGEST = f"sha256:{'d' * 64}"
 #: Base URLs, and what is none.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transship.ledger.keys import Keys
-from transship_worker.fleet.budget_login import Login
+from transship_worker.oci.login import Login
 
 KEYS = Keys("transship")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from transship.errors import CredentialsMissing
+from transship_worker.credentials.docker_config import IDENTITY_USER
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.flavors.dockerhub import DockerHubRegistry
-from transship_worker.keychain import IDENTITY_USER
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_helper_that_fails_is_named_and_not_quoted(
 def test_a_helper_that_never_answers_is_given_up(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transship_worker.keychain.HELPER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("transship_worker.credentials.docker_config.HELPER_TIMEOUT_S", 0.2)
     helper(tmp_path, monkeypatch, "asleep", "exec sleep 60")
     config.write_text(json.dumps({"credsStore": "asleep"}))
     with pytest.raises(CredentialsMissing, match=r"gave no answer in 0\.2 s"):

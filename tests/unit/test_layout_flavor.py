@@ -15,9 +15,9 @@ from transship.model.components import PublicComponent
 from transship.model.references import ImageReference
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import build
+from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors.layout import LayoutRegistry
 from transship_worker.flavors.options import Use
-from transship_worker.transports.port import Access, Credentials
 
 
 def made(**options: Any) -> LayoutRegistry:
@@ -109,7 +109,7 @@ def test_it_can_be_limited_to_one_direction() -> None:
 def test_the_flavor_alone_loads_no_file_work_and_no_client() -> None:
     script = (
         "import sys; import transship_worker.flavors.layout;"
-        "print(sorted({'transship_worker.sources', 'aiohttp'} & set(sys.modules)))"
+        "print(sorted({'transship_worker.layouts', 'aiohttp'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")

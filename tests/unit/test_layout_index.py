@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.oci import make_manifest
 from transship.errors import AnswerMalformed, ImageNotFound
+from transship_worker.layouts.index import CONTAINERD_NAME, REF_NAME, Index, tag_of
 from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
-from transship_worker.sources.index import CONTAINERD_NAME, REF_NAME, Index, tag_of
 
 
 def note(text: str) -> Manifest:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transship.errors import AnswerMalformed, ManifestUnsupported, NotAllowed, PushError
-from transship_worker.sources.tar import HEADER_LIMIT, Tar, read_tar
+from transship_worker.layouts.tar import HEADER_LIMIT, Tar, read_tar
 
 
 def member(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from transship_worker.logs import JsonFormatter, TextFormatter
+from transship_worker.process.logs import JsonFormatter, TextFormatter
 
 PLANTED = "no\n2026-01-01 INFO all is well\x1b[2J\x9b31m\u202e"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.processes import eventually
-from transship_worker.loop import BackgroundLoop
+from transship_worker.concurrency.loop import BackgroundLoop
 
 
 @pytest.fixture

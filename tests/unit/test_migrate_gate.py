@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from transship_worker.migrate.gate import Gate, both
+from transship_worker.concurrency.gather import both
+from transship_worker.concurrency.semaphore import PrioritySemaphore
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -17,7 +18,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 def test_a_place_goes_to_the_lowest_order_that_waits() -> None:
     async def main() -> None:
-        gate = Gate(1)
+        gate = PrioritySemaphore(1)
         served: list[int] = []
 
         async def use(order: int) -> None:
@@ -37,7 +38,7 @@ def test_a_place_goes_to_the_lowest_order_that_waits() -> None:
 
 def test_a_cancelled_wait_loses_no_place_whenever_it_is_cancelled() -> None:
     async def main() -> None:
-        gate = Gate(1)
+        gate = PrioritySemaphore(1)
         await gate.acquire(0)
         waiting = asyncio.create_task(gate.acquire(1))
         given = asyncio.create_task(gate.acquire(2))
@@ -58,7 +59,7 @@ def test_a_cancelled_wait_loses_no_place_whenever_it_is_cancelled() -> None:
 
 def test_there_are_never_more_tasks_than_places() -> None:
     async def main() -> None:
-        gate = Gate(4)
+        gate = PrioritySemaphore(4)
         most = 0
         # This one and the two that give work out.
         others = len(asyncio.all_tasks()) + 2
@@ -79,7 +80,7 @@ def test_there_are_never_more_tasks_than_places() -> None:
 
 def test_the_first_error_ends_the_rest_and_gives_all_places_back() -> None:
     async def main() -> None:
-        gate = Gate(3)
+        gate = PrioritySemaphore(3)
         done: list[int] = []
 
         async def work(item: int) -> None:

@@ -12,8 +12,8 @@ import pytest
 from tests.support.migrating import row
 from transship.errors import RegistryPaused
 from transship.model.jobs import JobId
-from transship_worker.migrate import run
-from transship_worker.migrate.run import MOST_WARNINGS, Sentences
+from transship_worker.handlers.migration import handler
+from transship_worker.handlers.migration.handler import MOST_WARNINGS, Sentences
 
 TAGS = 400
 
@@ -44,7 +44,7 @@ def looked(sides: FakeSides) -> Sentences:
     """What is said when a page with very many tags is looked through."""
     planning = SimpleNamespace(grounds=SimpleNamespace(way=None))
     # The rest of it needs a worker.
-    work = run._Migration(cast("Any", planning), *(cast("Any", None) for _ in range(4)))
+    work = handler._Migration(cast("Any", planning), *(cast("Any", None) for _ in range(4)))
     work._sides = cast("Any", sides)
     tags = {f"v{number}": f"v{number}" for number in range(TAGS)}
     rows = [row(JobId.new(), number, tags=tags) for number in range(3)]
@@ -56,7 +56,7 @@ def test_a_page_of_many_tags_is_looked_through_a_few_at_a_time() -> None:
     sides = FakeSides()
     said = looked(sides)
     assert sides.asked == said.count == 3 * TAGS
-    assert sides.most_tasks <= run.LOOKS + 1
+    assert sides.most_tasks <= handler.LOOKS + 1
     kept = json.loads(said.as_json())
     assert len(kept) == MOST_WARNINGS + 1
     assert kept[-1] == f"and {3 * TAGS - MOST_WARNINGS} more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
-from transship_worker.oci.kept import KeptManifests
+from transship_worker.oci.manifest_cache import KeptManifests
 
 
 def manifest(note: str) -> Manifest:

@@ -16,11 +16,12 @@ from yarl import URL
 
 from transship.errors import AnswerMalformed, RegistryUntrusted
 from transship_config.errors import InvalidSettings
+from transship_worker.credentials.access import Access
+from transship_worker.oci.connections import Proxies
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.errors import ForbiddenAddress
 from transship_worker.oci.guard import Reach, Sockets, check, kind_of
-from transship_worker.oci.pool import ClientPool, Proxies
-from transship_worker.transports.port import Access
+from transship_worker.oci.pool import ClientPool
 
 HUB = Endpoint("docker.io")
 PROD = Endpoint("registry.example.com")
@@ -120,7 +121,7 @@ def test_a_place_that_means_the_registry_is_asked_at_its_base(
 @example("http://[::1]@")
 def test_no_location_raises_anything_but_a_typed_error(location: str) -> None:
     pool = ClientPool({})
-    base = pool.bases[PROD] = PROD.bases[0]
+    base = pool.connections.bases[PROD] = PROD.bases[0]
     try:
         found = pool.client(PROD).resolve(location, base / "v2/a/blobs/uploads/")
     except AnswerMalformed as error:
@@ -187,12 +188,12 @@ def test_one_way_never_reuses_connections_of_another() -> None:
         async with ClientPool({}) as pool:
             local = Endpoint("127.0.0.1:5000", endpoint="http://127.0.0.1:5000")
             ways = [
-                await pool.way(URL("http://127.0.0.1:5000/"), local, own=True),
-                await pool.way(URL("http://127.0.0.1:6000/"), local, own=False),
-                await pool.way(URL("https://cdn.example.com/"), PROD, own=False),
+                await pool.connections.way(URL("http://127.0.0.1:5000/"), local, own=True),
+                await pool.connections.way(URL("http://127.0.0.1:6000/"), local, own=False),
+                await pool.connections.way(URL("https://cdn.example.com/"), PROD, own=False),
             ]
             with pytest.raises(ForbiddenAddress):
-                await pool.way(URL("http://169.254.169.254/"), local, own=False)
+                await pool.connections.way(URL("http://169.254.169.254/"), local, own=False)
             return len({id(way.session) for way in ways})
 
     assert asyncio.run(sessions()) == 3
@@ -230,7 +231,7 @@ def test_the_environment_names_the_proxy(url: str, proxy: str | None) -> None:
 def test_a_proxys_login_goes_to_the_proxy_alone() -> None:
     async def way() -> tuple[str, str | None]:
         async with ClientPool(ENVIRONMENT) as pool:
-            found = await pool.way(URL("https://registry.example.com/"), PROD, own=True)
+            found = await pool.connections.way(URL("https://registry.example.com/"), PROD, own=True)
             return str(found.proxy), found.proxy_login
 
     assert asyncio.run(way()) == ("http://secure:3128", "Basic dXNlcjpwQHNz")
@@ -240,7 +241,7 @@ def test_a_ca_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     async def way(ca: Path) -> None:
         async with ClientPool({}) as pool:
             endpoint = Endpoint("registry.example.com", Access(ca=ca))
-            await pool.way(URL("https://registry.example.com/"), endpoint, own=True)
+            await pool.connections.way(URL("https://registry.example.com/"), endpoint, own=True)
 
     (tmp_path / "empty.pem").write_text("")
     for name in ("none.pem", "empty.pem"):
@@ -250,10 +251,12 @@ def test_a_ca_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_the_way_of_a_push_loads_no_registry_client() -> None:
     script = (
-        "import sys, transship_worker.app, transship_worker.runner, transship_worker.runtime;"
-        "import transship_worker.transports.docker_push, transship_worker.flavors;"
-        "print([m for m in sys.modules if m in ('aiohttp', 'uvloop', 'transship_worker.loop')"
-        " or m.startswith('transship_worker.oci')])"
+        "import sys, transship_worker.app, transship_worker.jobs.runner;"
+        "import transship_worker.process.runtime;"
+        "import transship_worker.transports.engine_push, transship_worker.flavors;"
+        "heavy = {'aiohttp', 'uvloop', 'transship_worker.concurrency.loop'};"
+        "heavy |= {f'transship_worker.oci.{name}' for name in ('client', 'pool', 'manifests')};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

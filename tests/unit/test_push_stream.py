@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transship.model.records import Progress
-from transship_worker.transports.push_stream import PushStream
+from transship_worker.transports.engine.events import PushStream
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.secrets import Planted
-from transship_worker.redaction import Redactor, formless, hidden, spellings
+from transship_worker.credentials.redaction import Redactor, formless, hidden, spellings
 
 SECRET = 'pa ss/w+örd"%&1'
 

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transship.errors import EngineUnavailable
-from transship_worker.transports.stream import squeeze
+from transship_worker.transports.stream import compression
 from transship_worker.transports.stream.choice import LEAST, begins, is_possible, pays
 from transship_worker.transports.stream.export import members
 
 
 def squeezed(pieces: list[bytes]) -> bytes:
     with ThreadPoolExecutor(2) as pool:
-        squeezer = squeeze.Squeezer(pool)
+        squeezer = compression.Squeezer(pool)
         parts = [squeezer.piece(piece) for piece in pieces]
         return squeezer.head() + b"".join(one.result() for one in parts) + squeezer.tail()
 
@@ -30,7 +30,7 @@ def squeezed(pieces: list[bytes]) -> bytes:
 @pytest.mark.parametrize("fast", [True, False], ids=["isal", "zlib"])
 def test_pieces_become_one_gzip_stream(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fast:
-        monkeypatch.setattr(squeeze, "_fast", None)
+        monkeypatch.setattr(compression, "_fast", None)
 
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.binary(max_size=3000), max_size=8))

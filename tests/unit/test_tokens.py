@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from transship.errors import CloudUnavailable
-from transship_worker.tokens import TokenCache
-from transship_worker.transports.port import Credentials
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.cache import TokenCache
 
 
 def login(name: str, lifetime: timedelta | None = timedelta(hours=1)) -> Credentials:

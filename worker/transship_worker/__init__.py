@@ -26,9 +26,10 @@ if TYPE_CHECKING:
         RepositoryMissing,
     )
     from transship.model.references import ImageReference, RegistryUri
+    from transship_worker.credentials.access import Access, Credentials
+    from transship_worker.credentials.secret_sources import Secret
     from transship_worker.flavors.base import BaseContainerRegistry
-    from transship_worker.secret import Secret
-    from transship_worker.transports.port import Access, Credentials, PushTransport
+    from transship_worker.transports.port import PushTransport
 
 __all__ = [
     "Access",
@@ -47,10 +48,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Access": "transship_worker.transports.port",
+    "Access": "transship_worker.credentials.access",
     "BaseContainerRegistry": "transship_worker.flavors.base",
     "CloudUnavailable": "transship.errors",
-    "Credentials": "transship_worker.transports.port",
+    "Credentials": "transship_worker.credentials.access",
     "CredentialsMissing": "transship.errors",
     "Denied": "transship.errors",
     "ImageReference": "transship.model.references",
@@ -59,7 +60,7 @@ _HOMES = {
     "PushTransport": "transship_worker.transports.port",
     "RegistryUri": "transship.model.references",
     "RepositoryMissing": "transship.errors",
-    "Secret": "transship_worker.secret",
+    "Secret": "transship_worker.credentials.secret_sources",
 }
 
 

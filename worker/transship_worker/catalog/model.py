@@ -20,9 +20,9 @@ from transship_config.errors import UsageError
 from transship_config.names import NAME_PATTERN
 from transship_config.text import did_you_mean
 from transship_worker.catalog.file import Document, Key, Mistake
+from transship_worker.credentials.secret_sources import expanded
 from transship_worker.flavors import Flavors
 from transship_worker.flavors.base import BaseContainerRegistry
-from transship_worker.secret import expanded
 
 logger = logging.getLogger("transship.catalog")
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from transship.errors import Denied, EngineMisconfigured, EngineUnavailable
 from transship.model.references import ImageReference
 from transship_config.errors import TransshipError
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.docker_config import IDENTITY_USER, key_of
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.layout import LayoutRegistry
-from transship_worker.keychain import IDENTITY_USER, key_of
-from transship_worker.transports.port import Credentials
 
 if TYPE_CHECKING:
-    from transship_worker.transports.engine import Engine
+    from transship_worker.transports.engine.client import Engine
 
 #: A name that nobody pushes; a registry that does not know it has answered.
 _PROBE = "transship-check"
@@ -128,7 +128,7 @@ def require_engine_settings(
 
 
 def _engine(name: str) -> Engine:
-    from transship_worker.transports.engine import find_engine
+    from transship_worker.transports.engine.client import find_engine
 
     return find_engine(name=name)
 
@@ -164,8 +164,8 @@ def _log_in(engine: Engine, probe: ImageReference, credentials: Credentials) -> 
     """``POST /auth`` of the engine: it tries the login and keeps nothing."""
     import docker
 
-    from transship_worker.transports.engine_errors import engine_errors
-    from transship_worker.transports.push_errors import Spoken, translate
+    from transship_worker.transports.engine.errors import engine_errors
+    from transship_worker.transports.engine.push_errors import Spoken, translate
 
     with engine.line() as line:
         # Not APIClient.login(), which reads this host's config.json.

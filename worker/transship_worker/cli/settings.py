@@ -13,8 +13,8 @@ from ruamel.yaml.error import YAMLError
 from transship_config.errors import UsageError
 from transship_config.text import did_you_mean
 from transship_worker.catalog.model import option_names
+from transship_worker.credentials.secret_sources import Kind, kind_of
 from transship_worker.flavors.base import BaseContainerRegistry
-from transship_worker.secret import Kind, kind_of
 
 #: Options that have a place of their own on the command line.
 _ELSEWHERE = {"flavor": "--flavor", "uri": "--uri", "name": "NAME"}

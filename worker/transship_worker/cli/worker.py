@@ -50,12 +50,13 @@ def worker(
     """
     from transship.ledger.connection import address, connect, connection_url, reaching
     from transship_config.settings import settings_with_url
-    from transship_worker import logs
-    from transship_worker.app import app
+    from transship_worker.broker.application import create_app
     from transship_worker.catalog import Catalog
-    from transship_worker.redaction import Redactor, spellings
-    from transship_worker.runtime import Runtime, run
-    from transship_worker.transports.engine import find_engine
+    from transship_worker.credentials.redaction import Redactor, spellings
+    from transship_worker.process import logs
+    from transship_worker.process.celery_worker import run
+    from transship_worker.process.runtime import Runtime
+    from transship_worker.transports.engine.client import find_engine
 
     given = {
         "pushes": pushes,
@@ -93,4 +94,4 @@ def worker(
         address(url),
         ", ".join(f"{limit} {lane}" for lane, limit in runtime.slots.limits.items() if limit),
     )
-    sys.exit(run(runtime, app))
+    sys.exit(run(runtime, create_app(settings)))

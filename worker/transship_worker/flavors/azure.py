@@ -23,11 +23,11 @@ from pydantic import SecretStr, field_validator
 
 from transship.errors import CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
 from transship.model.references import RegistryUri
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.listing import catalog
 from transship_worker.flavors.sdk import needed
-from transship_worker.tokens import TokenCache
-from transship_worker.transports.port import Credentials
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential

@@ -25,7 +25,17 @@ from transship.model.components import PublicComponent, not_under_registry
 from transship.model.references import ImageReference, RegistryUri
 from transship.model.request_fields import Name
 from transship_config.errors import TransshipError
-from transship_worker import keychain
+from transship_worker.credentials import docker_config
+from transship_worker.credentials.access import Access, Credentials
+from transship_worker.credentials.redaction import SHORTEST, hidden, spellings
+from transship_worker.credentials.secret_sources import (
+    EnvReference,
+    FileReference,
+    LocalPath,
+    Secret,
+    Text,
+    resolve,
+)
 from transship_worker.flavors.options import (
     EVERY_USE,
     EndpointUrl,
@@ -35,9 +45,7 @@ from transship_worker.flavors.options import (
     Uses,
 )
 from transship_worker.fleet.limits import Limits
-from transship_worker.redaction import SHORTEST, hidden, spellings
-from transship_worker.secret import EnvReference, FileReference, LocalPath, Secret, Text, resolve
-from transship_worker.transports.port import Access, Credentials, PushTransport
+from transship_worker.transports.port import PushTransport
 
 if TYPE_CHECKING:
     # The client's libraries are not for a push.
@@ -250,7 +258,7 @@ class BaseContainerRegistry(BaseModel):
             CredentialsMissing: naming the component and what cannot be had.
         """
         if self.credentials_from == "docker-config":
-            return keychain.from_docker_config(self.registry_uri.registry, self.name)
+            return docker_config.from_docker_config(self.registry_uri.registry, self.name)
         username, password = self.resolve("username"), self.resolve("password")
         if username is None and password is None:
             return None

@@ -15,11 +15,11 @@ from pydantic import SecretStr, field_validator
 
 from transship.errors import AnswerMalformed, CannotList, CredentialsMissing, PrepareFailed
 from transship.model.references import DOCKER_HUB, RegistryUri
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.docker_config import IDENTITY_USER
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.flavors.web import Api, named, pages
-from transship_worker.keychain import IDENTITY_USER
-from transship_worker.transports.port import Credentials
 
 if TYPE_CHECKING:
     from transship_worker.oci.client import RegistryClient

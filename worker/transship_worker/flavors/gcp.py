@@ -24,12 +24,12 @@ from pydantic import SecretStr, field_validator, model_validator
 from transship.errors import CannotList, CloudUnavailable, CredentialsMissing, Denied, PrepareFailed
 from transship.model.references import RegistryUri
 from transship_config.text import did_you_mean
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.sdk import needed
 from transship_worker.flavors.web import Api, named, pages
 from transship_worker.fleet.limits import Limits
-from transship_worker.tokens import TokenCache
-from transship_worker.transports.port import Credentials
 
 if TYPE_CHECKING:
     from transship_worker.oci.client import RegistryClient

@@ -12,13 +12,13 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from transship.errors import NotAllowed
 from transship.model.components import PublicComponent
 from transship.model.references import RegistryUri
+from transship_worker.credentials.secret_sources import local_path
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
-from transship_worker.secret import local_path
 
 if TYPE_CHECKING:
+    from transship_worker.layouts.folders import LayoutFolder
     from transship_worker.oci.client import RegistryClient
-    from transship_worker.sources.folders import LayoutFolder
 
 #: Ends the host that stands for a folder in image references. It is no domain of the internet.
 SUFFIX: Final = ".layout"
@@ -103,7 +103,7 @@ class LayoutRegistry(BaseContainerRegistry):
     def layouts(self) -> LayoutFolder:
         """The folder, to read from and to write to."""
         # Only a worker that uses one needs the file locks of its system.
-        from transship_worker.sources.folders import LayoutFolder
+        from transship_worker.layouts.folders import LayoutFolder
 
         return LayoutFolder(Path(self.uri), str(self.registry_uri))
 

@@ -17,14 +17,14 @@ from typing import Final
 
 from transship.ledger.keys import Keys
 from transship_worker.fleet.budget_draw import Allowance
-from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.budget_permits import Permits
-from transship_worker.fleet.budget_port import GovernorPort
 from transship_worker.fleet.budget_pots import PERMIT_S
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause import Pauses
 from transship_worker.fleet.redis import FleetRedis
+from transship_worker.oci.budget import GovernorPort
 from transship_worker.oci.headers import RateLimit
+from transship_worker.oci.login import Login
 
 #: For how long a draw goes on trying while Redis is away. Unit: s.
 PATIENCE_S: Final = 30.0

@@ -12,9 +12,9 @@ from typing import Final
 from transship.errors import RedisUnreachable
 from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
-from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.budget_pots import PERMIT_S, Line, Pots
 from transship_worker.fleet.redis import FleetRedis
+from transship_worker.oci.login import Login
 
 logger = logging.getLogger("transship.worker")
 

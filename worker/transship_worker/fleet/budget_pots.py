@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from transship.ledger.keys import Keys
-from transship_worker.fleet.budget_login import Login
+from transship_worker.oci.login import Login
 
 #: How long a permit outlives its process. Unit: s.
 PERMIT_S: Final = 10.0

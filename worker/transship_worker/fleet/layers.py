@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 from transship.errors import RedisUnreachable
 from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
+from transship_worker.fleet.port import KnownLayer
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.oci import digests
-from transship_worker.transports.stream.known import KnownLayer
 
 logger = logging.getLogger("transship.worker")
 
@@ -28,7 +28,7 @@ PATIENCE_S: Final = 1.0
 
 
 class RedisLayers:
-    """Implements ``transports.stream.known.Memory``."""
+    """Implements ``fleet.port.Memory``."""
 
     def __init__(self, fleet: FleetRedis, keys: Keys) -> None:
         self._fleet = fleet

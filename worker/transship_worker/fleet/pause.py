@@ -16,9 +16,9 @@ from typing import Final, Self
 
 from transship.errors import RedisUnreachable, RegistryPaused
 from transship.ledger.keys import Keys
-from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.redis import FleetRedis
-from transship_worker.retry import ASKED_MOST_S
+from transship_worker.oci.headers import LONGEST_WAIT_S
+from transship_worker.oci.login import Login
 
 #: How old what is known may be when a registry is asked. Unit: s.
 LOOK_S: Final = 0.5
@@ -96,7 +96,7 @@ def set_arguments(
 
 def bounded(wait_s: float) -> float:
     """A wait that a registry asked for, within reason. Unit: s."""
-    return min(max(wait_s, LEAST_S), ASKED_MOST_S)
+    return min(max(wait_s, LEAST_S), LONGEST_WAIT_S)
 
 
 def one_line(reason: str) -> str:

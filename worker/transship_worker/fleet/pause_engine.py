@@ -20,10 +20,10 @@ from transship.errors import RegistryPaused
 from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
 from transship.ledger.scripts import read_script
-from transship_worker.fleet.budget_login import Login
 from transship_worker.fleet.budget_pots import PERMIT_S, Line, Pots
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause import Pause, alone, set_arguments
+from transship_worker.oci.login import Login
 
 logger = logging.getLogger("transship.worker")
 

@@ -6,7 +6,7 @@ dies with it; the others wait, holding nothing, and then mount.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -101,3 +101,32 @@ class Leads(Protocol):
 
     async def cannot_mount(self, registry: str) -> None:
         """The registry refused a mount of a blob that it has: do not ask again for a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLayer:
+    """The blob that a layer became at a registry."""
+
+    #: Digest and size of the blob. Unit: bytes.
+    digest: str
+    size: int
+    #: Size of the layer's tar, by which it is recognised in an export. Unit: bytes.
+    tar_size: int
+    #: A repository that got it.
+    repository: str
+
+
+class Memory(Protocol):
+    """Where hints are kept. A memory that is away forgets."""
+
+    async def layers(self, registry: str, diff_ids: Collection[str]) -> dict[str, KnownLayer]:
+        """What is known of layers at a registry, by diff id."""
+
+    async def remember(
+        self,
+        registry: str,
+        repository: str,
+        image: tuple[str, str],
+        layers: Mapping[str, KnownLayer],
+    ) -> None:
+        """Keep layers by diff id, and an image: its id and the digest of its manifest."""

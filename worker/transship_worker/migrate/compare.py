@@ -12,8 +12,9 @@ from transship.errors import RepositoryMissing
 from transship.model.migration.mistakes import SpecError
 from transship.model.migration.specification import OnConflict, Rule, Spec
 from transship_config.errors import TransshipError
+from transship_worker.concurrency.gather import both
+from transship_worker.concurrency.semaphore import PrioritySemaphore
 from transship_worker.migrate.expand import Failure, Pair
-from transship_worker.migrate.gate import Gate, both
 from transship_worker.migrate.port import Memory, Side
 from transship_worker.migrate.sizes import Size, Sizer
 from transship_worker.oci.descriptors import DOCKER_LIST, MANIFEST_TYPES, OCI_INDEX
@@ -87,7 +88,7 @@ class Reader:
     """What all comparisons of a plan share."""
 
     spec: Spec
-    gate: Gate
+    gate: PrioritySemaphore
     memory: Memory
     sizer: Sizer
     #: Whether the sizes of what is to be copied are read.
@@ -248,7 +249,7 @@ class Comparison:
         """Read the sizes of what the target does not have."""
         images = self._found.images
         # Each reads in places of the common gate: this one only bounds the tasks.
-        own = Gate(_AT_ONCE)
+        own = PrioritySemaphore(_AT_ONCE)
         missing = [image for image in images if not image.present and _is_written(image)]
         failed: set[str] = set()
 

@@ -18,9 +18,10 @@ from transship.model.migration.plan import PlanRow
 from transship.model.migration.specification import Spec
 from transship.model.migration.summary import Collisions, PlanSummary, PlanTally
 from transship_config.errors import TransshipError
+from transship_worker.concurrency.gather import first_of
+from transship_worker.concurrency.semaphore import PrioritySemaphore
 from transship_worker.migrate.compare import Compared, Comparison, Image, Reader
 from transship_worker.migrate.expand import Expansion, Failure, Pair
-from transship_worker.migrate.gate import Gate, first_of
 from transship_worker.migrate.port import Memory, Side, Sides
 from transship_worker.migrate.rows import Batch, Rows
 from transship_worker.migrate.sizes import Sizer
@@ -55,7 +56,7 @@ class Planner:
         self._spec = spec
         self._sides = sides
         self._in_flight = in_flight
-        gate = Gate(in_flight)
+        gate = PrioritySemaphore(in_flight)
         self._sizer = Sizer(gate)
         self._weighs = sizes
         self._reader = Reader(spec, gate, memory, self._sizer, sizes)

@@ -9,7 +9,8 @@ from typing import Final
 
 from transship.errors import ManifestUnsupported
 from transship.model.migration.platforms import Platform
-from transship_worker.migrate.gate import Gate, first_of
+from transship_worker.concurrency.gather import first_of
+from transship_worker.concurrency.semaphore import PrioritySemaphore
 from transship_worker.migrate.port import Side
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.transports.copy.platforms import subset
@@ -38,7 +39,7 @@ class Size:
 class Sizer:
     """Reads all manifests of an image, those of an index at once."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: PrioritySemaphore) -> None:
         self._gate = gate
         #: Manifests read so far from Docker Hub, which counts them.
         self.pulls = 0

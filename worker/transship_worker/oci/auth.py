@@ -20,12 +20,12 @@ from typing import Any, Final
 from yarl import URL
 
 from transship.errors import AnswerMalformed, Denied, RegistryUntrusted
-from transship_worker.keychain import IDENTITY_USER
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.docker_config import IDENTITY_USER
 from transship_worker.oci.challenge import Challenge, Scopes, covers, merged, parse_scopes
 from transship_worker.oci.endpoint import Endpoint, url_of
 from transship_worker.oci.errors import shown
 from transship_worker.oci.headers import http_date
-from transship_worker.transports.port import Credentials
 
 #: The life of a token whose server does not say. Unit: s.
 DEFAULT_LIFE_S: Final = 60.0

@@ -17,9 +17,9 @@ from yarl import URL
 from transship.errors import AnswerMalformed, BlobMissing, DigestMismatch, ImageNotFound, UploadLost
 from transship_worker.oci import digests
 from transship_worker.oci.bodies import SILENCE_S, Stream
+from transship_worker.oci.budget import metered
 from transship_worker.oci.client import Answer, Repository, Request
 from transship_worker.oci.errors import ERROR_LIMIT, unanswered
-from transship_worker.oci.governed import metered
 from transship_worker.oci.headers import content_range, upload_offset
 
 #: How long a registry may think over the end of an upload: some hash or move it then. Unit: s.

@@ -25,6 +25,7 @@ from transship.errors import (
     RegistryUnreachable,
     UploadLost,
 )
+from transship_worker.credentials.access import Credentials
 from transship_worker.oci.auth import Authenticator, TokenAnswer
 from transship_worker.oci.bodies import (
     SILENCE_S,
@@ -35,7 +36,9 @@ from transship_worker.oci.bodies import (
     read_bounded,
     read_error,
 )
+from transship_worker.oci.budget import metered, tell
 from transship_worker.oci.challenge import Scope, Scopes, merged, parse_challenges, pull, push
+from transship_worker.oci.connections import Connections
 from transship_worker.oci.endpoint import Endpoint, url_of
 from transship_worker.oci.errors import (
     ERROR_LIMIT,
@@ -45,15 +48,12 @@ from transship_worker.oci.errors import (
     shown,
     unanswered,
 )
-from transship_worker.oci.governed import metered, tell
 from transship_worker.oci.headers import RateLimit
-from transship_worker.oci.kept import KeptManifests
+from transship_worker.oci.manifest_cache import KeptManifests
 from transship_worker.oci.names import is_repository
-from transship_worker.transports.port import Credentials
 
 if TYPE_CHECKING:
-    from transship_worker.fleet.budget_port import GovernorPort
-    from transship_worker.oci.pool import ClientPool
+    from transship_worker.oci.budget import GovernorPort
 
 #: A connection must stand by then, TLS included. Unit: s.
 CONNECT_TIMEOUT_S: Final = 15.0
@@ -125,7 +125,7 @@ class RegistryClient:
 
     def __init__(
         self,
-        pool: ClientPool,
+        connections: Connections,
         endpoint: Endpoint,
         credentials: Credentials | None,
         *,
@@ -141,7 +141,7 @@ class RegistryClient:
         self.has_referrers: bool | None = None
         #: Manifests that a planner read for the copies that follow.
         self.kept = KeptManifests()
-        self._pool = pool
+        self._connections = connections
         self._auth = Authenticator(endpoint, credentials, self._ask_token_server, renew=renew)
         self._base_lock = asyncio.Lock()
 
@@ -184,13 +184,13 @@ class RegistryClient:
         Raises:
             RegistryUnreachable: none answers.
         """
-        known = self._pool.bases.get(self.endpoint)
+        known = self._connections.bases.get(self.endpoint)
         if known is not None:
             return known
         async with self._base_lock:
-            if self.endpoint not in self._pool.bases:
-                self._pool.bases[self.endpoint] = await self._find_base()
-            return self._pool.bases[self.endpoint]
+            if self.endpoint not in self._connections.bases:
+                self._connections.bases[self.endpoint] = await self._find_base()
+            return self._connections.bases[self.endpoint]
 
     async def ask(self, request: Request, *, limit: int) -> Answer:
         """Send a request and read its answer, of at most ``limit`` bytes.
@@ -232,7 +232,7 @@ class RegistryClient:
 
     def _is_own(self, url: URL) -> bool:
         """Whether a URL is of the registry's own API, not of storage that it leads to."""
-        base = self._pool.bases.get(self.endpoint)
+        base = self._connections.bases.get(self.endpoint)
         return base is not None and url.origin() == base.origin()
 
     def _broken(self, error: Exception, url: URL, request: Request) -> PushError:
@@ -242,7 +242,7 @@ class RegistryClient:
             return request.body.failure
         if isinstance(error, aiohttp.ClientConnectionError) and len(self.endpoint.bases) > 1:
             # It may speak TLS next time, or no longer.
-            self._pool.bases.pop(self.endpoint, None)
+            self._connections.bases.pop(self.endpoint, None)
         return unanswered(error, url, self.speaker, request.about)
 
     async def _authorized(self, request: Request) -> aiohttp.ClientResponse:
@@ -324,7 +324,7 @@ class RegistryClient:
             raise AnswerMalformed(
                 f"{self.endpoint.registry} leads to {location[:100]!a}, which is no URL"
             )
-        base = self._pool.bases.get(self.endpoint)
+        base = self._connections.bases.get(self.endpoint)
         own = self.endpoint.own(target, base) if base is not None else None
         # Only of the registry itself: what a storage server leads to is not the registry.
         if own is not None and base is not None and asked.origin() == base.origin():
@@ -346,7 +346,7 @@ class RegistryClient:
         """One exchange, with the HTTP library's own errors."""
         if own is None:
             own = request.url.host in self._hosts
-        way = await self._pool.way(request.url, self.endpoint, own=own)
+        way = await self._connections.way(request.url, self.endpoint, own=own)
         headers = dict(request.headers)
         if authorization is not None:
             headers["Authorization"] = authorization

@@ -18,8 +18,8 @@ from yarl import URL
 from transship.errors import AnswerMalformed, RegistryUntrusted
 from transship.model.references import DOCKER_HUB, RegistryUri
 from transship_config.errors import InvalidSettings
+from transship_worker.credentials.access import Access
 from transship_worker.oci.errors import shown
-from transship_worker.transports.port import Access
 
 #: Docker Hub's API is not at its name.
 _HUB_API: Final = "registry-1.docker.io"

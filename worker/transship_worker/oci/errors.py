@@ -31,10 +31,9 @@ from transship.errors import (
     RepositoryMissing,
     UploadLost,
 )
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.redaction import clean, hidden, spellings
 from transship_worker.oci.headers import retry_after
-from transship_worker.redaction import hidden, spellings
-from transship_worker.transports.port import Credentials
-from transship_worker.transports.push_errors import clean
 
 #: How much of an error's body is read. Unit: bytes.
 ERROR_LIMIT: Final = 65_536

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-#: No wait longer than this is taken from a header: the next attempt asks again. Unit: s.
+#: The longest wait that a registry may ask for: a number with too many digits must not keep a
+#: job waiting for years; the next attempt asks again. Unit: s.
 LONGEST_WAIT_S: Final = 86_400.0
 
 _TARGET = re.compile(r"<([^<>]*)>")

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from transship.errors import PrepareFailed, PushError
+from transship_worker.credentials.access import Credentials
 from transship_worker.flavors.aws.errors import translated
-from transship_worker.transports.port import Credentials
 
 
 @dataclass(frozen=True, slots=True)

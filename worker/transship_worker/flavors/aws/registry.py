@@ -21,15 +21,16 @@ from pydantic import (
 
 from transship.errors import Denied, ImmutableTag, PrepareFailed, PushError, RepositoryMissing
 from transship.model.references import RegistryUri
+from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.cache import TokenCache
+from transship_worker.credentials.secret_sources import Kind, Secret, Text, local_path
 from transship_worker.flavors.aws.api import Ecr, NewRepository
 from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
 from transship_worker.flavors.aws.hosts import EXAMPLE, REGION, EcrHost
 from transship_worker.flavors.aws.known import Known
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.fleet.limits import Limits
-from transship_worker.secret import Kind, Secret, Text, local_path
-from transship_worker.tokens import TokenCache
-from transship_worker.transports.port import Credentials, PushTransport
+from transship_worker.transports.port import PushTransport
 
 if TYPE_CHECKING:
     from transship_worker.oci.client import RegistryClient

@@ -20,8 +20,8 @@ from transship.errors import PushError, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.blobs import Upload
 from transship_worker.oci.client import Repository
+from transship_worker.oci.content import ContentSource, Moved
 from transship_worker.oci.descriptors import Descriptor
-from transship_worker.transports.copy.port import ContentSource, Moved
 from transship_worker.transports.copy.resume import Resuming, passes, pause
 
 #: A blob that is larger is sent in parts, of this size. Unit: bytes.

@@ -8,25 +8,19 @@ from typing import Final
 
 from transship.errors import BlobMissing, ImageNotFound, ImmutableTag, RegistryUnavailable
 from transship.model.migration.specification import OnConflict
+from transship_worker.concurrency.gather import both, together
 from transship_worker.fleet.port import Leads, Place
 from transship_worker.oci import digests
+from transship_worker.oci.content import ContentSource, ContentTarget, Placed
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead, Written
-from transship_worker.transports.copy.bring import Bringing
+from transship_worker.oci.tagging import write_tag
 from transship_worker.transports.copy.platforms import left_out, missing, subset
-from transship_worker.transports.copy.port import (
-    ContentSource,
-    ContentTarget,
-    Copied,
-    CopyControl,
-    CopyTask,
-    Placed,
-)
-from transship_worker.transports.copy.referring import Referrer, Referring
+from transship_worker.transports.copy.port import Copied, CopyControl, CopyTask
+from transship_worker.transports.copy.referrers import Referrer, Referring
 from transship_worker.transports.copy.resume import pause
-from transship_worker.transports.copy.together import both, together
+from transship_worker.transports.copy.transfer import Bringing
 from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of
-from transship_worker.transports.tagging import write_tag
 
 #: Tells ``Leads`` what a source holds; it leads nothing.
 SOURCE_HOLDER: Final = "source"

@@ -9,15 +9,15 @@ from typing import Final
 
 from transship.errors import Denied
 from transship_worker.fleet.budget import transfers
-from transship_worker.fleet.budget_port import GovernorPort
 from transship_worker.oci import blobs, manifests, referrers
 from transship_worker.oci.blobs import BlobHead, Upload
+from transship_worker.oci.budget import GovernorPort
 from transship_worker.oci.client import Repository
+from transship_worker.oci.content import BlobReader, ContentSource, Moved
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead, Written
 from transship_worker.oci.referrers import Referrers
 from transship_worker.transports.copy.blob import BlobCopy
-from transship_worker.transports.copy.port import BlobReader, ContentSource, Moved
 
 #: Between two words of a blob that waits for a permit, well within the limit of stalls. Unit: s.
 WAIT_TOLD_S: Final = 5.0

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from transship.errors import DigestMismatch, PushError, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import digests
+from transship_worker.oci.content import BlobReader, ContentSource
 from transship_worker.oci.descriptors import Descriptor
-from transship_worker.transports.copy.port import BlobReader, ContentSource
 
 if TYPE_CHECKING:
     from hashlib import _Hash

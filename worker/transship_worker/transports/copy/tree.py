@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from transship.errors import AnswerMalformed, ManifestUnsupported
+from transship_worker.concurrency.gather import together
 from transship_worker.oci.descriptors import Descriptor, Manifest
-from transship_worker.transports.copy.together import together
 
 #: Manifests of one copy, its referrers included.
 MANIFESTS_MOST: Final = 2_000

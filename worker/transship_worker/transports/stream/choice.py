@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from transship_worker.transports.stream.squeeze import is_fast
+from transship_worker.transports.stream.compression import is_fast
 
 #: With less to be sent the engine's own push is as fast. Unit: bytes.
 LEAST: Final = 64 * 1024 * 1024
@@ -18,6 +18,10 @@ NEW_LEAST: Final = 0.4
 #: The part of an image that must have been streamed here before. The engine does not know those
 #: blobs, so that its own push would send all of them again.
 STREAMED_LEAST: Final = 0.4
+
+
+class Fallback(Exception):
+    """The image cannot be streamed; nothing was tagged, and the engine may push it."""
 
 
 def is_possible(size: int) -> bool:

@@ -15,12 +15,12 @@ from contextlib import suppress
 from typing import Final
 
 from transship.errors import Denied, PushRejected, RepositoryMissing
+from transship_worker.fleet.port import KnownLayer
 from transship_worker.oci import blobs, manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.digests import digest_of
-from transship_worker.transports.stream.known import KnownLayer
-from transship_worker.transports.tagging import Leased, write_tag
+from transship_worker.oci.tagging import Leased, write_tag
 
 #: Media types that the Docker Engine writes (distribution, "Image Manifest Version 2, Schema 2").
 LAYER_TYPE: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"

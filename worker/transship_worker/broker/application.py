@@ -1,0 +1,57 @@
+"""The Celery application: what ``transship worker`` runs and Flower looks at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from celery import Celery, Task
+from celery.exceptions import Retry
+
+from transship.ledger.connection import is_full, plain
+from transship_config.celery_settings import PUSH_TASK, celery_settings
+from transship_config.settings import Settings
+from transship_worker.broker.slots import BellRequest, SlotsStep
+from transship_worker.jobs.claims import RING_LEAST_S
+from transship_worker.jobs.runner import JobFailure, JobPostponed
+
+
+class DoorbellTask(Task):
+    """A task that Celery never retries by itself: the ledger decides."""
+
+    Request = BellRequest
+    # A failed job is shown as failed, in one line: its reason stands in the ledger and the log.
+    throws = (JobFailure,)
+    max_retries = 0
+
+
+def create_app(settings: Settings) -> Celery:
+    """The application for settings whose Redis URL is settled."""
+    app = Celery("transship", task_cls=DoorbellTask, set_as_current=False)
+    app.conf.update(celery_settings(settings, settings.url.get_secret_value()))
+    app.conf.worker_consumer = "transship_worker.broker.messages:BellConsumer"
+    app.steps["consumer"].add(SlotsStep)
+    #: Set by ``transship worker``; Flower has none.
+    app.transship = None
+
+    @app.task(name=PUSH_TASK, bind=True, shared=False)
+    def push(self: Any, job: str, display: str) -> str:  # noqa: ARG001 - shown by Flower
+        """Answer one doorbell."""
+        try:
+            return str(self.app.transship.runner.answer(job))
+        except JobPostponed as error:
+            # Shown as RETRY; nothing is republished, the ledger rings when it is due.
+            raise Retry(str(error), when=error.delay_s) from None
+        except redis.RedisError as error:
+            if is_full(error):
+                # Further bells could claim nothing either.
+                self.app.transship.rest.begin()
+                raise Retry(f"Redis is full: {plain(error)}", when=RING_LEAST_S) from None
+            # Nothing was claimed: the reaper rings again once Redis answers.
+            raise Retry(f"Redis does not answer: {plain(error)}", when=RING_LEAST_S) from None
+
+    # Celery's own (map, group, chord_unlock …) would run for whoever names them in a message.
+    app.finalize(auto=True)
+    for name in [name for name in app.tasks if name != PUSH_TASK]:
+        app.tasks.unregister(name)
+    return app

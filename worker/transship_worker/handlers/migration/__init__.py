@@ -1,0 +1,1 @@
+"""The planning of a migration as a job: what it reads, and where its rows go."""

@@ -1,0 +1,96 @@
+"""Whether a push is streamed: composes the component, the engine and the background loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from transship.model.jobs import Via
+from transship.model.references import ImageReference
+from transship_worker.credentials.access import Credentials
+from transship_worker.flavors.base import BaseContainerRegistry
+from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.stream.choice import is_possible
+
+if TYPE_CHECKING:
+    from transship_worker.handlers.registries import Way
+    from transship_worker.oci.client import Repository
+    from transship_worker.transports.stream.push import StreamControl, StreamGrounds, StreamPush
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWay:
+    """What streamed pushes of a process need of its background loop."""
+
+    grounds: StreamGrounds
+    way: Way
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """The streamed way of one job; implements ``transports.docker_push.Streamed``."""
+
+    #: Makes the background loop when it is first needed; ``None``: the worker stops.
+    ways: Callable[[], StreamWay | None]
+    #: What an image became in a repository, by the image and its id.
+    recall: Callable[[ImageReference, str], str | None]
+    engine: Engine
+    component: BaseContainerRegistry
+    control: StreamControl
+    via: Via
+
+    @property
+    def forced(self) -> bool:
+        """Whether the job asks for this way."""
+        return self.via is Via.STREAM
+
+    def remembered(self, image: ImageReference, image_id: str) -> str | None:
+        """Digest of the manifest that an image became in this way before; a hint."""
+        return None if self.via is Via.ENGINE else self.recall(image, image_id)
+
+    def open(
+        self,
+        image: ImageReference,
+        credentials: Credentials | None,
+        inspected: Mapping[str, Any],
+    ) -> StreamPush | None:
+        """The streamed push of an image; ``None``: it is not to be streamed.
+
+        ``inspected``: what the engine tells of the image.
+        """
+        component = self.component
+        if self.via is Via.ENGINE or component.registry_uri.registry != image.registry:
+            # A flavor of somebody's own may push to another registry than its component's.
+            return None
+        if not self.forced and not (
+            is_possible(int(inspected.get("Size") or 0))
+            and self.engine.endpoint.is_local_socket
+            and not self.engine.keeps_layers_compressed()
+        ):
+            return None
+        found = self.ways()
+        if found is None:
+            return None
+        # Imported by the first large push: a worker without one does without the HTTP client.
+        from transship_worker.handlers.registries import OpenedRegistry
+        from transship_worker.transports.stream.push import StreamPush
+
+        opened = OpenedRegistry(
+            component.name,
+            component.registry_uri,
+            component.registry_endpoint,
+            component,
+            credentials,
+        )
+
+        async def repository() -> Repository:
+            return opened.client(found.way).repository(image.repository, writing=True)
+
+        return StreamPush(
+            found.grounds,
+            self.engine,
+            found.grounds.loop.run(repository()),
+            self.control,
+            inspected,
+        )

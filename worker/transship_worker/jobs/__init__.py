@@ -1,0 +1,1 @@
+"""What a worker does with any job: claim, heartbeat, run, retry, finish."""

@@ -1,0 +1,397 @@
+"""The worker's side of the ledger: claim, report, finish, and what the reaper needs.
+
+Each operation is one Lua script, so that it happens whole or not at all, by Redis's clock. A
+claim is known by a counter and a random token: a Redis that lost its last second could hand
+out the same counter twice, never the same token.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+import redis
+
+from transship.ledger.keys import Keys
+from transship.ledger.scripts import read_script
+from transship.model.jobs import JobId, State
+from transship.model.records import ErrorInfo, Progress
+from transship.model.request_fields import LONGEST_S
+from transship_config.lanes import queue_name
+from transship_config.settings import Settings
+
+if TYPE_CHECKING:
+    from transship.model.copy_request import CopyRequest
+    from transship.model.requests import Request
+
+#: Seconds between two bells for one job that nobody takes: at least, at most. Unit: s.
+RING_LEAST_S, RING_MOST_S = 10, 600
+#: The same for a job that this worker must leave to another. Unit: ms.
+DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
+#: Characters of a request that is read; the longest holds a specification of half of that.
+LONGEST_REQUEST = 16 * 1024 * 1024
+#: Jobs of each kind that one sweep looks at.
+SWEEP_MOST = 500
+#: Jobs of one migration that are on the queue or run at once. Enough for a few workers' slots; what
+#: is beyond waits in a list of its own, so that several migrations share the fleet.
+WINDOW = 128
+#: Jobs of one migration that may wait for their retry beside those, so that a registry that is
+#: paused holds up its own images and not those for others.
+POSTPONED_MOST = 7 * WINDOW
+
+
+class Answer(StrEnum):
+    """What came of an attempt to claim."""
+
+    CLAIMED = "claimed"
+    #: There is no such request: never was, or long gone.
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+    FINAL = "final"
+    CANCELLED = "cancelled"
+    NOT_DUE = "not_due"
+    #: An older job for the same target is not final yet.
+    BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt of a job."""
+
+    job: JobId
+    fence: str
+    token: str
+    attempt: int
+    #: The local image that the first attempt settled; empty as long as none did.
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResult:
+    """A claim, or why there is none (``detail``: a worker, a state, a job, a time)."""
+
+    answer: Answer
+    claim: Claim | None = None
+    detail: str = ""
+    error: ErrorInfo | None = None
+    #: The job whose turn it is now that this one is final.
+    ring: JobId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A bell the reaper is to ring."""
+
+    job: JobId
+    #: Empty: as the job's request says.
+    queue: str
+    attempt: int
+    #: What Flower shows; empty: not known without the request.
+    display: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the ledger made of a finish."""
+
+    accepted: bool
+    #: The state the job is in now; ``None`` when it is another's business.
+    state: State | None
+    #: The job to ring for next: the next one for the same target, or this one, handed back.
+    ring: JobId | None
+    #: Further jobs of its migration that found room on the queue.
+    more: tuple[Due, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep found."""
+
+    ring: list[Due]
+    lost: int
+    expired: int
+    forgotten: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a migration for the ledger: a job, or images that need none."""
+
+    job: JobId
+    #: ``None``: nothing is to be done.
+    request: CopyRequest | None
+    #: Images that need nothing, without a request.
+    skipped: int = 0
+    #: Why it cannot be done.
+    error: ErrorInfo | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As the script reads it."""
+        if self.request is None:
+            return {"id": self.job, "skip": self.skipped}
+        found: dict[str, Any] = {
+            "id": self.job,
+            "request": self.request.to_stored(),
+            "queue": self.request.queue,
+            "image": self.request.target(self.job),
+            "registry": self.request.registry,
+            "size": self.request.size,
+        }
+        return found if self.error is None else found | {"error": self.error.model_dump_json()}
+
+
+_SCRIPTS = ("claim", "report", "finish", "reject", "defer", "leave", "sweep", "rows", "planned")
+
+
+class Claims:
+    """Claims jobs for one worker."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, settings: Settings, worker: str) -> None:
+        self._redis = client
+        self._own = threading.local()
+        self._keys = keys
+        self._worker = worker
+        self._conf = json.dumps(
+            {
+                "ns": keys.namespace,
+                "lease": int(settings.lease * 1000),
+                "attempts": settings.attempts,
+                "window": WINDOW,
+                "postponed": POSTPONED_MOST,
+                "keep": {
+                    State.SUCCEEDED: int(settings.keep_succeeded * 1000),
+                    State.FAILED: int(settings.keep_failed * 1000),
+                    State.CANCELLED: int(settings.keep_cancelled * 1000),
+                },
+            }
+        )
+        common = read_script("transship_worker.jobs", "common")
+        self._scripts = {
+            name: client.register_script(common + read_script("transship_worker.jobs", name))
+            for name in _SCRIPTS
+        }
+
+    def request(self, job: JobId) -> str | None:
+        """The text of a request as it stands in Redis: untrusted, perhaps not even JSON.
+
+        Of one that is too long nothing is given: an account must not fill a worker's memory.
+        """
+        try:
+            body = str(self._line.getrange(self._keys.request(job), 0, LONGEST_REQUEST))
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return ""
+        if len(body) > LONGEST_REQUEST:
+            return ""
+        return body or None
+
+    def claim(self, job: JobId, request: Request, *, engine: str, flavor: str) -> ClaimResult:
+        """Claim a job for this worker, or learn why not."""
+        token = secrets.token_hex(16)
+        name, mode = getattr(request, "name", None), getattr(request, "mode", None)
+        planning = {} if name is None else {"migration_name": name, "migration_mode": mode}
+        reply = self._run(
+            "claim",
+            json.dumps(
+                {
+                    **planning,
+                    "id": job,
+                    "queue": request.queue,
+                    "reference": request.target(job),
+                    "registry": getattr(request, "registry", ""),
+                    "fingerprint": request.fingerprint(),
+                    "expires": request.expires_s * 1000,
+                    "token": token,
+                    "worker": self._worker,
+                    "engine": engine,
+                    "flavor": flavor,
+                }
+            ),
+        )
+        answer = Answer(reply[0])
+        if answer is Answer.CLAIMED:
+            claim = Claim(job, str(reply[1]), token, int(reply[2]), str(reply[3]))
+            return ClaimResult(answer, claim)
+        if answer is Answer.FINAL:
+            error = ErrorInfo.stored(reply[2])
+            after = JobId(reply[3]) if len(reply) > 3 and reply[3] else None
+            return ClaimResult(answer, detail=str(reply[1]), error=error, ring=after)
+        return ClaimResult(answer, detail=str(reply[1]) if len(reply) > 1 else "")
+
+    def report(
+        self,
+        claim: Claim,
+        *,
+        step: str | None = None,
+        progress: Progress | None = None,
+        warnings: list[str] | None = None,
+        image_id: str | None = None,
+    ) -> tuple[bool, bool]:
+        """Renew the lease and write what changed.
+
+        Returns whether the claim still holds, and whether somebody asked to cancel.
+        """
+        changes: dict[str, str] = {}
+        if step is not None:
+            changes["step"] = step
+        if progress is not None:
+            changes["progress"] = progress.model_dump_json()
+        if warnings is not None:
+            changes["warnings"] = json.dumps(warnings)
+        if image_id is not None:
+            changes["image_id"] = image_id
+        held, cancel = self._run("report", claim.job, claim.fence, claim.token, json.dumps(changes))
+        return bool(held), bool(cancel)
+
+    def succeed(
+        self,
+        claim: Claim,
+        *,
+        digest: str,
+        skipped: bool,
+        progress: Progress,
+        warnings: list[str],
+    ) -> Finished:
+        """The push arrived."""
+        return self._finish(
+            claim,
+            {
+                "kind": "succeeded",
+                "digest": digest,
+                "skipped": skipped,
+                "progress": progress.model_dump_json(),
+                "warnings": json.dumps(warnings),
+            },
+        )
+
+    def fail(self, claim: Claim, error: ErrorInfo, *, progress: Progress | None = None) -> Finished:
+        """The attempt ended for good."""
+        return self._finish(claim, {"kind": "failed", "error": error.model_dump_json()}, progress)
+
+    def try_later(
+        self, claim: Claim, error: ErrorInfo, delay_s: float, *, progress: Progress | None = None
+    ) -> Finished:
+        """The attempt failed and may be repeated, if any attempt is left."""
+        return self._finish(
+            claim,
+            {"kind": "retry", "error": error.model_dump_json(), "delay": int(delay_s * 1000)},
+            progress,
+        )
+
+    def pause(
+        self, claim: Claim, error: ErrorInfo, delay_s: float, *, progress: Progress | None = None
+    ) -> Finished:
+        """Its registry is not to be asked for a while; no attempt is counted."""
+        return self._finish(
+            claim,
+            {"kind": "pause", "error": error.model_dump_json(), "delay": int(delay_s * 1000)},
+            progress,
+        )
+
+    def cancelled(self, claim: Claim, *, progress: Progress | None = None) -> Finished:
+        """The push was given up on request."""
+        return self._finish(claim, {"kind": "cancelled"}, progress)
+
+    def release(
+        self,
+        claim: Claim,
+        message: str,
+        *,
+        delay_s: float = 0,
+        progress: Progress | None = None,
+    ) -> Finished:
+        """Hand the job back, for after a while; no attempt is counted."""
+        outcome = {"kind": "release", "message": message, "delay": int(delay_s * 1000)}
+        return self._finish(claim, outcome, progress)
+
+    def _finish(
+        self, claim: Claim, outcome: dict[str, Any], progress: Progress | None = None
+    ) -> Finished:
+        # What an attempt sent since it last told of it would be forgotten with the attempt.
+        if progress is not None:
+            outcome["progress"] = progress.model_dump_json()
+        if claim.image_id:
+            outcome["image_id"] = claim.image_id
+        word, state, after, more = self._run(
+            "finish", claim.job, claim.fence, claim.token, json.dumps(outcome)
+        )
+        return Finished(
+            accepted=word in {"yes", "again"},
+            state=State(state) if state else None,
+            ring=JobId(after) if after else None,
+            more=tuple(_dues(more)),
+        )
+
+    def reject(self, job: JobId, error: ErrorInfo) -> bool:
+        """Make a request final that no worker can run; whether it was not final yet."""
+        queue = queue_name(bulk=False, engine=None)
+        return bool(self._run("reject", job, queue, error.model_dump_json()))
+
+    def defer(self, job: JobId, request: Request) -> None:
+        """Have it rung again soon, for a worker that can do what this one cannot."""
+        self._run("defer", job, request.queue, DEFER_LEAST_MS, DEFER_MOST_MS)
+
+    def leave(self, job: JobId) -> None:
+        """The same for a job whose request only a newer worker can read.
+
+        Where nothing says when it expires, it does at last, so that no claim of a version that
+        nobody has keeps a job for ever.
+        """
+        self._run("leave", job, DEFER_LEAST_MS, DEFER_MOST_MS, LONGEST_S * 1000)
+
+    def add_rows(self, claim: Claim, rows: Sequence[Row]) -> tuple[bool, list[Due]]:
+        """Make planned rows known to their migration, each once however often it is planned.
+
+        Returns whether the claim of the planning still holds, and the jobs to ring for.
+        """
+        text = json.dumps([row.as_json() for row in rows])
+        held, ring = self._run("rows", claim.job, claim.fence, claim.token, text)
+        return bool(held), _dues(ring)
+
+    def all_planned(self, claim: Claim, fields: Mapping[str, str]) -> bool:
+        """All rows of the migration are known; whether the claim still holds."""
+        text = json.dumps(dict(fields))
+        return bool(self._run("planned", claim.job, claim.fence, claim.token, text))
+
+    def sweep(self) -> Swept:
+        """One sweep of the reaper."""
+        ring, counts = self._run("sweep", SWEEP_MOST, RING_LEAST_S, RING_MOST_S)
+        return Swept(
+            _dues(ring),
+            *(int(count) for count in counts),
+        )
+
+    def count_refused(self, reason: str) -> None:
+        """Count a doorbell that was refused."""
+        self._redis.hincrby(self._keys.refused, reason, 1)
+
+    def _run(self, script: str, *args: str | int) -> Any:
+        return self._scripts[script](args=[self._conf, *args], client=self._line)
+
+    @property
+    def _line(self) -> redis.Redis:
+        """A connection of this thread's own.
+
+        To lend one from the pool for each command takes as long as to encode and decode it.
+        """
+        try:
+            return cast("redis.Redis", self._own.line)
+        except AttributeError:
+            line = redis.Redis(
+                connection_pool=self._redis.connection_pool, single_connection_client=True
+            )
+            self._own.line = line
+            return line
+
+
+def _dues(reply: Any) -> list[Due]:
+    return [
+        Due(JobId(job), str(queue), int(attempt), *map(str, rest))
+        for job, queue, attempt, *rest in reply
+    ]

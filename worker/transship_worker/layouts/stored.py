@@ -1,0 +1,309 @@
+"""Images that lie in files: what a layout folder and an archive have in common as sources."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from time import time_ns
+from typing import Final, Generic, TypeVar
+
+from transship.errors import (
+    AnswerMalformed,
+    BlobMissing,
+    DigestMismatch,
+    ImageNotFound,
+    ManifestUnsupported,
+    RegistryUnavailable,
+    RepositoryMissing,
+)
+from transship_worker.concurrency.threads import in_thread
+from transship_worker.layouts.folder import told, translate
+from transship_worker.layouts.index import Entry, Index
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import (
+    MANIFEST_LIMIT,
+    MANIFEST_TYPES,
+    Descriptor,
+    Manifest,
+    parse_manifest,
+)
+from transship_worker.oci.manifests import ManifestHead
+from transship_worker.oci.referrers import COSIGN_SUFFIXES, Referrers, fallback_tag
+
+#: How much is read or written at once. Unit: bytes.
+PIECE: Final = 1024 * 1024
+#: Manifests whose subjects are remembered, for the whole process.
+SUBJECTS_KEPT: Final = 65_536
+#: A file that changed this short a while ago may change again without its times showing it:
+#: a file system counts in ticks of some milliseconds. Unit: ns.
+RACY_NS: Final = 200_000_000
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes of an open file."""
+
+    fd: int
+    #: Where they begin. Unit: bytes.
+    start: int
+    #: Unit: bytes.
+    size: int
+
+    def read(self, limit: int, what: str) -> bytes:
+        """All of them, if they are no more than ``limit``.
+
+        Raises:
+            AnswerMalformed: they are more.
+        """
+        if self.size > limit:
+            raise AnswerMalformed(f"{what} has {self.size} bytes; at most {limit} are read")
+        found = bytearray()
+        while len(found) < self.size:
+            piece = os.pread(self.fd, self.size - len(found), self.start + len(found))
+            if not piece:
+                break
+            found += piece
+        return bytes(found)
+
+
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """A blob that is being read (``BlobReader``)."""
+
+    offset: int
+    size: int
+    _span: Span
+    _what: str
+    #: None: content is found by its digest, so that no version has to be told from another.
+    etag: None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The bytes from the offset on.
+
+        Raises:
+            RegistryUnavailable: the file became shorter, or cannot be read.
+        """
+        at, end = self._span.start + self.offset, self._span.start + self._span.size
+        while at < end:
+            try:
+                piece = await in_thread(os.pread, self._span.fd, min(PIECE, end - at), at)
+            except OSError as error:
+                raise translate(error, self._what) from error
+            if not piece:
+                raise RegistryUnavailable(
+                    f"{self._what}: its file became shorter while it was read"
+                )
+            at += len(piece)
+            yield piece
+
+
+class FileCache(Generic[V]):
+    """What was read from files, for as long as the files stay as they were."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._found: OrderedDict[tuple[int, ...], V] = OrderedDict()
+
+    def get(self, fd: int, make: Callable[[], V]) -> V:
+        """What belongs to an open file."""
+        stat = os.fstat(fd)
+        key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
+        made = make()
+        if time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > RACY_NS:
+            with self._lock:
+                self._found[key] = made
+                while len(self._found) > self._most:
+                    self._found.popitem(last=False)
+        return made
+
+
+#: Subject by the manifest's digest; empty: none. Content with a digest never changes.
+_subjects: OrderedDict[str, str] = OrderedDict()
+_subjects_lock: Final = threading.Lock()
+
+
+class StoredSource(ABC):
+    """One repository whose manifests are listed in an index (``ContentSource``)."""
+
+    def __init__(self, registry: str, repository: str) -> None:
+        """``registry`` is what stands for the folder in references."""
+        self.registry: Final = registry
+        self.repository: Final = repository
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.repository}"
+
+    @abstractmethod
+    def read_index(self) -> Index:
+        """What it holds now; blocks.
+
+        Raises:
+            RepositoryMissing: there is no such repository.
+        """
+
+    @abstractmethod
+    def opened(self, digest: str) -> AbstractContextManager[Span]:
+        """A blob's bytes, open while the block runs; blocks.
+
+        Raises:
+            BlobMissing: there is none.
+        """
+
+    def load(self, digest: str, limit: int) -> bytes:
+        """A small blob, not verified; blocks.
+
+        Raises:
+            BlobMissing: there is none.
+            AnswerMalformed: it is larger than ``limit`` bytes.
+        """
+        with self.opened(digest) as span:
+            return span.read(limit, self.name(digest))
+
+    def name(self, reference: str) -> str:
+        """An image of it, for messages."""
+        return f"{self}{'@' if digests.is_digest(reference) else ':'}{reference}"
+
+    async def tags(self) -> list[str]:
+        """All tags, sorted; also one that is ambiguous, which asking for it will say.
+
+        Raises:
+            RepositoryMissing: there is no such repository.
+        """
+        return sorted((await in_thread(self.read_index)).tags)
+
+    async def head(self, reference: str) -> ManifestHead | None:
+        """What a tag or digest is; ``None``: there is none that could be read."""
+        return await in_thread(self._head, reference)
+
+    async def manifest(self, reference: str) -> Manifest:
+        """Read a manifest by tag or digest; its digest is verified.
+
+        Raises:
+            ImageNotFound, RepositoryMissing: there is none.
+            DigestMismatch, AnswerMalformed, ManifestUnsupported: what is there is not it.
+        """
+        return await in_thread(self._manifest, reference)
+
+    @asynccontextmanager
+    async def blob(
+        self,
+        digest: str,
+        *,
+        offset: int = 0,
+        etag: str | None = None,  # noqa: ARG002 - there is one version of a digest
+    ) -> AsyncIterator[FileReader]:
+        """Read a blob from ``offset`` on. Its bytes are not verified.
+
+        Raises:
+            BlobMissing: there is none.
+        """
+        digests.checked(digest)
+        opening = self.opened(digest)
+        span = await in_thread(opening.__enter__)
+        try:
+            yield FileReader(min(offset, span.size), span.size, span, self.name(digest))
+        finally:
+            opening.__exit__(None, None, None)
+
+    async def referrers(self, digest: str) -> Referrers:
+        """What refers to a manifest: by the list under its tag, and by naming it as subject."""
+        return await in_thread(self._referrers, digests.checked(digest))
+
+    async def cosign_tags(self, digest: str) -> dict[str, ManifestHead]:
+        """The tags that cosign put beside a manifest."""
+        names = [f"{fallback_tag(digest)}.{suffix}" for suffix in COSIGN_SUFFIXES]
+        heads = {name: await self.head(name) for name in names}
+        return {name: head for name, head in heads.items() if head is not None}
+
+    def _head(self, reference: str) -> ManifestHead | None:
+        with told(str(self)):
+            if digests.is_digest(reference):
+                try:
+                    found = self._read(reference, "")
+                except (BlobMissing, DigestMismatch, AnswerMalformed, ManifestUnsupported):
+                    # A blob that is no manifest, or a damaged one, which may be written again.
+                    return None
+                return ManifestHead(found.digest, found.media_type, len(found.raw))
+            try:
+                entry = self.read_index().find(reference, self.name(reference))
+            except RepositoryMissing:
+                return None
+            if entry is None or not self._holds(entry):
+                return None
+            return ManifestHead(entry.digest, entry.media_type, entry.size)
+
+    def _manifest(self, reference: str) -> Manifest:
+        with told(str(self)):
+            # A repository that is not there is another mistake than an image that is not.
+            index = self.read_index()
+            digest, media_type = reference, ""
+            if not digests.is_digest(reference):
+                entry = index.find(reference, self.name(reference))
+                if entry is None:
+                    raise ImageNotFound(f"there is no {self.name(reference)}; {index.described()}")
+                digest, media_type = entry.digest, entry.media_type
+            try:
+                return self._read(digest, media_type)
+            except BlobMissing:
+                raise ImageNotFound(
+                    f"{self.name(reference)}: its manifest is not there; {index.described()}"
+                ) from None
+
+    def _read(self, digest: str, media_type: str) -> Manifest:
+        raw = self.load(digest, MANIFEST_LIMIT)
+        what = self.name(digest)
+        return parse_manifest(raw, what=what, digest=digest, content_type=media_type)
+
+    def _holds(self, entry: Entry) -> bool:
+        try:
+            with self.opened(entry.digest) as span:
+                return span.size == entry.size
+        except BlobMissing:
+            return False
+
+    def _referrers(self, digest: str) -> Referrers:
+        with told(str(self)):
+            index = self.read_index()
+            found: dict[str, Descriptor] = {}
+            tag = fallback_tag(digest)
+            listed = index.find(tag, self.name(tag))
+            if listed is not None:
+                listing = self._read(listed.digest, listed.media_type)
+                found.update((child.digest, child) for child in listing.children)
+            for entry in index.entries:
+                if entry.digest not in found and self._subject(entry) == digest:
+                    manifest = self._read(entry.digest, entry.media_type)
+                    found[entry.digest] = manifest.descriptor
+            return Referrers(tuple(found.values()), by_tag=listed is not None)
+
+    def _subject(self, entry: Entry) -> str:
+        """The digest that a manifest names as its subject; empty: none, or it is not there."""
+        with _subjects_lock:
+            known = _subjects.get(entry.digest)
+        if known is not None:
+            return known
+        if entry.media_type not in MANIFEST_TYPES:
+            # An index may list what is no manifest (OCI image-spec, image-index.md).
+            return ""
+        try:
+            manifest = self._read(entry.digest, entry.media_type)
+        except (BlobMissing, ManifestUnsupported):
+            return ""
+        subject = manifest.subject.digest if manifest.subject is not None else ""
+        with _subjects_lock:
+            _subjects[entry.digest] = subject
+            while len(_subjects) > SUBJECTS_KEPT:
+                _subjects.popitem(last=False)
+        return subject

@@ -1,0 +1,244 @@
+"""How URLs of registries are reached: proxies, TLS, and the connections that clients share.
+
+Proxies are taken from the environment here and not by the HTTP library, which would also take
+logins from ``~/.netrc``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from transship.errors import CredentialsMissing, RegistryUntrusted
+from transship_config import __version__
+from transship_worker.credentials.access import Access
+from transship_worker.oci.endpoint import Endpoint, literal_address
+from transship_worker.oci.guard import Reach, Sockets, check, kind_of
+
+#: Ways to origins that are remembered; a registry's storage may have many.
+WAYS_KEPT: Final = 1_024
+#: TLS settings that are remembered: one for each access, and one more for each renewed file.
+CONTEXTS_KEPT: Final = 256
+#: How long an idle connection is kept. Unit: s.
+KEEP_ALIVE_S: Final = 60.0
+#: How long an answer of the resolver counts. Unit: s.
+NAME_CACHE_S: Final = 30
+#: Bytes that wait unread in a connection before its sender is held back. Unit: bytes.
+READ_BUFFER: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one URL is asked: on which connections, with which TLS, through which proxy."""
+
+    session: aiohttp.ClientSession
+    #: ``True``: none is needed.
+    tls: ssl.SSLContext | bool
+    proxy: URL | None = None
+    #: ``Proxy-Authorization``, where the proxy's URL has a login.
+    proxy_login: str | None = field(default=None, repr=False)
+
+
+class Connections:
+    """The sessions of one worker process. Not to be used outside its event loop."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._proxies = Proxies(os.environ if environment is None else environment)
+        self._sessions: dict[Reach, aiohttp.ClientSession] = {}
+        self._tls: dict[tuple[Access, bool], ssl.SSLContext] = {}
+        #: Base URLs that answered, by endpoint: shared by the clients of all its logins.
+        self.bases: dict[Endpoint, URL] = {}
+        self._tls_lock = asyncio.Lock()
+        self._ways: dict[tuple[object, ...], Way] = {}
+
+    async def way(self, url: URL, endpoint: Endpoint, *, own: bool) -> Way:
+        """How to ask this URL.
+
+        ``own``: the catalogue names this host, so that it may be anywhere; everything else may
+        not be on this machine or link unless the registry is.
+
+        Raises:
+            ForbiddenAddress: the URL names such an address.
+            RegistryUntrusted: the component's ``ca`` cannot be read.
+            CredentialsMissing: its ``client_cert`` or ``client_key`` cannot.
+        """
+        place = (url.scheme, url.host, url.port, endpoint, own)
+        found = self._ways.get(place)
+        if found is None:
+            found = await self._way(url, endpoint, own=own)
+            if len(self._ways) >= WAYS_KEPT:
+                self._ways.clear()
+            self._ways[place] = found
+        return found
+
+    async def _way(self, url: URL, endpoint: Endpoint, *, own: bool) -> Way:
+        host = url.host or ""
+        allowed = Reach.ANYWHERE if own else _reach_of(endpoint)
+        check(host, allowed)
+        # What is not checked is the registry's own certificate, not that of others.
+        verify = endpoint.verifies or host not in endpoint.hosts
+        # The client's certificate is a login of the registry's, and nobody else is shown it.
+        access = endpoint.access if host in endpoint.hosts else endpoint.access.anonymous
+        tls = url.scheme == "http" or await self._context(access, verify=verify)
+        proxy = self._proxies.of(url)
+        if proxy is None:
+            return Way(self._session(allowed), tls)
+        # The proxy looks the name up; its own address is the environment's choice.
+        return Way(self._session(Reach.ANYWHERE), tls, proxy.with_user(None), _basic(proxy))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._ways.clear()
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+
+    def _session(self, allowed: Reach) -> aiohttp.ClientSession:
+        """The session whose connections may go there: one that may not never reuses another's."""
+        if allowed not in self._sessions:
+            self._sessions[allowed] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    # How much runs at once is for those who hold budgets to say.
+                    limit=0,
+                    ttl_dns_cache=NAME_CACHE_S,
+                    keepalive_timeout=KEEP_ALIVE_S,
+                    socket_factory=Sockets(allowed),
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # A digest is that of the bytes as they are stored.
+                auto_decompress=False,
+                headers={
+                    "User-Agent": f"transship/{__version__}",
+                    "Accept-Encoding": "identity",
+                },
+                read_bufsize=READ_BUFFER,
+            )
+        return self._sessions[allowed]
+
+    async def _context(self, access: Access, *, verify: bool) -> ssl.SSLContext:
+        key = (access, verify)
+        async with self._tls_lock:
+            if key not in self._tls:
+                while len(self._tls) >= CONTEXTS_KEPT:
+                    self._tls.pop(next(iter(self._tls)))
+                # Reads files.
+                self._tls[key] = await asyncio.to_thread(_make_context, access, verify)
+            return self._tls[key]
+
+
+class Proxies:
+    """``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``, in either case.
+
+    As for the ``docker`` command, the loopback is never asked through a proxy, and
+    ``no_proxy`` may hold networks (golang.org/x/net/http/httpproxy).
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        lower = {name.lower(): value for name, value in environment.items() if name.isupper()}
+        lower |= {name: value for name, value in environment.items() if name.islower()}
+        self._found = {
+            scheme: url
+            for scheme in ("http", "https")
+            if (url := _proxy_url(lower.get(f"{scheme}_proxy") or lower.get("all_proxy") or ""))
+        }
+        self._names: list[str] = []
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for entry in lower.get("no_proxy", "").replace(" ", ",").split(","):
+            try:
+                self._networks.append(ipaddress.ip_network(entry.strip(), strict=False))
+            except ValueError:
+                self._names.append(entry.strip().lower())
+
+    def of(self, url: URL) -> URL | None:
+        """The proxy for a URL; ``None``: it is asked directly."""
+        proxy = self._found.get(url.scheme)
+        host = url.host or ""
+        address = literal_address(host)
+        if proxy is None or host == "localhost" or (address is not None and address.is_loopback):
+            return None
+        if address is not None and any(address in network for network in self._networks):
+            return None
+        return None if any(_names(name, host, url.port) for name in self._names) else proxy
+
+
+def _names(entry: str, host: str, port: int | None) -> bool:
+    """Whether an entry of ``no_proxy`` means this host: itself and all names under it."""
+    if entry == "*":
+        return True
+    name, _, only = entry.partition(":")
+    name = name.removeprefix("*").removeprefix(".")
+    if not name or (only and only != str(port)):
+        return False
+    return host == name or host.endswith(f".{name}")
+
+
+def _proxy_url(text: str) -> URL | None:
+    if not text:
+        return None
+    try:
+        url = URL(text if "://" in text else f"http://{text}")
+    except ValueError:
+        return None
+    # aiohttp speaks to no other kind.
+    return url if url.scheme in {"http", "https"} and url.host else None
+
+
+def _basic(proxy: URL) -> str | None:
+    if proxy.user is None:
+        return None
+    login = f"{proxy.user}:{proxy.password or ''}".encode()
+    return f"Basic {base64.b64encode(login).decode()}"
+
+
+def _reach_of(endpoint: Endpoint) -> Reach:
+    """Where a registry may lead: to its own kind of address, and elsewhere."""
+    found = Reach.ELSEWHERE
+    for base in endpoint.bases:
+        found |= kind_of(base.host or "")
+    return found
+
+
+def _make_context(access: Access, verify: bool) -> ssl.SSLContext:
+    """TLS as Docker does it: the component's authority counts besides the system's."""
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif access.ca is not None:
+        try:
+            context.load_verify_locations(cafile=access.ca)
+        except (OSError, ssl.SSLError) as error:
+            reason = getattr(error, "strerror", None) or "it holds no PEM certificate"
+            raise RegistryUntrusted(f"ca {access.ca} cannot be used: {reason}") from None
+    if access.client_cert is not None and access.client_key is not None:
+        _load_client(context, access.client_cert, access.client_key)
+    return context
+
+
+def _load_client(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    for option, file in (("client_cert", certificate), ("client_key", key)):
+        try:
+            with file.open("rb"):
+                pass
+        except OSError as error:
+            reason = error.strerror or "it cannot be read"
+            raise CredentialsMissing(f"{option} {file} cannot be used: {reason}") from None
+    try:
+        # Without a password of ours OpenSSL would ask the terminal for one.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError):
+        # OpenSSL's reasons are no help, and the next file's content is a secret.
+        raise CredentialsMissing(
+            f"client_cert {certificate} and client_key {key} cannot be used: they must be a PEM "
+            "certificate and its own key, without a password"
+        ) from None

@@ -1,0 +1,1 @@
+"""One worker process: its parts, started and stopped in order."""

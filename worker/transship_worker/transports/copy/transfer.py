@@ -1,0 +1,241 @@
+"""All blobs of one image to the target: present, mounted, waited for or uploaded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from transship.errors import BlobMissing, Denied, ImageNotFound, PushRejected, RepositoryMissing
+from transship_worker.concurrency.gather import together
+from transship_worker.fleet.port import Found, Leads, Place, Where
+from transship_worker.oci.content import ContentSource, ContentTarget
+from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.transports.copy.port import CopyControl
+
+#: Blobs of one image that are uploaded at once.
+UPLOADS_AT_ONCE: Final = 4
+#: Small requests of one image that run at once; also uploads of blobs that are no larger.
+REQUESTS_AT_ONCE: Final = 16
+SMALL: Final = 256 * 1024
+#: Refused mounts of one blob after which it is uploaded, whoever else may bring it.
+MOUNTS_MOST: Final = 3
+#: What a registry says to a mount that this login or this registry cannot do.
+_NO_MOUNT: Final = (BlobMissing, Denied, ImageNotFound, PushRejected, RepositoryMissing)
+
+
+@dataclass(slots=True, eq=False)
+class _Blob:
+    """One blob on its way."""
+
+    what: Descriptor
+    #: An upload that a refused mount left open.
+    opened: object | None = None
+    mounts: int = 0
+
+
+#: Blobs to go on with, and what is known of each.
+_Further = list[tuple[_Blob, Found]]
+
+
+class Bringing:
+    """Brings the blobs of one copy, and ends its leads."""
+
+    def __init__(
+        self,
+        source: ContentSource,
+        target: ContentTarget,
+        leads: Leads,
+        control: CopyControl,
+        holder: str,
+        *,
+        fresh: bool = False,
+    ) -> None:
+        """``fresh``: the target's repository holds nothing that the fleet does not know of."""
+        self._fresh = fresh
+        self._source = source
+        self._target = target
+        self._leads = leads
+        self._control = control
+        self._holder = holder
+        self._place = Place(target.registry, target.repository)
+        self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._working: set[asyncio.Task[_Further]] = set()
+        self._waiting: set[asyncio.Task[_Further]] = set()
+        #: All that was taken, by digest.
+        self._taken: dict[str, Descriptor] = {}
+        #: Blobs that are said to be there; ``True``: by a mount.
+        self._believed: dict[str, bool] = {}
+        #: Blobs to be made known once a manifest references them.
+        self._later: set[str] = set()
+
+    async def bring(self, blobs: Mapping[str, Descriptor]) -> None:
+        """Have all of these at the target. To be called again only for what was not there.
+
+        Raises:
+            PushError: one of them could not be brought; nothing is led or waited for any more.
+        """
+        if not blobs:
+            return
+        registry = self._place.registry
+        if not self._target.can_mount and await self._leads.can_mount(registry):
+            await self._leads.cannot_mount(registry)
+        self._taken.update(blobs)
+        try:
+            found = await self._leads.take(self._place, self._holder, blobs)
+            self._begin([(_Blob(blob), found[digest]) for digest, blob in blobs.items()])
+            while self._working or self._waiting:
+                for task in await self._done():
+                    further = task.result()
+                    self._working.discard(task)
+                    self._waiting.discard(task)
+                    self._begin(further)
+        except BaseException:
+            await self.give_up()
+            raise
+
+    async def give_up(self) -> None:
+        """End all that runs, is led or is waited for."""
+        tasks = [*self._working, *self._waiting]
+        for task in tasks:
+            task.cancel()
+        try:
+            # Others need not wait until the cancelled requests are closed.
+            await self._leads.give_up(self._place, self._holder, self._taken)
+        finally:
+            self._working.clear()
+            self._waiting.clear()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def written(self, manifests: Iterable[Manifest]) -> None:
+        """These manifests are at the target: what they reference can be mounted from it."""
+        named = {blob.digest for one in manifests for blob in one.blobs}
+        arrived = self._later & named
+        self._later -= arrived
+        if arrived:
+            await self._leads.arrived(self._place, self._holder, arrived)
+
+    async def again(self) -> bool:
+        """Look whether what was only believed to be there is, and bring it where it is not.
+
+        Returns whether anything was brought.
+        """
+        believed = list(self._believed)
+        there = await together(map(self._is_there, believed))
+        lacking = [digest for digest, here in zip(believed, there, strict=True) if not here]
+        for digest in lacking:
+            blob = self._taken[digest]
+            told = self._control.mounted if self._believed.pop(digest) else self._control.present
+            told(-blob.size)
+            await self._leads.forget(self._place, digest)
+        await self.bring({digest: self._taken[digest] for digest in lacking})
+        return bool(lacking)
+
+    def _begin(self, blobs: _Further) -> None:
+        """Go on with blobs of which this is known."""
+        elsewhere = []
+        for blob, found in blobs:
+            if found.where is Where.WAIT:
+                self._waiting.add(asyncio.create_task(self._awaited(blob)))
+            elif found.where is Where.ELSEWHERE and blob.mounts < MOUNTS_MOST:
+                elsewhere.append((blob, found))
+            else:
+                self._working.add(asyncio.create_task(self._work(blob, found)))
+        if elsewhere:
+            self._working.add(asyncio.create_task(self._mounted(elsewhere)))
+
+    async def _awaited(self, blob: _Blob) -> _Further:
+        """What is known of a blob when it need not be waited for any more."""
+        return [(blob, await self._leads.wait(self._place, self._holder, blob.what.digest))]
+
+    async def _done(self) -> set[asyncio.Task[_Further]]:
+        """Some that are done; a slot is held only where something is worked on."""
+        if self._working:
+            tasks = {*self._working, *self._waiting}
+            return (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]
+        waiting = set(self._waiting)
+        async with self._control.parked():
+            return (await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED))[0]
+
+    async def _work(self, blob: _Blob, found: Found) -> _Further:
+        """Bring one blob that need not be mounted."""
+        if found.where is Where.HERE:
+            self._believed[blob.what.digest] = False
+            self._control.present(blob.what.size)
+        else:
+            await self._led(blob)
+        self._ended()
+        return []
+
+    def _ended(self) -> None:
+        self._control.blob_done()
+        self._control.alive()
+
+    async def _led(self, blob: _Blob) -> None:
+        """Bring a blob that this copy leads."""
+        digest = blob.what.digest
+        if not self._fresh and await self._is_there(digest):
+            self._control.present(blob.what.size)
+        else:
+            async with self._room(blob.what.size):
+                self._control.checkpoint()
+                await self._target.write_blob(
+                    blob.what, self._source, self._control.moved, opened=blob.opened
+                )
+        if self._target.mounts_need_manifest:
+            self._later.add(digest)
+        else:
+            await self._leads.arrived(self._place, self._holder, [digest])
+
+    async def _mounted(self, blobs: _Further) -> _Further:
+        """Mount blobs from where they are said to be; those that were refused go on otherwise."""
+        left = {blob.what.digest: (blob, found.repository) for blob, found in blobs}
+        refused: list[_Blob] = []
+        while left:
+            async with self._leads.mounting(self._place, left.keys()) as turn:
+                mine = [left[digest] for digest in turn.mine]
+                came = await together(self._mount(*one) for one in mine)
+                for (blob, _), done in zip(mine, came, strict=True):
+                    if not done:
+                        refused.append(blob)
+                    elif self._target.mounts_need_manifest:
+                        # A hint now would send others here too early.
+                        self._later.add(blob.what.digest)
+                    else:
+                        turn.mounted.add(blob.what.digest)
+            for digest in turn.here | turn.mine:
+                blob, _ = left.pop(digest)
+                if blob in refused:
+                    continue
+                # What another copy mounted meanwhile is there, and is that copy's to count.
+                self._believed[digest] = digest in turn.mine
+                told = self._control.mounted if digest in turn.mine else self._control.present
+                told(blob.what.size)
+                self._ended()
+        return [(blob, Found(Where.WAIT)) for blob in refused]
+
+    async def _mount(self, blob: _Blob, repository: str) -> bool:
+        """Mount one blob; where that is refused, the hint is dropped, or all hints are."""
+        blob.mounts += 1
+        try:
+            async with self._requests:
+                blob.opened = await self._target.mount(blob.what.digest, repository)
+            if blob.opened is None:
+                return True
+        except _NO_MOUNT:
+            blob.opened = None
+        if self._target.can_mount:
+            await self._leads.forget(Place(self._place.registry, repository), blob.what.digest)
+        else:
+            await self._leads.cannot_mount(self._place.registry)
+        return False
+
+    async def _is_there(self, digest: str) -> bool:
+        async with self._requests:
+            return await self._target.blob_head(digest) is not None
+
+    def _room(self, size: int) -> AbstractAsyncContextManager[None]:
+        return self._requests if size <= SMALL else self._uploads

@@ -1,0 +1,1 @@
+"""The Docker Engine: its connections, its answers and its errors."""

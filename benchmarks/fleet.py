@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
 from benchmarks.servers import Place
-from tests.support.dockerd import DockerDaemon
-from tests.support.redis import RedisServer
-from tests.support.worker import QUICK, Site, WorkerProcess
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
+from tests.support.workers.process import QUICK, Site, WorkerProcess
 from transship import Client
 from transship_config.settings import Settings
 

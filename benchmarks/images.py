@@ -14,7 +14,7 @@ from typing import IO, Any, Final, Protocol
 
 import docker
 
-from tests.support.corpus import Layer
+from tests.support.images.corpus import Layer
 
 #: Where a real root file system is taken from, folder by folder in turns.
 _FOLDERS: Final = ("/usr/lib", "/usr/bin", "/usr/share", "/usr/sbin", "/usr/include")

@@ -15,8 +15,8 @@ import docker
 
 from benchmarks.measure import Case
 from benchmarks.servers import Place
-from tests.support.corpus import Corpus, Image
-from tests.support.dockerd import DockerDaemon
+from tests.support.images.corpus import Corpus, Image
+from tests.support.servers.dockerd import DockerDaemon
 
 DOCKER_PUSH: Final = "docker push"
 DOCKER_SDK: Final = "Docker SDK"

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 import requests
 
-from tests.support.corpus import Corpus, Layer
-from tests.support.corpus_fill import fill
-from tests.support.delay import DelayProxy
-from tests.support.registry import Registry
+from tests.support.images.corpus import Corpus, Layer
+from tests.support.images.corpus_fill import fill
+from tests.support.proxies.delay import DelayProxy
+from tests.support.servers.registry import Registry
 
 #: Round trip of the cases with a long way. Unit: s.
 FAR_S: Final = 0.05

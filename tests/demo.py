@@ -16,10 +16,10 @@ from pathlib import Path
 import docker
 import requests
 
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import free_port
-from tests.support.registry import MANIFEST_TYPES, Registry
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.registry import MANIFEST_TYPES, Registry
 from transship_config.errors import UsageError
 from transship_worker.transports.engine.endpoint import find_endpoint
 

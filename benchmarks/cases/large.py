@@ -11,7 +11,7 @@ from benchmarks import peers
 from benchmarks.fleet import Fleet
 from benchmarks.measure import OURS, Case, Limit, Side, Wanted
 from benchmarks.servers import Ground, Place
-from tests.support.corpus import MIB, Corpus, Image, Layer, large_layers
+from tests.support.images.corpus import MIB, Corpus, Image, Layer, large_layers
 
 #: What a worker moves before the clock runs.
 _WARM = Corpus("warm", (Image("warm/app", "v1", (Layer("warm", 2**16),)),))

@@ -12,8 +12,8 @@ from benchmarks.cases.migration import spec_of
 from benchmarks.fleet import Fleet
 from benchmarks.measure import Case, Figure, Kind, Limit, Pair, Side, Wanted
 from benchmarks.servers import Ground, Place
-from tests.support.corpus import KIB, MIB, Corpus, shared_layers
-from tests.support.delay import DelayProxy
+from tests.support.images.corpus import KIB, MIB, Corpus, shared_layers
+from tests.support.proxies.delay import DelayProxy
 
 #: What one worker's link carries in each direction, over all its connections. Unit: B/s.
 LINK: Final = 10_000_000

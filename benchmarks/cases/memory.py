@@ -9,7 +9,7 @@ from benchmarks import processes
 from benchmarks.fleet import Fleet
 from benchmarks.measure import OURS, Case, Side, Wanted
 from benchmarks.servers import Ground
-from tests.support.corpus import MIB, separate_layers
+from tests.support.images.corpus import MIB, separate_layers
 
 
 class WorkerMemory(Case):

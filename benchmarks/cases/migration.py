@@ -12,7 +12,7 @@ from benchmarks import peers
 from benchmarks.fleet import Fleet
 from benchmarks.measure import OURS, Case, Limit, Side, Wanted
 from benchmarks.servers import FAR_S, Ground, Place
-from tests.support.corpus import KIB, Corpus, hundred_tags, shared_layers, thousand_images
+from tests.support.images.corpus import KIB, Corpus, hundred_tags, shared_layers, thousand_images
 
 #: What a worker moves before the clock runs: in use, a worker is not at its first image.
 _WARM = shared_layers(1, 1, shared=1, shared_size=2**16, own_size=2**16, seed="warm")

@@ -24,9 +24,9 @@ from benchmarks.images import MadeTar
 from benchmarks.marks import Marks, watch
 from benchmarks.measure import OURS, Case, Figure, Kind, Limit, Side, Wanted
 from benchmarks.servers import Ground
-from tests.support.corpus import KIB, Layer
-from tests.support.dockerd import DockerDaemon
-from tests.support.redis import RedisServer
+from tests.support.images.corpus import KIB, Layer
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
 from transship import Push
 
 CELERY_TASK: Final = "Celery task"

@@ -13,7 +13,7 @@ from benchmarks.cases.migration import spec_of
 from benchmarks.fleet import Fleet
 from benchmarks.measure import OURS, Case, Figure, Kind, Limit, Side, Wanted
 from benchmarks.servers import Ground, Place
-from tests.support.corpus import MIB, Corpus, many_tags
+from tests.support.images.corpus import MIB, Corpus, many_tags
 
 #: Repositories that the tags are in.
 REPOSITORIES: Final = 10

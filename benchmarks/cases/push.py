@@ -17,8 +17,8 @@ from benchmarks.fleet import Fleet
 from benchmarks.images import MadeTar
 from benchmarks.measure import OURS, Case, Figure, Kind, Limit, Pair, Side, Wanted
 from benchmarks.servers import Ground, Place
-from tests.support.corpus import KIB, MIB, Layer
-from tests.support.dockerd import DockerDaemon
+from tests.support.images.corpus import KIB, MIB, Layer
+from tests.support.servers.dockerd import DockerDaemon
 
 _PROCESS = f"{OURS}, whole process"
 _SIDES = (OURS, _PROCESS, peers.DOCKER_PUSH, peers.DOCKER_SDK)

@@ -19,9 +19,9 @@ from benchmarks.fleet import REDIS, Fleet
 from benchmarks.images import MadeTar
 from benchmarks.measure import OURS, Case, Figure, Pair, Side, Wanted
 from benchmarks.servers import Ground
-from tests.support.corpus import MIB, Layer, large_layers
-from tests.support.dockerd import DockerDaemon
-from tests.support.redis import RedisServer
+from tests.support.images.corpus import MIB, Layer, large_layers
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
 from transship import Client, Push
 from transship.ledger.keys import Keys
 from transship.model.jobs import JobId

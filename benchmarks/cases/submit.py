@@ -13,7 +13,7 @@ from benchmarks.bare import make_app
 from benchmarks.fleet import REDIS, Fleet
 from benchmarks.measure import OURS, Case, Kind, Limit, Side, Wanted
 from benchmarks.servers import Ground
-from tests.support.redis import RedisServer
+from tests.support.servers.redis import RedisServer
 from transship import Client, Push
 
 APPLY_ASYNC: Final = "apply_async"

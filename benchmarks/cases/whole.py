@@ -17,9 +17,9 @@ from benchmarks.bare import BareWorker
 from benchmarks.fleet import REDIS, Fleet
 from benchmarks.measure import OURS, Case, Limit, Pair, Side, Wanted
 from benchmarks.servers import Ground
-from tests.support.corpus import MIB
-from tests.support.dockerd import DockerDaemon
-from tests.support.redis import RedisServer
+from tests.support.images.corpus import MIB
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
 
 CELERY_HELP: Final = "celery --help"
 SCRIPT: Final = "five-line script"

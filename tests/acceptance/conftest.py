@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.worker import Site
+from tests.support.workers.process import Site
 
 
 @pytest.fixture

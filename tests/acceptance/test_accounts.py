@@ -7,12 +7,12 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.support.accounts import OTHER, GuardedRedis
-from tests.support.corpus import KIB, shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.images import make_image
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.images.corpus import KIB, shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.images.engine_images import make_image
+from tests.support.servers.redis_accounts import OTHER, GuardedRedis
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 from transship import Client, State
 from transship_config.settings import Settings
 

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
-from tests.support.copysite import CopySite, component, counted, manifests, rule, spec
-from tests.support.corpus import KIB, Corpus, shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.images import archive
-from tests.support.registry import Registry
+from tests.support.images.corpus import KIB, Corpus, shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.images.engine_images import archive
+from tests.support.images.registry_images import (
+    entry,
+    image,
+    index,
+    noise,
+    put_image,
+    repository,
+    with_pool,
+)
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component, counted, manifests, rule, spec
 from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import missing
-from tests.support.redis import RedisServer
-from tests.support.standin import ROOT, run
+from tests.support.repository import ROOT
+from tests.support.servers.base_image import run
+from tests.support.servers.redis import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ from tests.chaos.run import Options, run
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry, pytest.mark.engine]
 
-#: A seed whose first minute has a fault of each kind (``tests/unit/test_chaos.py``).
+#: A seed whose first minute has a fault of each kind (``tests/unit/support/test_chaos.py``).
 SEED, SECONDS = 36, 60.0
 
 

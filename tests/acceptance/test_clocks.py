@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.clock import wrong_by
-from tests.support.copysite import CopySite, component
-from tests.support.corpus import KIB, separate_layers
-from tests.support.corpus_fill import fill
-from tests.support.gate import Gate
-from tests.support.leftovers import accepted_finishes
+from tests.support.images.corpus import KIB, separate_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.ledger.dump import now_ms
+from tests.support.ledger.leftovers import accepted_finishes
 from tests.support.processes import eventually
-from tests.support.recorded import now_ms
-from tests.support.registry import Registry
-from tests.support.worker import WorkerProcess, reaches
+from tests.support.scripted_servers.holding_proxy import Gate
+from tests.support.servers.registry import Registry
+from tests.support.servers.wrong_clock import wrong_by
+from tests.support.workers.copy_site import CopySite, component
+from tests.support.workers.process import WorkerProcess, reaches
 from transship import Job, JobRecord, State
 from transship.model.records import when
 

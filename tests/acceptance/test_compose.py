@@ -16,11 +16,12 @@ import redis as redis_py
 import requests
 from docker.models.containers import Container
 
-from tests.support.accounts import PASSWORDS
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import eventually, free_port, program
-from tests.support.standin import BASE, REGISTRY, ROOT, load_standin, wheels
+from tests.support.repository import ROOT
+from tests.support.servers.base_image import BASE, REGISTRY, load_standin, wheels
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis_accounts import PASSWORDS
 
 # The first run makes the base image and downloads the wheels.
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.copies import (
+from tests.support.images.corpus import KIB, shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.images.registry_images import (
     describe,
     entry,
     image,
@@ -20,12 +22,10 @@ from tests.support.copies import (
     repository,
     with_pool,
 )
-from tests.support.copysite import CopySite, component, counted, manifests, raw, rule, spec
-from tests.support.corpus import KIB, shared_layers
-from tests.support.corpus_fill import fill
 from tests.support.processes import eventually
-from tests.support.proxy import TcpProxy
-from tests.support.registry import Registry
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component, counted, manifests, raw, rule, spec
 from transship import State
 from transship_worker.jobs.claims import WINDOW
 from transship_worker.oci import manifests as client_manifests

@@ -5,9 +5,9 @@ from __future__ import annotations
 import docker
 import pytest
 
-from tests.support.images import make_image
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.images.engine_images import make_image
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 from transship import JobFailed
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]

@@ -11,17 +11,25 @@ import docker
 import pytest
 import redis
 
-from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
-from tests.support.copysite import CopySite, component, rule, spec
-from tests.support.corpus import KIB, shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.images import make_image
-from tests.support.leftovers import accepted_finishes, left_behind, let_time_pass
-from tests.support.mortal import LAST_WORDS
-from tests.support.nursery import Nursery, NurseryWorker
+from tests.support.images.corpus import KIB, shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.images.engine_images import make_image
+from tests.support.images.registry_images import (
+    entry,
+    image,
+    index,
+    noise,
+    put_image,
+    repository,
+    with_pool,
+)
+from tests.support.ledger.leftovers import accepted_finishes, left_behind, let_time_pass
 from tests.support.processes import eventually
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component, rule, spec
+from tests.support.workers.crash_points import LAST_WORDS
+from tests.support.workers.forked_workers import Nursery, NurseryWorker
+from tests.support.workers.process import Site
 from transship import State
 from transship_worker.oci.pool import ClientPool
 
@@ -119,7 +127,7 @@ class Ward:
     def die(self, at: str, when: str, condition: str = "{}") -> None:
         """Have a worker die in the middle of what was submitted."""
         death = {"DEATH_AT": at, "DEATH_WHEN": when, "DEATH_IF": condition}
-        mortal = self.worker(change="tests.support.mortal:install", **death)
+        mortal = self.worker(change="tests.support.workers.crash_points:install", **death)
         mortal.launch()
         eventually(lambda: not mortal.running, what="the death")
         assert LAST_WORDS in mortal.log_text()

@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from tests.support.processes import program
-from tests.support.standin import ROOT
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry, pytest.mark.redis]
 

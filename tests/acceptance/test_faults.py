@@ -9,13 +9,13 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import eventually
-from tests.support.proxy import TcpProxy
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.worker import Site, moves, reaches
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site, moves, reaches
 from transship import Client, JobFailed, State
 from transship_config.settings import Settings
 

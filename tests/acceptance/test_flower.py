@@ -11,10 +11,10 @@ import docker
 import pytest
 import requests
 
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import Server, eventually, free_port, program
-from tests.support.registry import Registry
-from tests.support.worker import Site, reaches
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site, reaches
 from transship import JobFailed, State
 from transship_worker.local.up import FLOWER_COLUMNS
 

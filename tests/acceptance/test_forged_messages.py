@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tests.support.accounts import GuardedRedis
 from tests.support.processes import eventually, free_port
-from tests.support.worker import Site, WorkerProcess
+from tests.support.servers.redis_accounts import GuardedRedis
+from tests.support.workers.process import Site, WorkerProcess
 from transship import Client, State
 from transship_config.celery_settings import PUSH_TASK, celery_settings
 from transship_config.lanes import COPY_QUEUE

@@ -9,15 +9,23 @@ import docker
 import pytest
 import redis
 
-from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
-from tests.support.copysite import CopySite, component
-from tests.support.gate import Gate
-from tests.support.images import make_image
-from tests.support.leftovers import accepted_finishes
+from tests.support.images.engine_images import make_image
+from tests.support.images.registry_images import (
+    entry,
+    image,
+    index,
+    noise,
+    put_image,
+    repository,
+    with_pool,
+)
+from tests.support.ledger.dump import now_ms
+from tests.support.ledger.leftovers import accepted_finishes
 from tests.support.processes import eventually
-from tests.support.recorded import now_ms
-from tests.support.registry import Registry
-from tests.support.worker import Site, WorkerProcess
+from tests.support.scripted_servers.holding_proxy import Gate
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component
+from tests.support.workers.process import Site, WorkerProcess
 from transship import Job
 from transship_worker.oci.pool import ClientPool
 

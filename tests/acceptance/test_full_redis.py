@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.copysite import CopySite, component
-from tests.support.corpus import KIB, separate_layers
-from tests.support.corpus_fill import fill
-from tests.support.gate import Gate
-from tests.support.leftovers import accepted_finishes, left_behind
+from tests.support.images.corpus import KIB, separate_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.ledger.dump import now_ms
+from tests.support.ledger.leftovers import accepted_finishes, left_behind
 from tests.support.processes import eventually
-from tests.support.recorded import now_ms
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
+from tests.support.scripted_servers.holding_proxy import Gate
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component
 from transship import Job, RedisUnreachable, State
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.copysite import CopySite, component, rule, spec
-from tests.support.hostile import HostileServer, Reply, Seen
-from tests.support.oci import EMPTY_DIGEST, GOOD, errors
-from tests.support.registry import Registry
+from tests.support.images.registry_client import EMPTY_DIGEST, GOOD, errors
+from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component, rule, spec
 from transship.cli import main
 from transship.report.page import POLICY
 from transship.report.table import _FORMULA

@@ -8,13 +8,29 @@ from typing import Any
 
 import pytest
 
-from tests.support.copies import entry, image, index, noise, put_image, repository, with_pool
-from tests.support.copysite import CopySite, component, counted, manifests, raw, rule, spec
-from tests.support.corpus import KIB, MANIFEST_TYPE, Corpus, Image, Layer, digest_of, shared_layers
-from tests.support.corpus_fill import fill
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.recorder import Recorder
-from tests.support.registry import Registry
+from tests.support.images.corpus import (
+    KIB,
+    MANIFEST_TYPE,
+    Corpus,
+    Image,
+    Layer,
+    digest_of,
+    shared_layers,
+)
+from tests.support.images.corpus_fill import fill
+from tests.support.images.registry_images import (
+    entry,
+    image,
+    index,
+    noise,
+    put_image,
+    repository,
+    with_pool,
+)
+from tests.support.scripted_servers.login_recorder import Recorder
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component, counted, manifests, raw, rule, spec
 from transship import JobFailed, State, UsageError
 from transship.migrations import Migration, MigrationFailed
 from transship_worker.oci.pool import ClientPool

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.corpus import KIB, Corpus, shared_layers
-from tests.support.corpus_fill import fill
+from tests.support.images.corpus import KIB, Corpus, shared_layers
+from tests.support.images.corpus_fill import fill
 from tests.support.processes import eventually
-from tests.support.proxy import TcpProxy
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 from transship import State
 from transship.migrations import Migration, MigrationFailed
 from transship.model.references import ImageReference

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.copysite import CopySite, component, counted, rule, spec
-from tests.support.corpus import KIB, Corpus, shared_layers
-from tests.support.corpus_fill import fill
+from tests.support.images.corpus import KIB, Corpus, shared_layers
+from tests.support.images.corpus_fill import fill
 from tests.support.processes import eventually
-from tests.support.proxy import TcpProxy
-from tests.support.registry import Registry
-from tests.support.strict import Rules, StrictRegistry, TokenRules
-from tests.support.tokens import TokenServer
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.registry import Registry
+from tests.support.servers.token_server import TokenServer
+from tests.support.strict_registry.registry import Rules, StrictRegistry, TokenRules
+from tests.support.workers.copy_site import CopySite, component, counted, rule, spec
 from transship.model.jobs import State
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]

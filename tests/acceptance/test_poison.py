@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.copysite import CopySite, component
-from tests.support.corpus import KIB, shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.leftovers import accepted_finishes, left_behind
-from tests.support.nursery import Nursery, NurseryWorker
+from tests.support.images.corpus import KIB, shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.ledger.leftovers import accepted_finishes, left_behind
 from tests.support.processes import eventually
-from tests.support.registry import Registry
-from tests.support.worker import reaches
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component
+from tests.support.workers.forked_workers import Nursery, NurseryWorker
+from tests.support.workers.process import reaches
 from transship import State
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]

@@ -6,10 +6,10 @@ import docker
 import pytest
 
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import free_port
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 from transship import JobFailed, State, UsageError
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]

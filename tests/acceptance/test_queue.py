@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import eventually
-from tests.support.proxy import TcpProxy
-from tests.support.registry import Registry
-from tests.support.worker import Site, reaches
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site, reaches
 from transship import Push, State, UsageError
 from transship.ledger.notifications import Bell, Doorbell
 from transship.model.jobs import JobId

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.copysite import CopySite, component
-from tests.support.corpus import KIB, shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.leftovers import accepted_finishes, left_behind
-from tests.support.nursery import Nursery, NurseryWorker
+from tests.support.images.corpus import KIB, shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.ledger.leftovers import accepted_finishes, left_behind
 from tests.support.processes import eventually
-from tests.support.registry import Registry
-from tests.support.tomorrow import NewerCopy
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component
+from tests.support.workers.forked_workers import Nursery, NurseryWorker
+from tests.support.workers.newer_version import NewerCopy
 from transship import State
 from transship.model.references import ImageReference
 
@@ -58,7 +58,7 @@ def test_a_rolling_update_loses_nothing(
             eventually(lambda: int(ledger.hget(site.keys.refused, "newer_request") or 0) >= 3)
             assert {job.record().state for job in newer_jobs} == {State.QUEUED}
 
-            change = "tests.support.tomorrow:install"
+            change = "tests.support.workers.newer_version:install"
             newer = NurseryWorker(
                 nursery, site, ["--no-engine"], change=change, TRANSSHIP_LEASE="30"
             )

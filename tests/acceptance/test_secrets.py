@@ -20,15 +20,15 @@ import requests
 from celery import Celery
 
 from tests.acceptance.test_flower import Flower
-from tests.support.certificates import Authority
-from tests.support.copies import image, noise, put_image, repository, with_pool
-from tests.support.copysite import component, spec
-from tests.support.images import make_image
-from tests.support.planting import BASIC, BROKEN, ECHOED, REDIS, RULES, Place
+from tests.support.images.engine_images import make_image
+from tests.support.images.registry_images import image, noise, put_image, repository, with_pool
 from tests.support.processes import eventually
-from tests.support.registry import Registry
-from tests.support.secrets import Haystack
-from tests.support.worker import Site
+from tests.support.secrets.planted import Haystack
+from tests.support.secrets.planted_fleet import BASIC, BROKEN, ECHOED, REDIS, RULES, Place
+from tests.support.servers.certificates import Authority
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import component, spec
+from tests.support.workers.process import Site
 from transship import JobFailed, State, WaitTimeout
 from transship.cli import main
 from transship_config.celery_settings import celery_settings

@@ -14,8 +14,8 @@ import docker
 import pytest
 
 from tests.support.processes import program
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
 

@@ -13,17 +13,17 @@ import pytest
 import requests
 
 from tests.acceptance.test_flower import Flower
-from tests.support.certificates import Authority
-from tests.support.copies import image, noise, put_image, repository, with_pool
-from tests.support.copysite import CopySite, component
-from tests.support.dockerd import DockerDaemon
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.images import make_image
-from tests.support.network import PrivateNetwork
+from tests.support.images.engine_images import make_image
+from tests.support.images.registry_images import image, noise, put_image, repository, with_pool
 from tests.support.processes import eventually, free_port
-from tests.support.redis import RedisServer, RedisTls
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.servers.certificates import Authority
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.network import PrivateNetwork
+from tests.support.servers.redis import RedisServer, RedisTls
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import CopySite, component
+from tests.support.workers.process import Site
 from transship import Client, JobFailed, RedisUnreachable, State
 from transship.model.records import JobRecord
 from transship_config.settings import Settings

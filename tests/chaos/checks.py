@@ -11,7 +11,7 @@ import requests
 
 from tests.chaos.history import Story
 from tests.chaos.load import Asked
-from tests.support.registry import MANIFEST_TYPES, Registry
+from tests.support.servers.registry import MANIFEST_TYPES, Registry
 from transship import Client, State
 from transship.model.jobs import Kind as JobKind
 

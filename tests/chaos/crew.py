@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from tests.support.processes import eventually
-from tests.support.worker import Site, WorkerProcess
+from tests.support.workers.process import Site, WorkerProcess
 
 #: Between the end of a worker and its successor. Unit: s.
 RESTART_S: Final = 0.7

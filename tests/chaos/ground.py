@@ -8,10 +8,10 @@ from typing import Final, Self
 
 from tests.chaos.faulty import FaultyProxy
 from tests.chaos.plan import Side
-from tests.support.dockerd import DockerDaemon
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 
 #: Unit: s.
 LEASE_S: Final = 5.0

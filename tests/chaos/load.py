@@ -16,9 +16,9 @@ import urllib3
 
 from tests.chaos.ground import Ground
 from tests.chaos.plan import Side
-from tests.support.corpus import KIB, Corpus, Image, shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.images import archive
+from tests.support.images.corpus import KIB, Corpus, Image, shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.images.engine_images import archive
 from transship import Job
 from transship.errors import RedisUnreachable
 from transship.model.migration.record import MigrationRecord

@@ -12,7 +12,7 @@ import pytest
 from kombu.message import Message
 from kombu.transport.redis import Channel
 
-from tests.support.redis import RedisServer
+from tests.support.servers.redis import RedisServer
 from transship_worker.broker.channels import Unacknowledged, survive, take_for_good
 
 pytestmark = pytest.mark.redis

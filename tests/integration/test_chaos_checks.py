@@ -14,13 +14,13 @@ from tests.chaos import checks, leftovers
 from tests.chaos.checks import Target
 from tests.chaos.crew import Crew
 from tests.chaos.load import Ask, Asked
-from tests.support.corpus import KIB, Image, shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.fleet import new_keys
+from tests.support.fleet.upload_leases import new_keys
+from tests.support.images.corpus import KIB, Image, shared_layers
+from tests.support.images.corpus_fill import fill
 from tests.support.processes import eventually
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 from transship.ledger.keys import Keys
 
 CORPUS = shared_layers(1, 2, shared=1, shared_size=4 * KIB, own_size=4 * KIB, seed="chaos")

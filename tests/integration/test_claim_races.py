@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ledger import Bench
-from tests.support.redis import RedisServer
+from tests.support.ledger.bench import Bench
+from tests.support.servers.redis import RedisServer
 from transship.ledger.connection import MOST_CONNECTIONS
 from transship.model.jobs import JobId
 from transship.model.push_request import PushRequest

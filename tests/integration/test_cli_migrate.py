@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commandline import COMMAND, Shell, Stage, on_terminal, publish, staging
-from tests.support.ledger import Bench
-from tests.support.migrating import SPEC_YAML, Planning, copied, failed, row
+from tests.support.ledger.bench import Bench
+from tests.support.ledger.played_migration import SPEC_YAML, Planning, copied, failed, row
 from tests.support.processes import eventually
-from tests.support.redis import RedisServer
+from tests.support.servers.redis import RedisServer
+from tests.support.workers.command_line import COMMAND, Shell, Stage, on_terminal, publish, staging
 from transship.model.components import PublicComponent
 from transship.model.copy_request import CopyRequest
 from transship.model.jobs import JobId

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.commandline import DENIED, IMAGE, PROD, Shell
-from tests.support.ledger import BROKEN, Bench
+from tests.support.ledger.bench import BROKEN, Bench
 from tests.support.processes import free_port
-from tests.support.redis import RedisServer
+from tests.support.servers.redis import RedisServer
+from tests.support.workers.command_line import DENIED, IMAGE, PROD, Shell
 from transship.model.jobs import JobId
 from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, Progress

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commandline import DIGEST, REPOSITORY, Screen, Stage, on_terminal, staging
+from tests.support.workers.command_line import (
+    DIGEST,
+    REPOSITORY,
+    Screen,
+    Stage,
+    on_terminal,
+    staging,
+)
 from transship.model.records import Progress
 
 

@@ -14,10 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commandline import COMMAND, DIGEST, PATIENCE_S, REPOSITORY, Stage, staging
-from tests.support.ledger import BROKEN
+from tests.support.ledger.bench import BROKEN
 from tests.support.processes import eventually
-from tests.support.redis import RedisServer
+from tests.support.servers.redis import RedisServer
+from tests.support.workers.command_line import (
+    COMMAND,
+    DIGEST,
+    PATIENCE_S,
+    REPOSITORY,
+    Stage,
+    staging,
+)
 from transship.model.records import Progress
 
 

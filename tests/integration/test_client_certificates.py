@@ -12,9 +12,9 @@ from typing import Self
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.support.certificates import Authority
-from tests.support.oci import EMPTY, EMPTY_DIGEST
-from tests.support.registry import Registry
+from tests.support.images.registry_client import EMPTY, EMPTY_DIGEST
+from tests.support.servers.certificates import Authority
+from tests.support.servers.registry import Registry
 from transship.errors import CredentialsMissing, Denied, RegistryUntrusted
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.credentials.access import Access

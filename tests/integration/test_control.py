@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.ledger import Bench
+from tests.support.ledger.bench import Bench
 from tests.support.processes import eventually
 from transship.errors import DeadlineExceeded, HandedBack, LeaseLost, PushCancelled, Stalled
 from transship.model.jobs import Step

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.copies import noise, put_blob, repository, with_pool
-from tests.support.hostile import HostileServer, Reply
-from tests.support.proxy import TcpProxy
-from tests.support.registry import Registry
+from tests.support.images.registry_images import noise, put_blob, repository, with_pool
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.scripted_servers.hostile import HostileServer, Reply
+from tests.support.servers.registry import Registry
 from transship.errors import BlobMissing, DigestMismatch, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.client import Repository

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.copies import (
+from tests.support.images.registry_images import (
     describe,
     entry,
     image,
@@ -17,8 +17,8 @@ from tests.support.copies import (
     put_blob,
     put_image,
 )
-from tests.support.imagecopy import Run, Sides, multi_arch, runner
-from tests.support.registry import Registry
+from tests.support.images.two_registries import Run, Sides, multi_arch, runner
+from tests.support.servers.registry import Registry
 from transship.errors import ImageNotFound, ImmutableTag, ManifestUnsupported
 from transship.model.migration.platforms import Platform
 from transship.model.migration.specification import OnConflict

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.alone_leads import AloneLeads
-from tests.support.copies import (
+from tests.support.fleet.alone_leads import AloneLeads
+from tests.support.images.registry_images import (
     WatchedControl,
     delete_manifest,
     image,
     noise,
     put_image,
 )
-from tests.support.imagecopy import Run, Sides, multi_arch, runner
-from tests.support.registry import Registry
+from tests.support.images.two_registries import Run, Sides, multi_arch, runner
+from tests.support.servers.registry import Registry
 from transship.errors import DigestMismatch, PushCancelled
 from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import RedisLeads

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from tests.support.alone_leads import AloneLeads
-from tests.support.copies import (
+from tests.support.fixtures import PASSWORD, USER
+from tests.support.fleet.alone_leads import AloneLeads
+from tests.support.images.registry_images import (
     WatchedControl,
     image,
     noise,
@@ -14,8 +15,7 @@ from tests.support.copies import (
     repository,
     with_pool,
 )
-from tests.support.fixtures import PASSWORD, USER
-from tests.support.registry import Registry
+from tests.support.servers.registry import Registry
 from transship_worker.credentials.access import Credentials
 from transship_worker.oci import manifests
 from transship_worker.oci.client import Repository

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.alone_leads import AloneLeads
-from tests.support.copies import (
+from tests.support.fleet.alone_leads import AloneLeads
+from tests.support.images.registry_images import (
     WatchedControl,
     delete_manifest,
     entry,
@@ -23,7 +23,7 @@ from tests.support.copies import (
     repository,
     with_pool,
 )
-from tests.support.registry import Registry
+from tests.support.servers.registry import Registry
 from transship.model.migration.platforms import Platform
 from transship.model.migration.specification import OnConflict
 from transship_worker.oci import manifests, referrers

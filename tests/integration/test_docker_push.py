@@ -13,15 +13,15 @@ import docker
 import pytest
 from pydantic import SecretStr
 
-from tests.support.control import RecordingControl
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import eventually, free_port
-from tests.support.proxy import TcpProxy
-from tests.support.pushing import LOGIN, Push, fresh
-from tests.support.registry import Registry
-from tests.support.scripted import ScriptedRegistry, error
-from tests.support.tokens import TokenServer
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.scripted_servers.registry import ScriptedRegistry, error
+from tests.support.servers.registry import Registry
+from tests.support.servers.token_server import TokenServer
+from tests.support.workers.recording_control import RecordingControl
+from tests.support.workers.single_push import LOGIN, Push, fresh
 from transship.errors import (
     Denied,
     DigestMismatch,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.accounts import shipped
+from tests.support.repository import ROOT
+from tests.support.servers.redis_accounts import shipped
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def block(page: str, kind: str, number: int = 0) -> str:

@@ -16,7 +16,9 @@ from typing import Any
 import docker
 import pytest
 
-from tests.support.aws import (
+from tests.support.images.engine_images import make_image
+from tests.support.scripted_servers.registry import ScriptedRegistry, error
+from tests.support.servers.ecr import (
     ACCOUNT,
     KEY_ID,
     REGION,
@@ -25,10 +27,8 @@ from tests.support.aws import (
     SECRET,
     Moto,
 )
-from tests.support.control import RecordingControl
-from tests.support.images import make_image
-from tests.support.registry import Registry
-from tests.support.scripted import ScriptedRegistry, error
+from tests.support.servers.registry import Registry
+from tests.support.workers.recording_control import RecordingControl
 from transship.errors import ImmutableTag, RepositoryMissing
 from transship_worker.catalog import Catalog
 from transship_worker.credentials.cache import TokenCache

@@ -14,14 +14,14 @@ import pytest
 from docker.transport.unixconn import UnixHTTPConnection
 from pydantic import SecretStr
 
-from tests.support.certificates import Authority
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
+from tests.support.images.engine_images import make_image
 from tests.support.processes import eventually, free_port
-from tests.support.proxy import ConnectProxy, TcpProxy
-from tests.support.pushing import LOGIN, fresh
-from tests.support.registry import Registry
-from tests.support.scripted import Answer, ScriptedRegistry, error
+from tests.support.proxies.tcp import ConnectProxy, TcpProxy
+from tests.support.scripted_servers.registry import Answer, ScriptedRegistry, error
+from tests.support.servers.certificates import Authority
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.registry import Registry
+from tests.support.workers.single_push import LOGIN, fresh
 from transship.errors import (
     Denied,
     EngineMisconfigured,

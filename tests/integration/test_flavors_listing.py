@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.aws import ACCOUNT, KEY_ID, REGION, SECRET, Moto
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest
-from tests.support.registry import Registry
+from tests.support.images.registry_client import EMPTY, EMPTY_DIGEST, make_manifest
+from tests.support.servers.ecr import ACCOUNT, KEY_ID, REGION, SECRET, Moto
+from tests.support.servers.registry import Registry
 from transship.errors import Denied
 from transship_worker import BaseContainerRegistry
 from transship_worker.flavors import built_in

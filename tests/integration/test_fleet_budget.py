@@ -6,14 +6,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.budgets import HOLDER, REGISTRY, Fleet, Worker, fleet_at, soon
+from tests.support.fleet.budgets import HOLDER, REGISTRY, Fleet, Worker, fleet_at, soon
 from tests.support.processes import free_port
-from tests.support.redis import RedisServer
+from tests.support.repository import ROOT
+from tests.support.servers.redis import RedisServer
 from transship.errors import RedisUnreachable
 from transship_worker.fleet import budget, budget_permits
 from transship_worker.fleet.budget import Governor, transfers
@@ -21,8 +21,6 @@ from transship_worker.fleet.budget_draw import BATCH_S, LIFE_S
 from transship_worker.fleet.limits import Limits
 
 pytestmark = pytest.mark.redis
-
-ROOT = Path(__file__).parents[2]
 
 
 def most(rate: float, span_s: float) -> float:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from tests.support.budgets import REGISTRY, USER, Fleet, fleet_at
+from tests.support.fleet.budgets import REGISTRY, USER, Fleet, fleet_at
 from tests.support.processes import eventually, free_port
 from transship.errors import PushCancelled, RegistryPaused
 from transship.ledger.connection import connect

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from pydantic import SecretStr
 
-from tests.support.budgets import Fleet, fleet_at, soon
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import EMPTY, EMPTY_DIGEST, client, make_manifest, stream
+from tests.support.fleet.budgets import Fleet, fleet_at, soon
+from tests.support.images.registry_client import EMPTY, EMPTY_DIGEST, client, make_manifest, stream
 from tests.support.processes import free_port
+from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
 from transship_worker.credentials.access import Credentials
 from transship_worker.fleet.budget import Governor

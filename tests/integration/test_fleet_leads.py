@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 import redis
 
-from tests.support.fleet import PLACE, digest, left, new_keys, soon, workers
-from tests.support.redis import RedisServer
+from tests.support.fleet.upload_leases import PLACE, digest, left, new_keys, soon, workers
+from tests.support.servers.redis import RedisServer
 from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import HINT_S, REPOSITORIES_MOST, RedisLeads
 from transship_worker.fleet.port import Found, Place, Where

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.fleet import PLACE, digest, left, new_keys, soon, workers
+from tests.support.fleet.upload_leases import PLACE, digest, left, new_keys, soon, workers
 from tests.support.processes import Server, eventually
-from tests.support.redis import RedisServer
+from tests.support.servers.redis import RedisServer
 from transship.errors import RedisUnreachable
 from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import RedisLeads

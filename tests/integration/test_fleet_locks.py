@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 import redis
 
-from tests.support.fleet import PLACE, digest, left, new_keys, workers
-from tests.support.redis import RedisServer
+from tests.support.fleet.upload_leases import PLACE, digest, left, new_keys, workers
+from tests.support.servers.redis import RedisServer
 from transship.errors import Stalled
 from transship.ledger.keys import Keys
 from transship_worker.fleet.locks import Locks

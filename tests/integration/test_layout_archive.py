@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import docker
 import pytest
 
-from tests.support.images import archive, make_image
-from tests.support.oci import make_manifest
+from tests.support.images.engine_images import archive, make_image
+from tests.support.images.registry_client import make_manifest
 from tests.support.processes import program
 from transship.errors import (
     AnswerMalformed,

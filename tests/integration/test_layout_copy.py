@@ -14,11 +14,11 @@ from typing import TypeVar
 import docker
 import pytest
 
-from tests.support.alone_leads import AloneLeads
-from tests.support.images import make_image
-from tests.support.oci import client
+from tests.support.fleet.alone_leads import AloneLeads
+from tests.support.images.engine_images import make_image
+from tests.support.images.registry_client import client
 from tests.support.processes import program
-from tests.support.registry import Registry
+from tests.support.servers.registry import Registry
 from transship.errors import ImageNotFound
 from transship.model.migration.platforms import Platform
 from transship_worker.layouts.folders import LayoutFolder

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.layouts import (
+from tests.support.images.layout_folders import (
     LAYER,
     LAYER_DIGEST,
     Blobs,
@@ -25,8 +25,9 @@ from tests.support.layouts import (
     run,
     store,
 )
-from tests.support.oci import EMPTY_DIGEST, make_manifest
+from tests.support.images.registry_client import EMPTY_DIGEST, make_manifest
 from tests.support.processes import eventually, program
+from tests.support.repository import ROOT
 from transship.errors import (
     BlobMissing,
     Denied,
@@ -340,7 +341,7 @@ def test_many_writers_of_one_repository_lose_no_tag(folder: LayoutFolder, path: 
     script = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from tests.support.layouts import put\n"
+        "from tests.support.images.layout_folders import put\n"
         "from transship_worker.layouts.folders import LayoutFolder\n"
         "async def main():\n"
         "    target = LayoutFolder(Path(sys.argv[1]), 'images.layout').target('cat')\n"
@@ -348,7 +349,7 @@ def test_many_writers_of_one_repository_lose_no_tag(folder: LayoutFolder, path: 
         " for n in range(20)))\n"
         "asyncio.run(main())\n"
     )
-    root = str(Path(__file__).parents[2])
+    root = str(ROOT)
     started = [
         subprocess.Popen([sys.executable, "-c", script, str(path), name], cwd=root)
         for name in ("a", "b", "c")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.layouts import put, run
+from tests.support.images.layout_folders import put, run
 from transship.errors import ManifestUnsupported, NotAllowed, NotUnderRegistry
 from transship_worker.layouts.folders import LayoutFolder
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ledger import BROKEN, Bench
+from tests.support.ledger.bench import BROKEN, Bench
 from transship.errors import NotYours
 from transship.model.jobs import JobId, State, Step
 from transship.model.push_request import PushRequest

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.integration.test_migration_ledger import Migration
-from tests.support.ledger import Bench
+from tests.support.ledger.bench import Bench
 from tests.support.processes import eventually
 from transship.model.jobs import JobId, State
 from transship.model.push_request import PushRequest

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.ledger import Bench
-from tests.support.redis import RedisServer
+from tests.support.ledger.bench import Bench
+from tests.support.servers.redis import RedisServer
 from transship import Client, State
 from transship.ledger.read import PAGE
 from transship.model.push_request import PushRequest

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
+from tests.support.fleet.planner_readers import Catalogue, ClientSide, Remembered, catalogue
+from tests.support.images.registry_client import EMPTY, EMPTY_DIGEST, make_manifest, stream
 from tests.support.processes import free_port
-from tests.support.registry import Registry
-from tests.support.sides import Catalogue, ClientSide, Remembered, catalogue
+from tests.support.servers.registry import Registry
 from transship.errors import RegistryUnreachable, RepositoryMissing
 from transship.model.jobs import JobId
 from transship.model.migration.mistakes import SpecError

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.commandline import publish
-from tests.support.ledger import BROKEN, Bench
-from tests.support.migrating import DENIED, SPEC, Planning, copied
+from tests.support.ledger.bench import BROKEN, Bench
+from tests.support.ledger.played_migration import DENIED, SPEC, Planning, copied
+from tests.support.workers.command_line import publish
 from transship import Client
 from transship.model.components import PublicComponent
 from transship.model.records import ErrorInfo, Progress

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ledger import BROKEN, Bench
+from tests.support.ledger.bench import BROKEN, Bench
 from transship.model.copy_request import CopyRequest
 from transship.model.jobs import JobId, State
 from transship.model.migration.plan import PlanRow

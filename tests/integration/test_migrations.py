@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commandline import publish
-from tests.support.ledger import Bench
-from tests.support.migrating import (
+from tests.support.ledger.bench import Bench
+from tests.support.ledger.played_migration import (
     DENIED,
     SPEC,
     SPEC_YAML,
@@ -20,6 +19,7 @@ from tests.support.migrating import (
     row,
 )
 from tests.support.processes import eventually
+from tests.support.workers.command_line import publish
 from transship import Client, JobFailed, PlanRow, State, UsageError, WaitTimeout
 from transship.errors import NotYours, UnknownJob
 from transship.ledger.migrations import MigrationLedger

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.certificates import Authority
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import (
+from tests.support.images.registry_client import (
     BLOB,
     EMPTY,
     GOOD,
@@ -24,6 +22,8 @@ from tests.support.oci import (
     read_all,
 )
 from tests.support.processes import missing
+from tests.support.scripted_servers.hostile import HostileServer, Reply
+from tests.support.servers.certificates import Authority
 from transship.errors import AnswerMalformed, PushError, RegistryUntrusted
 from transship_worker.credentials.access import Access
 from transship_worker.oci import blobs, connections

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import (
+from tests.support.images.registry_client import (
     BLOB,
     EMPTY,
     EMPTY_DIGEST,
@@ -18,6 +17,7 @@ from tests.support.oci import (
     get_1,
 )
 from tests.support.processes import free_port
+from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import (
     AnswerMalformed,
     Denied,

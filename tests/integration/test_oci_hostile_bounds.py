@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import HostileServer, Reply, Seen
-from tests.support.oci import (
+from tests.support.images.registry_client import (
     BLOB,
     EMPTY_DIGEST,
     LOGIN,
@@ -21,6 +20,7 @@ from tests.support.oci import (
     get_1,
     make_manifest,
 )
+from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
 from transship.errors import (
     AnswerMalformed,
     DigestMismatch,

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import MANIFEST, asking, make_manifest
+from tests.support.images.registry_client import MANIFEST, asking, make_manifest
+from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import AnswerMalformed
 from transship_worker.oci import referrers, tags
 from transship_worker.oci.client import Repository

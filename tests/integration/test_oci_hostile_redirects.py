@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import BLOB, EMPTY, GOOD, LOGIN, MANIFEST, TAG, asking, get_1, read_all
+from tests.support.images.registry_client import (
+    BLOB,
+    EMPTY,
+    GOOD,
+    LOGIN,
+    MANIFEST,
+    TAG,
+    asking,
+    get_1,
+    read_all,
+)
+from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import AnswerMalformed, RegistryUntrusted
 
 

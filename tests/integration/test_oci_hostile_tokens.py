@@ -8,8 +8,8 @@ import threading
 import pytest
 from pydantic import SecretStr
 
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import GOOD, LOGIN, MANIFEST, TAG, asking, errors, get_1
+from tests.support.images.registry_client import GOOD, LOGIN, MANIFEST, TAG, asking, errors, get_1
+from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import (
     AnswerMalformed,
     Denied,

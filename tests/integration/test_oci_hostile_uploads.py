@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import (
+from tests.support.images.registry_client import (
     BLOB,
     EMPTY,
     EMPTY_DIGEST,
@@ -18,6 +17,7 @@ from tests.support.oci import (
     errors,
     stream,
 )
+from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import (
     AnswerMalformed,
     BlobMissing,

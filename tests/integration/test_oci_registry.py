@@ -13,13 +13,13 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from tests.support.certificates import Authority
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.hostile import HostileServer, Reply
-from tests.support.oci import EMPTY, EMPTY_DIGEST, make_manifest, stream
+from tests.support.images.registry_client import EMPTY, EMPTY_DIGEST, make_manifest, stream
 from tests.support.processes import eventually
-from tests.support.registry import Registry
-from tests.support.tokens import TokenServer
+from tests.support.scripted_servers.hostile import HostileServer, Reply
+from tests.support.servers.certificates import Authority
+from tests.support.servers.registry import Registry
+from tests.support.servers.token_server import TokenServer
 from transship.errors import (
     BlobMissing,
     Denied,

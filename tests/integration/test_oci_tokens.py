@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from pydantic import SecretStr
 
-from tests.support.copies import with_pool
-from tests.support.strict import Rules, StrictRegistry, TokenRules
-from tests.support.strict_asking import DATA, layer, put_blob, put_manifest
+from tests.support.images.registry_images import with_pool
+from tests.support.strict_registry.registry import Rules, StrictRegistry, TokenRules
+from tests.support.strict_registry.requests import DATA, layer, put_blob, put_manifest
 from transship.errors import Denied
 from transship_worker.credentials.access import Credentials
 from transship_worker.oci import manifests

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import eventually, free_port
-from tests.support.worker import Site, WorkerProcess
+from tests.support.workers.process import Site, WorkerProcess
 from transship_config.celery_settings import PUSH_TASK
 from transship_config.lanes import COPY_QUEUE, queue_name
 from transship_worker.broker.messages import LONGEST_BELL

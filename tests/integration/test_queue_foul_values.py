@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.ledger import Bench, push_request, sweep
+from tests.support.ledger.bench import Bench, push_request, sweep
 from transship.model.jobs import JobId
 from transship_worker.jobs.claims import Answer
 

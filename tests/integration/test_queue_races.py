@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.ledger import BROKEN, Bench, push_request, sweep
+from tests.support.ledger.bench import BROKEN, Bench, push_request, sweep
 from transship.model.jobs import JobId, State
 from transship.model.records import ErrorInfo
 from transship_config.errors import UsageError

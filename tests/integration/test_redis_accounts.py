@@ -10,9 +10,9 @@ from itertools import chain
 import pytest
 import redis
 
-from tests.support.accounts import OTHER, GuardedRedis
-from tests.support.migrating import SPEC, row
-from tests.support.redis import redis_binary, valkey_binary
+from tests.support.ledger.played_migration import SPEC, row
+from tests.support.servers.redis import redis_binary, valkey_binary
+from tests.support.servers.redis_accounts import OTHER, GuardedRedis
 from transship import Client, JobFailed, Push, State
 from transship.cli.diagnosis import diagnose
 from transship.errors import NotYours, RedisUnreachable

@@ -11,8 +11,8 @@ import pytest
 import redis
 from celery import Celery
 
-from tests.support.certificates import Authority
-from tests.support.redis import RedisServer, RedisTls
+from tests.support.servers.certificates import Authority
+from tests.support.servers.redis import RedisServer, RedisTls
 from transship.cli import main
 from transship.ledger.notifications import Bell, Doorbell
 from transship.model.jobs import JobId

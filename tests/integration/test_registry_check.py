@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.processes import free_port
-from tests.support.registry import Registry
-from tests.support.scripted import ScriptedRegistry, error
+from tests.support.scripted_servers.registry import ScriptedRegistry, error
+from tests.support.servers.registry import Registry
 from transship.cli import main
 
 pytestmark = [pytest.mark.engine, pytest.mark.registry]

@@ -14,14 +14,14 @@ import docker
 import pytest
 import redis
 
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
-from tests.support.ledger import Bells, Bench, push_request
+from tests.support.images.engine_images import make_image
+from tests.support.ledger.bench import Bells, Bench, push_request
 from tests.support.processes import eventually
-from tests.support.proxy import TcpProxy
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.worker import Site
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.workers.process import Site
 from transship.errors import EngineUnavailable
 from transship.model.jobs import Kind, State
 from transship_worker.broker.slots import Lane

@@ -19,12 +19,12 @@ import redis
 from pydantic import SecretStr
 from yarl import URL
 
-from tests.support.echo import TOKEN, EchoRegistry
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.secrets import Haystack, Planted
-from tests.support.tokens import TokenServer
+from tests.support.scripted_servers.echo_registry import TOKEN, EchoRegistry
+from tests.support.secrets.planted import Haystack, Planted
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.servers.token_server import TokenServer
 from transship import Client
 from transship.errors import RedisUnreachable
 from transship.ledger.connection import reaching

@@ -17,12 +17,12 @@ import docker
 import pytest
 import redis
 
-from tests.support.control import RecordingControl
-from tests.support.images import archive
-from tests.support.proxy import TcpProxy
-from tests.support.pushing import LOGIN, Push
-from tests.support.registry import MANIFEST_TYPES, Registry
-from tests.support.streaming import stream_way
+from tests.support.images.engine_images import archive
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.registry import MANIFEST_TYPES, Registry
+from tests.support.workers.recording_control import RecordingControl
+from tests.support.workers.single_push import LOGIN, Push
+from tests.support.workers.streaming import stream_way
 from transship.errors import (
     Denied,
     EngineUnavailable,

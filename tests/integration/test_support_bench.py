@@ -27,7 +27,7 @@ from benchmarks.measure import (
 )
 from benchmarks.report import Surroundings, document, table
 from benchmarks.servers import Ground
-from tests.support.corpus import KIB, large_layers, shared_layers
+from tests.support.images.corpus import KIB, large_layers, shared_layers
 from tests.support.processes import program
 
 AROUND = Surroundings({"cores": "2"}, {"peer": "1.9"})

@@ -11,7 +11,7 @@ import zlib
 
 import pytest
 
-from tests.support.corpus import (
+from tests.support.images.corpus import (
     KIB,
     Corpus,
     Layer,
@@ -22,10 +22,10 @@ from tests.support.corpus import (
     shared_layers,
     thousand_images,
 )
-from tests.support.corpus_fill import fill, fill_with_links
+from tests.support.images.corpus_fill import fill, fill_with_links
 from tests.support.processes import program
-from tests.support.registry import Registry
-from tests.support.strict import Rules, StrictRegistry, TokenRules
+from tests.support.servers.registry import Registry
+from tests.support.strict_registry.registry import Rules, StrictRegistry, TokenRules
 
 SMALL = shared_layers(3, 2, shared=2, shared_size=100 * KIB, own_size=5 * KIB, seed="small")
 

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import pytest
 import requests
 
-from tests.support.delay import DelayProxy
-from tests.support.strict import StrictRegistry
+from tests.support.proxies.delay import DelayProxy
+from tests.support.strict_registry.registry import StrictRegistry
 
 #: Far more than what a loopback answer takes. Unit: s.
 WAY_S = 0.2

@@ -6,13 +6,13 @@ import docker
 import pytest
 import requests
 
-from tests.support.dockerd import DockerDaemon
 from tests.support.fixtures import PASSWORD, USER
-from tests.support.images import make_image
-from tests.support.proxy import TcpProxy
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.tokens import TokenServer
+from tests.support.images.engine_images import make_image
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.servers.token_server import TokenServer
 
 LOGIN = {"username": USER, "password": PASSWORD}
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.strict import Rules, StrictRegistry
-from tests.support.strict_asking import (
+from tests.support.strict_registry.registry import Rules, StrictRegistry
+from tests.support.strict_registry.requests import (
     DATA,
     IMAGE,
     INDEX,

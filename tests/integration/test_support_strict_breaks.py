@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 import pytest
 import requests
 
-from tests.support.corpus import KIB, large_layers, shared_layers
-from tests.support.corpus_fill import fill
+from tests.support.images.corpus import KIB, large_layers, shared_layers
+from tests.support.images.corpus_fill import fill
 from tests.support.processes import eventually, program
-from tests.support.strict import ALWAYS, Rules, StrictRegistry, TokenRules
-from tests.support.strict_asking import (
+from tests.support.strict_registry.registry import ALWAYS, Rules, StrictRegistry, TokenRules
+from tests.support.strict_registry.requests import (
     DATA,
     ask,
     blob_path,

@@ -19,7 +19,7 @@ import redis
 import requests
 
 from tests.support.processes import eventually
-from tests.support.redis import RedisServer
+from tests.support.servers.redis import RedisServer
 
 pytestmark = [pytest.mark.redis, pytest.mark.engine]
 

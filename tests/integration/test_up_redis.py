@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from tests.support.redis import redis_binary
+from tests.support.servers.redis import redis_binary
 from transship.ledger.connection import connect
 from transship_config.errors import TransshipError, UsageError
 from transship_worker.local import redis as local

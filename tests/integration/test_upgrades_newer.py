@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.integration.test_migration_ledger import Migration
-from tests.support.ledger import Bench
-from tests.support.recorded import now_ms
-from tests.support.redis import RedisServer
+from tests.support.ledger.bench import Bench
+from tests.support.ledger.dump import now_ms
+from tests.support.servers.redis import RedisServer
 from transship.cli import main
 from transship.model.jobs import JobId, State
 from transship.model.migration.request import MigrationRequest, Mode

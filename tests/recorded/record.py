@@ -23,17 +23,17 @@ from typing import Any
 import docker
 import redis
 
-from tests.support.copysite import component, rule, spec
-from tests.support.corpus import shared_layers
-from tests.support.corpus_fill import fill
-from tests.support.dockerd import DockerDaemon
-from tests.support.images import make_image
+from tests.support.images.corpus import shared_layers
+from tests.support.images.corpus_fill import fill
+from tests.support.images.engine_images import make_image
+from tests.support.ledger.dump import FOLDER, dump
 from tests.support.processes import eventually, free_port
-from tests.support.proxy import TcpProxy
-from tests.support.recorded import FOLDER, dump
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.worker import Site, WorkerProcess, moves, reaches
+from tests.support.proxies.tcp import TcpProxy
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.workers.copy_site import component, rule, spec
+from tests.support.workers.process import Site, WorkerProcess, moves, reaches
 from transship import Job, State
 from transship_config import __version__
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.support.certificates import Authority
-from tests.support.dockerd import DockerDaemon
-from tests.support.hostile import HostileServer
-from tests.support.redis import RedisServer
-from tests.support.registry import Registry
-from tests.support.tokens import TokenServer
+from tests.support.scripted_servers.hostile import HostileServer
+from tests.support.servers.certificates import Authority
+from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.redis import RedisServer
+from tests.support.servers.registry import Registry
+from tests.support.servers.token_server import TokenServer
 from transship_worker.transports.engine.client import Engine, find_engine
 
 #: The login of ``basic_registry`` and ``token_registry``.

@@ -1,0 +1,78 @@
+"""One push as a worker makes it, without the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import docker
+from pydantic import SecretStr
+
+from tests.support.fixtures import PASSWORD, USER
+from tests.support.images.engine_images import make_image
+from tests.support.workers.recording_control import RecordingControl
+from transship.model.jobs import Via
+from transship.model.references import ImageReference
+from transship_worker.credentials.access import Access, Credentials
+from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.handlers.streaming import Streaming, StreamWay
+from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine_push import DockerPush
+from transship_worker.transports.port import Pushed
+
+LOGIN = Credentials(USER, SecretStr(PASSWORD))
+
+
+@dataclass
+class Push:
+    """A push that may be run, watched and stopped; ``name`` is the target."""
+
+    engine: Engine
+    name: str
+    image_id: str
+    source: str | None = None
+    credentials: Credentials | None = None
+    access: Access = field(default_factory=Access)
+    control: RecordingControl = field(default_factory=RecordingControl)
+    #: Where streamed pushes are done; ``None``: the engine pushes.
+    streams: StreamWay | None = None
+    recall: Callable[[ImageReference, str], str | None] | None = None
+    via: Via = Via.AUTO
+
+    @property
+    def image(self) -> ImageReference:
+        return ImageReference.parse(self.name)
+
+    def run(self) -> Pushed:
+        """Push, and return the outcome."""
+        transport = DockerPush(
+            self.engine,
+            image_id=self.image_id,
+            source=self.source,
+            control=self.control,
+            streamed=self._streamed() if self.streams is not None else None,
+        )
+        digest = transport.push(self.image, credentials=self.credentials, access=self.access)
+        assert transport.outcome is not None
+        assert transport.outcome.digest == digest
+        return transport.outcome
+
+    def _streamed(self) -> Streaming:
+        component = DefaultRegistry.model_validate({"name": "lab", "uri": self.image.registry})
+        recall = self.recall or (lambda *_: None)
+        return Streaming(
+            lambda: self.streams, recall, self.engine, component, self.control, self.via
+        )
+
+
+def fresh(
+    client: docker.DockerClient,
+    engine: Engine,
+    name: str,
+    *,
+    layers: tuple[int, ...] = (1000,),
+    credentials: Credentials | None = None,
+) -> Push:
+    """A push of a new image that is tagged as its target already."""
+    image_id = make_image(client, name, layers=layers)
+    return Push(engine, name, image_id, credentials=credentials)

@@ -1,0 +1,434 @@
+"""Planning where a registry does what a real one cannot be brought to: its sides are fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.fleet.planner_readers import Catalogue, Remembered
+from tests.support.images.registry_client import make_manifest
+from transship.errors import Denied, PushRejected, RateLimited, RegistryUnavailable
+from transship.model.jobs import JobId
+from transship.model.migration.mistakes import SpecError
+from transship.model.migration.names import Template
+from transship.model.migration.plan import MOST_TAGS, Action, PlanRow
+from transship.model.migration.specification import Spec
+from transship_config.errors import TransshipError
+from transship_worker.migrate.check import check_row
+from transship_worker.migrate.plan import BATCH_ROWS, IN_FLIGHT, Planner
+from transship_worker.migrate.rows import Batch
+from transship_worker.oci import digests
+from transship_worker.oci.descriptors import OCI_MANIFEST, Manifest
+from transship_worker.oci.manifests import ManifestHead
+
+MIGRATION = JobId.new()
+
+
+def digest(text: str) -> str:
+    return digests.digest_of(text.encode())
+
+
+@dataclass
+class FakeSide:
+    """A registry in memory, which fails where it is told to; not a real one.
+
+    ``content`` has the digests of each repository's tags.
+    """
+
+    name: str
+    content: Mapping[str, Mapping[str, str]]
+    is_hub: bool = False
+    hub_limit: int | None = None
+    #: Errors by ``repository``, ``repository:reference`` or, for the catalogue, ``*``.
+    errors: Mapping[str, TransshipError] = field(default_factory=dict)
+    #: Listed, but not there.
+    vanished: frozenset[str] = frozenset()
+    #: What a lookup waits for.
+    pause: Callable[[str], Any] | None = None
+    asked: Counter[str] = field(default_factory=Counter)
+    running: int = 0
+    most: int = 0
+
+    async def _ask(self, what: str) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await (self.pause(what) if self.pause is not None else asyncio.sleep(0))
+        finally:
+            self.running -= 1
+        if what in self.errors:
+            raise self.errors[what]
+
+    async def repositories(self) -> AsyncIterator[list[str]]:
+        self.asked["repositories"] += 1
+        await self._ask("*")
+        names = list(self.content)
+        for start in range(0, len(names), 3):
+            yield names[start : start + 3]
+
+    async def tags(self, repository: str) -> list[str] | None:
+        self.asked["tags"] += 1
+        await self._ask(repository)
+        found = self.content.get(repository)
+        return None if found is None else list(found)
+
+    async def head(self, repository: str, reference: str) -> ManifestHead | None:
+        self.asked["head"] += 1
+        await self._ask(f"{repository}:{reference}")
+        found = self.content.get(repository, {})
+        if reference in self.vanished:
+            return None
+        if reference in found:
+            return ManifestHead(found[reference], OCI_MANIFEST, 500)
+        return ManifestHead(reference, "", None) if reference in found.values() else None
+
+    async def look(self, repository: str, tag: str) -> ManifestHead | None:
+        return await self.head(repository, tag)
+
+    async def manifest(self, repository: str, reference: str) -> Manifest:
+        self.asked["manifest"] += 1
+        await self._ask(f"{repository}@{reference}")
+        return make_manifest()
+
+
+def rule(*repositories: str, to: str = "{repository}", **others: Any) -> dict[str, Any]:
+    return {
+        "from": {"registry": others.pop("source", "old"), "repositories": list(repositories)},
+        "to": {"registry": others.pop("target", "new"), "repository": to, **others.pop("at", {})},
+        **others,
+    }
+
+
+def planner(
+    old: FakeSide, new: FakeSide, rules: Iterable[dict[str, Any]], **options: Any
+) -> Planner:
+    spec = Spec.parse({"version": 1, "name": "test", "rules": list(rules)})
+    sides = Catalogue({"old": old, "new": new}, {"old": "old.example", "new": "new.example/x"})
+    return Planner(spec, MIGRATION, sides, Remembered(), **options)
+
+
+def plan(
+    old: FakeSide, new: FakeSide, *rules: dict[str, Any], **options: Any
+) -> tuple[Planner, list[Batch], BaseException | None]:
+    """All batches, and the error that ended them; no task may be left."""
+    batches: list[Batch] = []
+
+    async def main() -> tuple[Planner, BaseException | None]:
+        made = planner(old, new, rules, **options)
+        error = None
+        try:
+            async for batch in made.rows():
+                batches.append(batch)  # noqa: PERF401 - what came before an error is kept
+        except TransshipError as caught:
+            error = caught
+        assert len(asyncio.all_tasks()) == 1
+        return made, error
+
+    made, error = asyncio.run(main())
+    return made, batches, error
+
+
+def rows_of(batches: Iterable[Batch]) -> list[PlanRow]:
+    return [row for batch in batches for row in batch.rows]
+
+
+def test_a_registry_that_wants_fewer_requests_ends_the_plan_until_later() -> None:
+    content = {f"r{n}": {f"v{tag}": digest(f"{n}-{tag}") for tag in range(20)} for n in range(9)}
+    limited = RateLimited("old asks for fewer requests", retry_after_s=30)
+    old = FakeSide("old", content, errors={"r5:v7": limited})
+    new = FakeSide("new", {})
+
+    _, batches, error = plan(old, new, rule("r*"), in_flight=4)
+    assert error is limited
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_s == 30
+
+    _, again, error = plan(FakeSide("old", content), new, rule("r*"), in_flight=4)
+    assert error is None
+    assert {row.id for row in rows_of(batches)} < {row.id for row in rows_of(again)}
+    assert len(rows_of(again)) == 180
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_a_repository_that_is_denied_fails_alone(side: str) -> None:
+    content = {name: {"1": digest(name)} for name in ("a", "b", "c")}
+    sides = {name: FakeSide(name, content) for name in ("old", "new")}
+    sides[side].errors = {"b": Denied("no rights on b")}
+
+    made, batches, error = plan(sides["old"], sides["new"], rule("*"))
+    assert error is None
+    assert [str(one) for batch in batches for one in batch.errors] == [
+        "rules[0]: b: no rights on b"
+    ]
+    assert {row.source.repository for row in rows_of(batches)} == {"a", "c"}
+    assert (made.summary.rows, made.summary.failures) == (2, 1)
+
+
+def test_tags_that_cannot_be_read_fail_together_and_the_others_go_on() -> None:
+    bad = {f"a:v{n}": PushRejected(f"v{n} is broken") for n in range(1, 6)}
+    content = {"a": {f"v{n}": digest(str(n)) for n in range(7)}}
+    _, batches, error = plan(
+        FakeSide("old", content, errors=bad), FakeSide("new", {}), rule("a"), in_flight=1
+    )
+    assert error is None
+    ((failure,),) = (batch.errors for batch in batches if batch.errors)
+    assert sorted(failure.tags) == ["v1", "v2", "v3", "v4", "v5"]
+    assert str(failure) == "rules[0]: a:v5,v4,v3…: v5 is broken"
+    assert {tag for row in rows_of(batches) for tag in row.tags} == {"v0", "v6"}
+
+
+def test_a_tag_that_is_listed_but_gone_is_left_out_and_named() -> None:
+    old = FakeSide("old", {"a": {"1": digest("a"), "2": digest("b")}}, vanished=frozenset({"1"}))
+    made, batches, _ = plan(old, FakeSide("new", {}), rule("a"))
+
+    assert [row.tags for row in rows_of(batches)] == [{"2": "2"}]
+    assert [one for batch in batches for one in batch.warnings] == [
+        "rules[0]: old/a: 1: listed, but nothing is there; left out"
+    ]
+    assert made.summary.failures == 0
+
+
+def test_a_source_that_cannot_list_fails_its_patterns_and_not_its_names() -> None:
+    content = {name: {"1": digest(name)} for name in ("a", "b/c")}
+    old = FakeSide("old", content, errors={"*": PushRejected("old cannot list; write names out")})
+    for to in ("{repository}", "{name}"):
+        made, batches, error = plan(old, FakeSide("new", {}), rule("a", "b/*", to=to))
+        assert error is None
+        assert [row.source.repository for row in rows_of(batches)] == ["a"]
+        assert [str(one) for batch in batches for one in batch.errors] == [
+            "rules[0]: b/*: old cannot list; write names out"
+        ]
+        assert made.summary.failures == 1
+
+
+def test_two_repositories_that_become_one_are_found_on_whatever_page_they_stand() -> None:
+    names = ("a/cat", "a/dog", "a/fox", "b/ant", "b/cat")
+    old = FakeSide("old", {name: {"1": digest(name)} for name in names})
+    _, batches, error = plan(old, FakeSide("new", {}), rule("**", to="m/{name}"))
+
+    assert isinstance(error, SpecError)
+    assert len(error.mistakes) == 1
+    assert "at new.example/x/m/cat:1, where the same rule" in error.message
+    assert {batch.repository for batch in batches} == {"a/dog", "a/fox", "b/ant"}
+
+
+def test_repositories_that_a_catalogue_names_without_tags_are_counted_only() -> None:
+    old = FakeSide("old", {"a": {}, "b": {}, "c": {"1": digest("c")}})
+    made, batches, error = plan(old, FakeSide("new", {}), rule("*"))
+
+    assert error is None
+    assert [batch.repository for batch in batches] == ["c"]
+    assert made.warnings == ["2 repositories that a catalogue names have no tags, or are gone"]
+
+    _, batches, _ = plan(old, FakeSide("new", {}), rule("a"))
+    assert [batch.warnings for batch in batches] == [("rules[0]: old/a: no tag of it is taken",)]
+
+
+def test_a_catalogue_that_fails_for_now_ends_the_plan() -> None:
+    old = FakeSide("old", {}, errors={"*": RegistryUnavailable("old broke off")})
+    _, batches, error = plan(old, FakeSide("new", {}), rule("*"), rule("*", to="x/{name}"))
+    assert isinstance(error, RegistryUnavailable)
+    assert batches == []
+
+
+def test_components_that_cannot_be_used_are_named_before_anything_is_asked() -> None:
+    old = FakeSide("old", {"a": {"1": digest("a")}})
+    new = FakeSide("new", {})
+    spec = Spec.parse(
+        {
+            "version": 1,
+            "name": "test",
+            "rules": [rule("a"), rule("a", source="odl"), rule("a", target="old", to="x")],
+        }
+    )
+    sides = Catalogue({"old": old, "new": new}, {}, forbidden=["old.copy_to"])
+
+    async def main() -> None:
+        async for _ in Planner(spec, MIGRATION, sides, Remembered()).rows():
+            pytest.fail("there was a batch")
+
+    with pytest.raises(SpecError) as caught:
+        asyncio.run(main())
+    assert [mistake.place for mistake in caught.value.mistakes] == [
+        "rules[1].from.registry",
+        "rules[2].to.registry",
+    ]
+    assert "did you mean 'old'?" in caught.value.message
+    assert old.asked == new.asked == Counter()
+
+
+def test_docker_hub_is_asked_for_manifests_only_where_sizes_are_wanted() -> None:
+    content = {"a": {f"v{n}": digest(str(n)) for n in range(250)}}
+    for sizes, read in ((False, 0), (True, 250)):
+        hub = FakeSide("old", content, is_hub=True, hub_limit=100)
+        made, batches, _ = plan(hub, FakeSide("new", {}), rule("a"), sizes=sizes)
+        assert hub.asked["manifest"] == read
+        assert all(row.hub_pulls == 1 for row in rows_of(batches))
+        assert (made.summary.hub_pulls, made.summary.hub_windows) == (250, 3)
+        assert made.warnings == (
+            ["planning read 250 manifests from Docker Hub, each of which counts as a pull"]
+            if sizes
+            else []
+        )
+
+
+def test_an_image_with_very_many_tags_is_copied_once_and_tagged_then() -> None:
+    tags = {f"v{n:04}": digest("one") for n in range(MOST_TAGS + 20)}
+    old = FakeSide("old", {"a": tags})
+    _, batches, _ = plan(old, FakeSide("new", {}), rule("a"))
+    assert [(row.action, len(row.tags)) for row in rows_of(batches)] == [
+        (Action.COPY, MOST_TAGS),
+        (Action.TAG, 20),
+    ]
+    half = dict(sorted(tags.items())[:MOST_TAGS])
+    _, later, _ = plan(old, FakeSide("new", {"a": half}), rule("a"))
+    assert [row.action for row in rows_of(later)] == [Action.SKIP, Action.TAG]
+    assert [row.id for row in rows_of(later)] == [row.id for row in rows_of(batches)]
+
+
+@pytest.mark.parametrize(
+    ("repositories", "tags", "to"),
+    [(1, 10_000, "{repository}"), (2_000, 5, "all/{name}")],
+)
+def test_ten_thousand_tags_are_planned_in_bounded_memory(
+    repositories: int, tags: int, to: str
+) -> None:
+    content = {
+        f"r{n}": {f"v1.{tag}.{n}": digest(f"{n}-{tag}") for tag in range(tags)}
+        for n in range(repositories)
+    }
+    # The second one can aim wherever the first does: then all rows are held to the end.
+    rules = [rule("r*", to=to), rule("none/*", to="{name}" if to[0] == "{" else to)]
+    names = Counter[str]()
+
+    async def main() -> int:
+        tracemalloc.start()
+        try:
+            async for batch in planner(
+                FakeSide("old", content), FakeSide("new", content), rules
+            ).rows():
+                assert len(batch.rows) <= BATCH_ROWS
+                names.update(tag for row in batch.rows for tag in row.tags)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak = asyncio.run(main())
+    assert len(names) == 10_000
+    assert set(names.values()) == {1}
+    assert peak < 12 * 2**20, f"{peak / 2**20:.1f} MiB"
+
+
+@pytest.mark.parametrize("limit", [IN_FLIGHT, 7])
+def test_as_many_lookups_run_at_once_as_are_allowed_and_no_more(limit: int) -> None:
+    content = {f"r{n}": {f"v{tag}": digest(f"{n}-{tag}") for tag in range(40)} for n in range(5)}
+    full = asyncio.Event()
+
+    async def until_full(what: str) -> None:
+        # No lookup is answered before as many run as may: fewer would wait for ever.
+        if ":" in what and old.running == limit:
+            full.set()
+        if ":" in what:
+            await asyncio.wait_for(full.wait(), 60)
+
+    old = FakeSide("old", content, pause=until_full)
+    new = FakeSide("new", content)
+    _, _, error = plan(old, new, rule("r*"), in_flight=limit)
+    assert error is None
+    assert old.most == limit
+    assert new.most <= limit
+
+
+def test_what_was_begun_first_comes_while_the_rest_still_waits() -> None:
+    content = {f"r{n}": {f"v{tag}": digest(f"{n}-{tag}") for tag in range(30)} for n in range(20)}
+
+    async def main() -> int:
+        old = FakeSide("old", content)
+        rows = planner(old, FakeSide("new", {}), [rule(*content)], in_flight=8).rows()
+        first = await anext(rows)
+        assert first.repository == "r0"
+        await rows.aclose()  # type: ignore[attr-defined]
+        assert len(asyncio.all_tasks()) == 1
+        return old.asked["head"]
+
+    assert asyncio.run(main()) < 300
+
+
+def test_rows_wait_for_whoever_reads_them() -> None:
+    content = {f"r{n}": {"1": digest(str(n))} for n in range(400)}
+
+    async def main() -> None:
+        old = FakeSide("old", content)
+        rows = planner(old, FakeSide("new", {}), [rule(*content)], in_flight=4).rows()
+        await anext(rows)
+        before = -1
+        while old.asked["head"] != before:
+            before = old.asked["head"]
+            for _ in range(50):
+                await asyncio.sleep(0)
+        assert before < 100
+        assert len([batch async for batch in rows]) == 399
+
+    asyncio.run(main())
+
+
+@given(
+    st.lists(st.sampled_from(["{repository}", "{name}", "a", "b/", "-"]), max_size=4).map("".join),
+    st.lists(st.lists(st.sampled_from("ab"), min_size=1, max_size=3).map("/".join), max_size=6),
+)
+def test_a_template_with_the_whole_name_never_makes_one_of_two(
+    text: str, repositories: list[str]
+) -> None:
+    try:
+        template = Template.parse(f"{text}{{repository}}", "repository")
+    except ValueError:
+        return
+    made: dict[str, str] = {}
+    for repository in set(repositories):
+        result = template.fill(repository, "")
+        assert made.setdefault(result, repository) == repository
+
+
+def row(**changes: Any) -> PlanRow:
+    fields = {
+        "migration": MIGRATION,
+        "rule": 0,
+        "action": "copy",
+        "source": {"registry": "old", "repository": "a", "digest": digest("a")},
+        "target": {"registry": "new", "repository": "b"},
+        "tags": {"1": "1"},
+    }
+    return PlanRow.model_validate({**fields, **changes})
+
+
+def test_a_row_from_a_plan_is_checked_against_the_catalogue() -> None:
+    fakes = {"old": FakeSide("old", {}), "new": FakeSide("new", {})}
+    uris = {"old": "old.example", "new": f"new.example/{'x' * 200}"}
+    sides = Catalogue(fakes, uris, forbidden=["old.copy_to"])
+
+    check_row(row(), sides)
+    for changes, places in (
+        ({"target": {"registry": "old", "repository": "b"}}, ["target.registry"]),
+        ({"target": {"registry": "nwe", "repository": "b"}}, ["target.registry"]),
+        ({"target": {"registry": "new", "repository": "b" * 60}}, ["target.repository"]),
+        (
+            {
+                "source": {"registry": "quay.io", "repository": "a", "digest": digest("a")},
+                "target": {"registry": "old", "repository": "b"},
+            },
+            ["source.registry", "target.registry"],
+        ),
+    ):
+        with pytest.raises(SpecError) as caught:
+            check_row(row(**changes), sides, what="line 7")
+        assert [mistake.place for mistake in caught.value.mistakes] == places
+        assert all(line.startswith("line 7: ") for line in str(caught.value).splitlines())
+    assert fakes["old"].asked == fakes["new"].asked == Counter()

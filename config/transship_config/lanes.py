@@ -30,3 +30,8 @@ def worker_queues(*, bulk: bool, engine: str | None) -> list[str]:
     if engine is not None:
         names.insert(0, queue_name(bulk=bulk, engine=engine))
     return names
+
+
+def celery_prefix(namespace: str) -> str:
+    """What the names of all keys of Celery and kombu begin with."""
+    return f"{namespace}:celery:"

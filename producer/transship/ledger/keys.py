@@ -63,6 +63,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transship.model.jobs import JobId, State
+from transship_config.lanes import celery_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Keys:
     @property
     def celery_prefix(self) -> str:
         """What all of Celery's own keys start with."""
-        return f"{self.namespace}:celery:"
+        return celery_prefix(self.namespace)
 
     def account(self, account: str) -> str:
         """Prefix of what one producer account writes."""

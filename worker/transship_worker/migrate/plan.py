@@ -249,3 +249,6 @@ async def _until(
                 yield getting.result()
         finally:
             getting.cancel()
+            # A cancelled task ends in a later turn of the loop, and a caller expects that no task
+            # of the plan runs after the last batch.
+            await asyncio.gather(getting, return_exceptions=True)

@@ -16,7 +16,11 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class Authority:
-    """Signs certificates; its own is in ``ca`` (PEM)."""
+    """Signs certificates; its own is in ``ca`` (PEM).
+
+    As with many private CAs, none of them has the key identifiers that RFC 5280 requires and
+    Python 3.13 asks for by default.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,11 +30,13 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(certificate.public_bytes(_PEM))
 
-    def issue(self, *hosts: str) -> tuple[Path, Path]:
+    def issue(self, *hosts: str, expired: bool = False) -> tuple[Path, Path]:
         """A certificate and its key (PEM files) for these host names or addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _build(_name(hosts[0]), self._name, key, self._key, hosts=hosts)
-        stem = hosts[0].replace(":", "_").replace("*", "_")
+        certificate = _build(
+            _name(hosts[0]), self._name, key, self._key, hosts=hosts, expired=expired
+        )
+        stem = hosts[0].replace(":", "_").replace("*", "_") + ("-expired" if expired else "")
         paths = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
         paths[0].write_bytes(certificate.public_bytes(_PEM))
         paths[1].write_bytes(private_pem(key))
@@ -66,6 +72,7 @@ def _build(
     *,
     hosts: tuple[str, ...] = (),
     authority: bool = False,
+    expired: bool = False,
 ) -> x509.Certificate:
     now = dt.datetime.now(dt.UTC)
     builder = (
@@ -75,7 +82,7 @@ def _build(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now - dt.timedelta(minutes=1) if expired else now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
     if hosts:

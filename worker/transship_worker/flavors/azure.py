@@ -30,6 +30,7 @@ from transship_worker.flavors.listing import catalog
 from transship_worker.flavors.sdk import needed
 
 if TYPE_CHECKING:
+    import requests
     from azure.core.credentials import TokenCredential
 
     from transship_worker.oci.client import RegistryClient
@@ -171,6 +172,16 @@ class AzureRegistry(BaseContainerRegistry):
         token = self._exchange(access.token)
         return Credentials(NULL_GUID_USER, SecretStr(token), expiry(token))
 
+    def _session(self) -> requests.Session:
+        import requests
+
+        session = requests.Session()
+        if self.ca is not None:
+            from transship_worker.credentials.private_ca import PrivateCaAdapter
+
+            session.mount("https://", PrivateCaAdapter())
+        return session
+
     def _exchange(self, access_token: str) -> str:
         """The one call that this flavor makes to the registry itself."""
         import requests
@@ -180,14 +191,17 @@ class AzureRegistry(BaseContainerRegistry):
         if self.tenant_id is not None:
             form["tenant"] = self.tenant_id
         try:
-            with requests.post(
-                self.exchange_url(),
-                data=form,
-                timeout=EXCHANGE_TIMEOUT_S,
-                allow_redirects=False,
-                stream=True,
-                verify=str(self.ca) if self.ca else True,
-            ) as answer:
+            with (
+                self._session() as session,
+                session.post(
+                    self.exchange_url(),
+                    data=form,
+                    timeout=EXCHANGE_TIMEOUT_S,
+                    allow_redirects=False,
+                    stream=True,
+                    verify=str(self.ca) if self.ca else True,
+                ) as answer,
+            ):
                 body = b"".join(islice(answer.iter_content(PIECE), LONGEST_ANSWER // PIECE))
         except (requests.RequestException, OSError) as error:
             raise CloudUnavailable(

@@ -167,7 +167,8 @@ class RegistryClient:
     @property
     def speaker(self) -> Speaker:
         """Who answers, for messages."""
-        return Speaker(self.endpoint.registry, self._auth.credentials, self._auth.secrets)
+        auth = self._auth
+        return Speaker(self.endpoint.registry, auth.credentials, auth.secrets, self.endpoint.access)
 
     async def ping(self) -> None:
         """Return if the registry answers this login at ``/v2/``.

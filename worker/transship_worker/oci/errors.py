@@ -31,7 +31,7 @@ from transship.errors import (
     RepositoryMissing,
     UploadLost,
 )
-from transship_worker.credentials.access import Credentials
+from transship_worker.credentials.access import Access, Credentials
 from transship_worker.credentials.redaction import clean, hidden, spellings
 from transship_worker.oci.headers import retry_after
 
@@ -43,6 +43,10 @@ _ERRORS_KEPT: Final = 10
 _ALERT: Final = re.compile(
     r"ALERT_(CERTIFICATE_|BAD_CERTIFICATE|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED)"
 )
+#: OpenSSL's verify results that are not about the CA (``x509_vfy.h``): of another host name or
+#: address, and not yet or no longer valid.
+_OTHER_NAME: Final = frozenset({62, 64})
+_OTHER_DATES: Final = frozenset({9, 10})
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 
 
@@ -93,6 +97,8 @@ class Speaker:
     credentials: Credentials | None = None
     #: Tokens in use just now.
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    #: What the component sets of TLS.
+    access: Access = field(default_factory=Access)
 
     def clean(self, text: str) -> str:
         """The text on one bounded line, escaped, and without credentials and tokens."""
@@ -199,16 +205,11 @@ def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> 
             f"link ({forbidden}); nothing is sent there"
         )
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        reason = getattr(error.certificate_error, "verify_message", "") or "it does not verify"
-        return RegistryUntrusted(
-            f"the certificate of {where} is not trusted: {speaker.clean(str(reason))}; "
-            "set ca: to its authority's PEM file, or insecure: true"
-        )
+        return _untrusted(error.certificate_error, where, speaker)
     if _wants_certificate(error):
-        return Denied(
-            f"{where} wants a client certificate that it knows: set client_cert and client_key, "
-            "or renew them"
-        )
+        given = speaker.access.client_cert
+        advice = "; set client_cert and client_key" if given is None else f" other than {given}"
+        return Denied(f"{where} requires a client certificate that it accepts{advice}")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return RegistryUnreachable(f"{where} does not speak TLS: {_reason(error, speaker)}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -222,6 +223,23 @@ def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> 
             f"{where} answered what is not HTTP, or not its limits: {_reason(error, speaker)}"
         )
     return RegistryUnavailable(f"{where} broke off over {about}: {_reason(error, speaker)}")
+
+
+def _untrusted(error: Exception, where: str, speaker: Speaker) -> RegistryUntrusted:
+    """The error for a certificate that does not verify; it never advises what is set already."""
+    reason = speaker.clean(getattr(error, "verify_message", "") or "it does not verify")
+    code, access = getattr(error, "verify_code", None), speaker.access
+    if code in _OTHER_NAME:
+        advice = "write the host in uri: or endpoint: as its certificate does"
+    elif code in _OTHER_DATES:
+        advice = "renew it or its CA's, or set this host's clock"
+    elif access.ca is not None:
+        advice = f"ca: {access.ca} does not hold the CA that signed it"
+    else:
+        # A client's certificate and insecure exclude each other.
+        otherwise = ", or insecure: true" if access.client_cert is None else ""
+        advice = f"set ca: to the PEM file of its CA{otherwise}"
+    return RegistryUntrusted(f"the certificate of {where} is not trusted: {reason}; {advice}")
 
 
 def too_large(url: URL, limit: int, what: str) -> AnswerMalformed:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import docker
 
 from transship_config.errors import UsageError
+from transship_worker.credentials.private_ca import PrivateCaAdapter
 
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT: Final = "default"
@@ -40,7 +41,17 @@ class Tls:
         """The same for the Docker SDK."""
         pair = (str(self.certificate), str(self.key)) if self.certificate and self.key else None
         ca = str(self.ca) if self.ca else None
-        return docker.tls.TLSConfig(client_cert=pair, ca_cert=ca, verify=self.verify)
+        return _TlsConfig(client_cert=pair, ca_cert=ca, verify=self.verify)
+
+
+class _TlsConfig(docker.tls.TLSConfig):
+    """The Docker SDK's, which accepts a private CA as the ``docker`` command does."""
+
+    def configure_client(self, client: docker.APIClient) -> None:
+        """Give a client its files and its adapter."""
+        super().configure_client(client)
+        if self.verify and self.ca_cert:
+            client.mount("https://", PrivateCaAdapter())
 
 
 @dataclass(frozen=True, slots=True)

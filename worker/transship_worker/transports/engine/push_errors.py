@@ -85,8 +85,8 @@ def _plain_http(_: str, spoken: Spoken) -> PushError:
 def _unknown_authority(_: str, spoken: Spoken) -> PushError:
     registry, engine = spoken.image.registry, spoken.engine
     return EngineMisconfigured(
-        f"engine {engine} does not trust the certificate of {registry}; put its CA at "
-        f"/etc/docker/certs.d/{registry}/ca.crt on the engine's machine"
+        f"engine {engine} does not trust the certificate of {registry}; the CA that signed "
+        f"it must be in /etc/docker/certs.d/{registry}/ca.crt on the engine's host"
     )
 
 
@@ -101,9 +101,9 @@ def _half_client_certificate(text: str, spoken: Spoken) -> PushError:
 def _client_certificate(_: str, spoken: Spoken) -> PushError:
     registry, engine = spoken.image.registry, spoken.engine
     return EngineMisconfigured(
-        f"{registry} wants a client certificate that it knows from engine {engine}; put one and "
-        f"its key at /etc/docker/certs.d/{registry}/client.cert and client.key on the engine's "
-        "machine"
+        f"{registry} requires a client certificate from engine {engine}; one that it accepts must "
+        f"be in /etc/docker/certs.d/{registry}/client.cert, its key in client.key, on the engine's "
+        "host"
     )
 
 

@@ -5,22 +5,32 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import urllib3.util
+from celery import Celery
 
 from tests.support.servers.certificates import Authority
 from tests.support.servers.registry import Registry
 from transship.errors import RegistryUntrusted
+from tests.support.servers.certificates import Authority
+from tests.support.servers.redis import RedisServer, RedisTls
+from tests.support.servers.registry import Registry
+from transship.ledger.connection import connect
+from transship_config.celery_settings import celery_settings
+from transship.errors import RegistryUntrusted
+from transship_config.settings import Settings
+from transship_worker.fleet.redis import FleetRedis
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
 from transship_worker.credentials.private_ca import PrivateCaAdapter
 from transship_worker.credentials.access import Access
 
-pytestmark = pytest.mark.registry
+pytestmark = [pytest.mark.redis, pytest.mark.registry]
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +122,20 @@ def test_the_requests_library_accepts_the_ca_that_verify_names(
         ask(other.ca)
     with pytest.raises(requests.exceptions.SSLError, match=r"doesn't match|mismatch"):
         ask(authority.ca, url.replace("127.0.0.1", "localhost"))
+
+
+def test_redis_is_accepted_by_all_its_clients_with_the_ca_in_its_url(authority: Authority) -> None:
+    settings = Settings.from_environment({})
+    with RedisServer(tls=RedisTls(authority.ca, *authority.issue("127.0.0.1"))) as server:
+        with closing(connect(server.url)) as client:
+            assert client.ping()
+
+        async def ask() -> bool:
+            async with FleetRedis(server.url).client as fleet:
+                return bool(await fleet.ping())
+
+        assert asyncio.run(ask())
+        app = Celery(set_as_current=False)
+        app.conf.update(celery_settings(settings, server.url))
+        with app.connection_for_write() as broker:
+            broker.ensure_connection(max_retries=1)

@@ -15,6 +15,12 @@ from transship.ledger.local_url import local_url
 from transship_config.redis_tls import check_files, handshake_problem
 from transship_config.redis_url import check_url
 from transship_config.settings import Settings
+from transship.ledger.local_url import local_url
+from transship_config.redis_tls import check_files, handshake_problem
+from transship.errors import RedisUnreachable
+from transship_config.redis_tls import more_tls_options
+from transship_config.settings import Settings
+from transship_config.redis_url import check_url
 
 #: Used when nothing says where Redis is.
 FALLBACK_URL = "redis://127.0.0.1:6379/0"
@@ -55,6 +61,7 @@ def connect(
     check_files(url)
     return redis.Redis.from_url(
         url,
+        **more_tls_options(url),
         decode_responses=True,
         # Any account may have written what is read here: foul bytes must not stop a reader.
         encoding_errors="replace",
@@ -98,7 +105,7 @@ def reaching(url: str) -> Iterator[None]:
             f"Redis at {address(url)} does not let this account do that: {error}"
         ) from None
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
-        if problem := handshake_problem(error):
+        if problem := handshake_problem(error, url):
             raise RedisUnreachable(f"Redis at {address(url)}: {problem}") from None
         raise RedisUnreachable(
             f"Redis at {address(url)} cannot be reached: {plain(error)}; start it "

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import redis
 
 from tests.support.processes import Server, free_port, program
+from transship_config.redis_tls import more_tls_options
 
 
 def redis_binary() -> str:
@@ -46,10 +47,14 @@ class RedisTls:
     certificate: Path
     key: Path
     client: tuple[Path, Path] | None = None
+    #: Whether this server's own URL has its certificate checked.
+    checked: bool = True
 
     @property
     def query(self) -> str:
         """What a URL says of it, to be let in."""
+        if not self.checked:
+            return "ssl_cert_reqs=none"
         words = [f"ssl_cert_reqs=required&ssl_ca_certs={self.ca}"]
         if self.client:
             words.append(f"ssl_certfile={self.client[0]}&ssl_keyfile={self.client[1]}")
@@ -89,7 +94,8 @@ class RedisServer(Server):
 
     def client(self) -> redis.Redis:
         """A new client as the default user, which decodes text; the caller closes it."""
-        return redis.Redis.from_url(self.url, decode_responses=True)
+        more = more_tls_options(self.url)
+        return redis.Redis.from_url(self.url, decode_responses=True, **more)
 
     def command(self) -> Sequence[str]:
         words = [redis_binary(), "--bind", "127.0.0.1", *self._listening()]

@@ -17,6 +17,9 @@ from redis.retry import Retry
 
 from transship.ledger.connection import CONNECT_TIMEOUT_S, reaching
 from transship.ledger.scripts import read_script
+from transship.ledger.connection import CONNECT_TIMEOUT_S, reaching
+from transship.ledger.scripts import read_script
+from transship_config.redis_tls import more_tls_options
 
 T = TypeVar("T")
 
@@ -42,6 +45,7 @@ class FleetRedis:
         """Nothing is connected before the first command."""
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
+            **more_tls_options(url),
             max_connections=CONNECTIONS,
             timeout=FREE_TIMEOUT_S,
             decode_responses=True,

@@ -129,17 +129,16 @@ def test_what_a_real_engine_saved_is_read(
 
 
 @pytest.mark.engine
-def test_a_layer_that_occurs_twice_is_found_behind_its_link(
+def test_a_layer_that_occurs_twice_is_found_in_what_a_real_engine_saved(
     docker_client: docker.DockerClient, folder: LayoutFolder, file: Path
 ) -> None:
+    # Docker up to 25 writes a link for it, Docker 26 does not.
     same, other = tar({"a": b"1"}), tar({"a": b"2"})
-    loaded = old({f"{n}/layer.tar": data for n, data in enumerate((same, other, same))})
-    docker_client.images.load(loaded)
+    layers = [same, other, same]
+    docker_client.images.load(old({f"{n}/layer.tar": data for n, data in enumerate(layers)}))
     with file.open("wb") as stream:
         stream.writelines(docker_client.api.get_image("a/app:1"))
-    with tarfile.open(file) as saved:
-        assert any(member.issym() for member in saved)
-    assert run(check(opened(folder), "1")) == list(map(digests.digest_of, (same, other, same)))
+    assert run(check(opened(folder), "1")) == list(map(digests.digest_of, layers))
 
 
 @pytest.mark.engine

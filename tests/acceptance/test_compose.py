@@ -114,6 +114,10 @@ def _check_out(folder: Path, *, python: str) -> None:
     shutil.copytree(wheels(python, *locks), worker / "wheels")
     (folder / "secrets").mkdir()
     (folder / "catalog").mkdir()
+    # The private engine has no bridge, which BuildKit would take for RUN.
+    services = {name: {"build": {"network": "none"}} for name in ("worker", "copier", "flower")}
+    override = folder / "docker-compose.override.yml"
+    override.write_text(json.dumps({"services": services}))
 
 
 def _workers(stack: Stack) -> list[dict[str, Any]]:

@@ -188,7 +188,9 @@ def _say(*lines: str) -> None:
 
 
 if __name__ == "__main__":
-    # As Ctrl-C does: what was started is stopped.
+    # As Ctrl-C does: what was started is stopped. A shell starts what runs in its background with
+    # SIGINT ignored, and `transship up`, which the demo stops with SIGINT, would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())

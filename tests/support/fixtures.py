@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,16 @@ from transship_worker.transports.engine.client import Engine, find_engine
 
 #: The login of ``basic_registry`` and ``token_registry``.
 USER, PASSWORD = "pusher", "correct horse battery staple"
+
+
+def pytest_configure() -> None:
+    """Let SIGINT end what the tests start.
+
+    A shell without job control starts what runs in its background with SIGINT ignored, and every
+    child would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

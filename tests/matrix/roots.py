@@ -1,0 +1,189 @@
+"""Root file systems of Debian releases, and commands that run inside one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from tests.matrix import hostconfig
+
+#: A new number makes new archives.
+_EDITION: Final = 1
+#: An older archive is made again, so that its packages are not too far behind. Unit: s.
+_ARCHIVE_AGE_S: Final = 30 * 86_400
+#: Seconds between SIGKILL and the end of all processes of a root. Unit: s.
+_END_S: Final = 30
+#: Makes the root the only file system that the command sees. The shell stays process 1 of its
+#: PID namespace: it collects orphans, and when it ends, the kernel ends all others.
+_ENTER: Final = """\
+set -eu
+root=$1
+shift
+mount --bind "$root" "$root"
+mount --rbind /dev "$root/dev"
+mount --rbind /sys "$root/sys"
+mount -t proc proc "$root/proc"
+for folder; do
+    [ "$folder" != -- ] || break
+    mount --bind "$folder" "$root$folder"
+    mount -o remount,bind,ro "$root$folder"
+    shift
+done
+shift
+cd "$root"
+pivot_root . mnt
+umount -l /mnt
+status=0
+/usr/bin/env -i "$@" || status=$?
+exit "$status"
+"""
+
+
+def cache_folder() -> Path:
+    """Where archives and logs are stored; outside the checkout."""
+    named = os.environ.get("TRANSSHIP_DEV_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(named) if named else Path(base) / "transship-dev"
+
+
+def missing_programs() -> list[str]:
+    """What this machine lacks to make and enter a root."""
+    programs = ("debootstrap", "unshare", "setpriv", "pivot_root", "tar", "git")
+    return [name for name in programs if shutil.which(name) is None]
+
+
+class Root:
+    """A fresh root file system of one Debian release, with the host's package configuration."""
+
+    def __init__(self, suite: str, folder: Path) -> None:
+        self.suite = suite
+        self.folder = folder
+        self._host = hostconfig.read(suite)
+        self._host.write(folder)
+
+    def copy_checkout(self, checkout: Path, target: str) -> None:
+        """Put the files of the checkout's last commit into a folder of the root."""
+        folder = self.folder / target.lstrip("/")
+        folder.mkdir(parents=True)
+        archive = ["git", "-C", str(checkout), "archive", "--format=tar", "HEAD"]
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as git:
+            subprocess.run(["tar", "-xf", "-", "-C", str(folder)], stdin=git.stdout, check=True)
+        if git.returncode:
+            raise subprocess.CalledProcessError(git.returncode, archive)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        folder: str,
+        environment: Mapping[str, str],
+        output: IO[bytes],
+        timeout_s: float,
+    ) -> int:
+        """Run a command inside as root, with its output in a file; the exit status.
+
+        Mounts and processes are in namespaces of their own and end with it, also when this
+        process is killed.
+
+        Raises:
+            subprocess.TimeoutExpired: It took longer than ``timeout_s``.
+        """
+        variables = {
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            **self._host.environment,
+            **environment,
+        }
+        inside = [f"{name}={value}" for name, value in variables.items()]
+        # env's option -C is newer than some systems that could be tested.
+        inside += ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", folder, *command]
+        binds = map(str, self._host.folders)
+        process = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"),
+                *("--kill-child=KILL", "--propagation", "private", "sh", "-c", _ENTER, "sh"),
+                *(str(self.folder), *binds, "--", *inside),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is for this process, which then ends the other.
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout_s)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait(_END_S)
+
+
+@contextmanager
+def fresh_root(suite: str, *, keep: bool = False) -> Iterator[Root]:
+    """A root made by ``debootstrap --variant=minbase``; it is deleted at the end."""
+    archive = _base_archive(suite)
+    folder = Path(tempfile.mkdtemp(prefix=f"debian-{suite}-", dir=cache_folder()))
+    try:
+        # Programs inside drop root and must be able to enter "/".
+        folder.chmod(0o755)
+        subprocess.run(["tar", "-xpf", str(archive), "--numeric-owner", "-C", folder], check=True)
+        yield Root(suite, folder)
+    finally:
+        if keep:
+            sys.stdout.write(f"root: {folder}\n")
+        else:
+            delete(folder)
+
+
+def delete(folder: Path) -> None:
+    """Delete a root once the processes inside have ended; never anything mounted in it."""
+    deadline = time.monotonic() + _END_S
+    while True:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        inside = [line.split()[1] for line in mounts if f" {folder}" in line]
+        if inside:
+            raise OSError(f"{inside[0]} is mounted; {folder} was not deleted")
+        # The last process of a namespace may end after its parent.
+        shutil.rmtree(folder, ignore_errors=time.monotonic() < deadline)
+        if not folder.exists():
+            return
+        time.sleep(0.2)
+
+
+def _base_archive(suite: str) -> Path:
+    """The archive of a minimal root, made with debootstrap unless a recent one is stored."""
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    archive = cache / f"debian-{suite}-{_EDITION}.tar"
+    if archive.exists() and time.time() - archive.stat().st_mtime < _ARCHIVE_AGE_S:
+        return archive
+    host = hostconfig.read(suite)
+    with tempfile.TemporaryDirectory(prefix=f"debootstrap-{suite}-", dir=cache) as name:
+        root = Path(name) / "root"
+        mirror = [host.mirror] if host.mirror else []
+        command = ["debootstrap", "--variant=minbase", suite, str(root), *mirror]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **host.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode:
+            raise OSError(f"{shlex.join(command)} failed:\n{done.stdout[-3000:]}")
+        new = Path(name) / "new.tar"
+        words = ["tar", "-C", str(root), "--numeric-owner", "-cf", str(new), "."]
+        subprocess.run(words, check=True)
+        new.replace(archive)
+    return archive

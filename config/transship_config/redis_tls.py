@@ -50,7 +50,6 @@ _OF_TLS: Final = (ssl.SSLError, ConnectionResetError, BrokenPipeError)
 _DEPTH: Final = 10
 
 
-
 def tls_options(url: str) -> dict[str, Any]:
     """The TLS options of a Redis URL, by redis-py's names; empty where it is not ``rediss://``.
 

@@ -15,20 +15,17 @@ import urllib3.util
 from celery import Celery
 
 from tests.support.servers.certificates import Authority
-from tests.support.servers.registry import Registry
-from transship.errors import RegistryUntrusted
-from tests.support.servers.certificates import Authority
 from tests.support.servers.redis import RedisServer, RedisTls
 from tests.support.servers.registry import Registry
+from transship.errors import RegistryUntrusted
 from transship.ledger.connection import connect
 from transship_config.celery_settings import celery_settings
-from transship.errors import RegistryUntrusted
 from transship_config.settings import Settings
+from transship_worker.credentials.access import Access
+from transship_worker.credentials.private_ca import PrivateCaAdapter
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
-from transship_worker.credentials.private_ca import PrivateCaAdapter
-from transship_worker.credentials.access import Access
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
 

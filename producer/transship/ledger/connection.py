@@ -12,15 +12,9 @@ from redis.retry import Retry
 
 from transship.errors import RedisUnreachable
 from transship.ledger.local_url import local_url
-from transship_config.redis_tls import check_files, handshake_problem
+from transship_config.redis_tls import check_files, handshake_problem, more_tls_options
 from transship_config.redis_url import check_url
 from transship_config.settings import Settings
-from transship.ledger.local_url import local_url
-from transship_config.redis_tls import check_files, handshake_problem
-from transship.errors import RedisUnreachable
-from transship_config.redis_tls import more_tls_options
-from transship_config.settings import Settings
-from transship_config.redis_url import check_url
 
 #: Used when nothing says where Redis is.
 FALLBACK_URL = "redis://127.0.0.1:6379/0"

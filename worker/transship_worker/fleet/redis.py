@@ -17,8 +17,6 @@ from redis.retry import Retry
 
 from transship.ledger.connection import CONNECT_TIMEOUT_S, reaching
 from transship.ledger.scripts import read_script
-from transship.ledger.connection import CONNECT_TIMEOUT_S, reaching
-from transship.ledger.scripts import read_script
 from transship_config.redis_tls import more_tls_options
 
 T = TypeVar("T")

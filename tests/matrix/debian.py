@@ -22,6 +22,8 @@ from typing import Final
 from tests.matrix.roots import Root, cache_folder, fresh_root, missing_programs
 
 SUITES: Final = ("bookworm", "trixie")
+#: Only where they are named: what is in them changes from day to day.
+MORE_SUITES: Final = ("forky",)
 COMMANDS: Final = ("demo", "test")
 #: No command may take longer. Unit: s.
 LIMIT_S: Final = 90 * 60
@@ -29,6 +31,7 @@ LIMIT_S: Final = 90 * 60
 INSIDE: Final = "/root/transship"
 CHECKOUT: Final = Path(__file__).parents[2]
 
+_SUITES_HELP: Final = f"default: {' '.join(SUITES)}; also: {' '.join(MORE_SUITES)}"
 _COUNTS: Final = re.compile(rb"(\d+ (?:passed|failed|skipped|errors?|xfailed)\b)")
 
 
@@ -60,14 +63,14 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m tests.matrix debian",
         description="Run ./dev demo and ./dev test of the last commit in fresh Debian roots.",
     )
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"default: {' '.join(SUITES)}")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=_SUITES_HELP)
     parser.add_argument("--only", choices=COMMANDS, help="run one of the two commands")
     parser.add_argument(
         "--pytest", metavar="ARGS", default="", help="arguments of ./dev test, in one string"
     )
     parser.add_argument("--keep", action="store_true", help="do not delete the roots")
     options = parser.parse_args(arguments)
-    if unknown := set(options.suites) - set(SUITES):
+    if unknown := set(options.suites) - {*SUITES, *MORE_SUITES}:
         parser.error(f"unknown suite: {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:
         parser.error("a root file system can only be made and entered by root")

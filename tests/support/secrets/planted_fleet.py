@@ -44,7 +44,7 @@ RULES = [
 LEAKY = """
 import base64, logging, threading
 from urllib.parse import quote
-from transship_config.errors import CredentialsMissing, PrepareFailed
+from transship_worker import CredentialsMissing, PrepareFailed
 from transship_worker import BaseContainerRegistry
 from transship_worker.credentials.secret_sources import Secret
 

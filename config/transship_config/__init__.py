@@ -1,8 +1,8 @@
 """Values that every part of Transship shares.
 
-Settings, image references, job models, public views of components and workers, the error
-tree, the Redis key names and Celery's settings. Nothing here opens a connection or a file;
-the environment is the only thing that is read.
+Settings, Celery's settings, queue names, the URL of Redis and its TLS, valid names, and the errors
+that settings can raise. Nothing here opens a connection; the environment and the TLS files that
+the URL names are all that is read.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""TLS to Redis: the options in the query of a ``rediss://`` URL, their files, failed handshakes.
+"""TLS to Redis: the options of a ``rediss://`` URL, the files they name, failed handshakes.
 
 The options' names are redis-py's. They are read here once and given to every library by value,
 because the libraries differ in what they make of a URL: kombu 5.7 checks no certificate when the

@@ -1,4 +1,4 @@
-"""Text for messages: what others wrote made printable, and the nearest known name."""
+"""Text for messages: sanitized untrusted input, and the nearest known name."""
 
 from __future__ import annotations
 

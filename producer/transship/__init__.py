@@ -1,4 +1,4 @@
-"""Transship's producer: enqueue image pushes, and see them arrive.
+"""The producer: queue pushes, copies and migrations of images, and follow them.
 
 >>> from transship import Client
 >>> with Client() as client:

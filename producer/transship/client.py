@@ -1,4 +1,4 @@
-"""The producer: what a pipeline holds to enqueue pushes, copies and migrations, and to see them."""
+"""The client: a pipeline queues pushes, copies and migrations with it, and follows them."""
 
 from __future__ import annotations
 

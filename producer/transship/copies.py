@@ -1,4 +1,4 @@
-"""From a wish to copy one image to its request."""
+"""Checks the arguments of a copy and makes its request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error tree.
+"""All errors: their codes, exit statuses, and whether a retry can help.
 
 Whether an error may be retried, and the exit status it gives a command, are properties of
 the error, decided here once. An error that is not in this tree is never retried.

@@ -1,4 +1,4 @@
-"""What a person should know of the live workers when something is enqueued for them."""
+"""Warnings about the online workers, shown when a job is queued."""
 
 from __future__ import annotations
 

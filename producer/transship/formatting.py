@@ -1,4 +1,4 @@
-"""Plain text for people: escaped, aligned, short. Nothing here needs more than Python."""
+"""Text for people: escaped, aligned, short. Needs the standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The handle a producer holds on a job it submitted."""
+"""The handle of a submitted job."""
 
 from __future__ import annotations
 

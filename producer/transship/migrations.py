@@ -1,4 +1,4 @@
-"""The handle a producer holds on a migration, and how migrations are submitted."""
+"""The handle of a migration, and how migrations are submitted."""
 
 from __future__ import annotations
 

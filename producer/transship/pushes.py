@@ -1,4 +1,4 @@
-"""From a wish to push one image to its request."""
+"""Checks the arguments of a push and makes its request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specifications and plans as files: what is wrong stands with the file and the line.
+"""Specifications and plans as files; each mistake is reported with its file and line.
 
 A specification is YAML or JSON, a plan is JSON lines; which of them a text is shows in its first
 line, whatever the file is called.

@@ -1,4 +1,4 @@
-"""What runs: the worker, its catalogue of registry components, and their flavors.
+"""The worker: runs the jobs, with its catalog of registry components and their flavors.
 
 What a custom flavor needs is imported from here; nothing heavy comes with it::
 

@@ -1,1 +1,1 @@
-"""The ledger in Redis, the producer's side: jobs and migrations are written and read here."""
+"""The producer's part of the ledger in Redis: submits and reads jobs and migrations."""

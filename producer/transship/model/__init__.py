@@ -1,1 +1,1 @@
-"""The values that travel between producers, the ledger and workers."""
+"""The values that producers, the ledger and workers exchange."""

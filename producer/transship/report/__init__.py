@@ -1,4 +1,4 @@
-"""What became of a migration: as text, JSON, CSV, and a page with charts."""
+"""Reports of a migration: as text, JSON, CSV, or an HTML page with charts."""
 
 from transship.report.model import Cause, Image, Moment, Report
 from transship.report.render import FORMATS, Format, render

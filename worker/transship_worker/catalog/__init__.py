@@ -1,4 +1,4 @@
-"""The worker's catalogue of registry components: one YAML file, of this worker only.
+"""The worker's catalog of registry components: one YAML file, read again when it changes.
 
 ::
 

@@ -1,1 +1,1 @@
-"""Threads and the event loop: helpers that know nothing of images or jobs."""
+"""Helpers for threads and the event loop; they know nothing of images or jobs."""

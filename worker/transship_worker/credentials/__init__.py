@@ -1,1 +1,1 @@
-"""Logins and secrets of registries: where they come from and where they must not go."""
+"""Logins and secrets of registries: where they come from, and how text is redacted."""

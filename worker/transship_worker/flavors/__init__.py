@@ -1,4 +1,4 @@
-"""The flavors: a table from name to import string, so that an SDK loads only when it is used."""
+"""Flavors: one class for each kind of registry, imported when it is first used."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What workers agree on in Redis: who uploads a blob, and how fast anybody may go."""
+"""What all workers share in Redis: upload leases, known blobs, rate limits, pauses."""

@@ -1,1 +1,1 @@
-"""What is done for each kind of job: a push, a copy, a migration."""
+"""One handler for each kind of job: a push, a copy, a migration."""

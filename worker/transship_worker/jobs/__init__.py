@@ -1,1 +1,1 @@
-"""What a worker does with any job: claim, heartbeat, run, retry, finish."""
+"""What is common to all kinds of job: claim, heartbeat, run, retry, finish."""

@@ -1,1 +1,1 @@
-"""Folders of the worker's host that images are read from and written to like registries."""
+"""Folders of OCI image layouts and ``docker save`` archives, used like registries."""

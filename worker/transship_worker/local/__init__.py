@@ -1,1 +1,1 @@
-"""Everything on one machine, as ``transship up`` runs it: Redis, a worker and Flower."""
+"""``transship up``: Redis, a worker and Flower on one machine."""

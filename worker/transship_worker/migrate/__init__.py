@@ -1,1 +1,1 @@
-"""Migrations: what is to be copied is planned here, and becomes jobs."""
+"""Planning of migrations: reads sources and targets, and decides what must be copied."""

@@ -1,4 +1,4 @@
-"""The asynchronous registry client (distribution-spec 1.1), one for all jobs of a worker.
+"""The asynchronous registry client (OCI distribution-spec 1.1) of all jobs of a worker.
 
 ``ClientPool`` (in ``pool``) is made once in the background loop and gives a ``RegistryClient``
 for each registry and login; the modules ``manifests``, ``blobs``, ``tags`` and ``referrers``

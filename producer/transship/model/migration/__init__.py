@@ -1,6 +1,6 @@
-"""The values of a migration: what is asked for, what is planned, and how far it is.
+"""The values of a migration: its specification, its plan, and its progress.
 
-``spec`` is what a person writes, ``selection`` chooses the tags of a repository, ``plan`` is
-what a planner answers, ``totals`` is what people see while it runs. Nothing here opens a
-connection or a file; all of it may come from a stranger and is checked as such.
+``specification`` is what a person writes, ``selection`` chooses the tags of a repository, ``plan``
+is what a planner answers, ``totals`` is what people see while it runs. Nothing here opens a
+connection or a file; all of it may be untrusted input and is checked as such.
 """

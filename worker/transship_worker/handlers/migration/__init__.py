@@ -1,1 +1,1 @@
-"""The planning of a migration as a job: what it reads, and where its rows go."""
+"""The handler that plans a migration: what it reads, and where its rows go."""

@@ -1,1 +1,1 @@
-"""The copy of one image, registry to registry, without a daemon and without a disk."""
+"""The copy of one image from registry to registry, without a Docker Engine or a disk."""

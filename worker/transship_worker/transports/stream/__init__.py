@@ -1,1 +1,1 @@
-"""The fast push: the engine's export, compressed on all cores and streamed to the registry."""
+"""The streamed push: the engine's export, compressed on all cores and sent to the registry."""

@@ -11,7 +11,8 @@ from celery.exceptions import Retry
 from transship.ledger.connection import is_full, plain
 from transship_config.celery_settings import PUSH_TASK, celery_settings
 from transship_config.settings import Settings
-from transship_worker.broker.slots import BellRequest, SlotsStep
+from transship_worker.broker.lane_consumers import BellRequest, SlotsStep
+from transship_worker.broker.worker_runtime import runtime_of
 from transship_worker.jobs.claims import RING_LEAST_S
 from transship_worker.jobs.runner import JobFailure, JobPostponed
 
@@ -31,21 +32,21 @@ def create_app(settings: Settings) -> Celery:
     app.conf.update(celery_settings(settings, settings.url.get_secret_value()))
     app.conf.worker_consumer = "transship_worker.broker.messages:BellConsumer"
     app.steps["consumer"].add(SlotsStep)
-    #: Set by ``transship worker``; Flower has none.
+    #: A ``WorkerRuntime``, set by ``transship worker``; Flower has none.
     app.transship = None
 
     @app.task(name=PUSH_TASK, bind=True, shared=False)
     def push(self: Any, job: str, display: str) -> str:  # noqa: ARG001 - shown by Flower
         """Answer one doorbell."""
         try:
-            return str(self.app.transship.runner.answer(job))
+            return runtime_of(self.app).runner.answer(job)
         except JobPostponed as error:
             # Shown as RETRY; nothing is republished, the ledger rings when it is due.
             raise Retry(str(error), when=error.delay_s) from None
         except redis.RedisError as error:
             if is_full(error):
                 # Further bells could claim nothing either.
-                self.app.transship.rest.begin()
+                runtime_of(self.app).rest.begin()
                 raise Retry(f"Redis is full: {plain(error)}", when=RING_LEAST_S) from None
             # Nothing was claimed: the reaper rings again once Redis answers.
             raise Retry(f"Redis does not answer: {plain(error)}", when=RING_LEAST_S) from None

@@ -17,6 +17,7 @@ import redis
 from celery.worker.consumer import Consumer
 
 from transship_config.celery_settings import PUSH_TASK
+from transship_worker.broker.worker_runtime import runtime_of
 
 logger = logging.getLogger("transship.worker")
 
@@ -125,7 +126,7 @@ class BellConsumer(Consumer):
                 return
             logger.warning("a message that is no bell was dropped: %s", odd)
             message.ack_log_error(logger, self.connection_errors)
-            self.app.transship.refused(odd)
+            runtime_of(self.app).refused(odd)
 
         return on_message
 
@@ -142,4 +143,4 @@ class BellConsumer(Consumer):
     def _pause(self, error: Exception) -> None:
         # What Redis refuses now it would refuse again at once.
         if isinstance(error, redis.ResponseError):
-            self.app.transship.draining.wait(REFUSED_PAUSE_S)
+            runtime_of(self.app).draining.wait(REFUSED_PAUSE_S)

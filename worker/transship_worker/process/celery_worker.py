@@ -17,6 +17,7 @@ from transship_config.celery_settings import queue
 from transship_worker.broker.channels import Unacknowledged
 from transship_worker.broker.remote_control import only_questions
 from transship_worker.broker.slots import Lane
+from transship_worker.broker.worker_runtime import attach, runtime_of
 from transship_worker.process.runtime import Runtime
 
 logger = logging.getLogger("transship.worker")
@@ -35,7 +36,7 @@ class Worker(celery_worker.Worker):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        runtime: Runtime = self.app.transship
+        runtime = runtime_of(self.app)
         if runtime.draining.is_set():
             runtime.heart.hand_back("the worker was told twice to stop")
             return
@@ -53,7 +54,7 @@ class Worker(celery_worker.Worker):
 
 def run(runtime: Runtime, app: Any) -> int:
     """Run a worker until it is told to stop; the exit status."""
-    app.transship = runtime
+    attach(app, runtime)
     # Celery warns of root because of pickle, which is not accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     only_questions()

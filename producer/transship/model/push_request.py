@@ -29,7 +29,7 @@ from transship.model.request_fields import (
 )
 from transship_config.lanes import queue_name
 
-#: Version of the request format; a worker leaves a newer one to a newer worker (``request.py``).
+#: Version of the request format; a worker leaves a newer one to a newer worker (``newer``).
 REQUEST_VERSION: Final = 1
 
 

@@ -83,6 +83,17 @@ def test_each_path_that_the_page_names_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
+PAGES = [*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: page.name)
+def test_each_source_file_that_a_document_names_exists(page: Path) -> None:
+    named = re.findall(r"`([\w*-][\w*/-]*/[\w*-]+\.(?:py|lua))`", page.read_text("utf-8"))
+    roots = [ROOT, *(ROOT / folder / package for package, folder in FOLDERS.items())]
+
+    assert [name for name in named if not any(list(root.glob(name)) for root in roots)] == []
+
+
 def test_the_page_names_modules_and_paths() -> None:
     assert len(MODULES) > 30
     assert len(PATHS) > 25

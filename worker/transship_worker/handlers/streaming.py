@@ -29,7 +29,7 @@ class StreamWay:
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """The streamed way of one job; implements ``transports.docker_push.Streamed``."""
+    """The streamed way of one job; implements ``transports.engine_push.Streamed``."""
 
     #: Makes the background loop when it is first needed; ``None``: the worker stops.
     ways: Callable[[], StreamWay | None]

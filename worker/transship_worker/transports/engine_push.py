@@ -1,6 +1,6 @@
 """The push through a Docker Engine, for one job.
 
-The engine pushes by itself, or exports the image and the worker sends it (``docker_stream``),
+The engine pushes by itself, or exports the image and the worker sends it (``stream.push``),
 where that is faster or asked for.
 """
 

@@ -1,4 +1,4 @@
-"""Entry point: ``python -m tests.matrix [NAME [ARG]...]`` runs one matrix; without a name, all."""
+"""Entry point: ``./dev test matrix [NAME [ARG]...]`` runs one matrix, or all of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ MATRICES: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named matrix, or all; the exit status."""
-    if not arguments:
-        return max(run(()) for run in MATRICES.values())
-    if arguments and arguments[0] in MATRICES:
+    """Run one matrix with its arguments, or several without any; the exit status of the worst."""
+    if set(arguments) <= set(MATRICES):
+        return max(MATRICES[name]([]) for name in arguments or MATRICES)
+    if arguments[0] in MATRICES:
         return MATRICES[arguments[0]](arguments[1:])
-    out = sys.stdout if list(arguments) in (["-h"], ["--help"]) else sys.stderr
-    out.write(f"usage: ./dev test matrix [{'|'.join(MATRICES)} [ARG]...]\n")
+    out = sys.stdout if arguments[0] in {"-h", "--help"} else sys.stderr
+    names = "|".join(MATRICES)
+    out.write(
+        f"usage: ./dev test matrix [{names}]...\n"
+        f"       ./dev test matrix {names} ARG...    (--help says which)\n"
+    )
     return 0 if out is sys.stdout else 2
 
 

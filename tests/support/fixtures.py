@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import docker
@@ -16,6 +16,7 @@ from tests.support.servers.dockerd import DockerDaemon
 from tests.support.servers.redis import RedisServer
 from tests.support.servers.registry import Registry
 from tests.support.servers.token_server import TokenServer
+from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.engine.client import Engine, find_engine
 
 #: The login of ``basic_registry`` and ``token_registry``.
@@ -118,6 +119,13 @@ def token_registry(token_server: TokenServer) -> Iterator[Registry]:
     """One registry with token auth for the session (``USER``, ``PASSWORD``)."""
     with Registry(tokens=token_server) as registry:
         yield registry
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ClientPool]:
+    """A registry client's connections that no proxy stands before."""
+    async with ClientPool({}) as made:
+        yield made
 
 
 @pytest.fixture

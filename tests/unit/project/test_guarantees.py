@@ -13,10 +13,11 @@ from tests.support.repository import ROOT
 
 def names_of_tests() -> Iterator[str]:
     """What ``-k`` looks at, as far as it stands in the files."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     for path in (ROOT / "tests").rglob("test_*.py"):
         yield str(path.relative_to(ROOT / "tests").with_suffix(""))
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            if isinstance(node, functions) and node.name.startswith("test_"):
                 yield node.name
 
 

@@ -6,7 +6,6 @@ as the vendors document it; a real registry and moto are tried elsewhere.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
@@ -68,15 +67,12 @@ class Listed(BaseContainerRegistry):
             self.closed.append(self.name)
 
 
-def listed(component: BaseContainerRegistry) -> list[list[str]]:
+async def listed(component: BaseContainerRegistry) -> list[list[str]]:
     """All pages of a component's repositories, asked as a worker does."""
 
-    async def main() -> list[list[str]]:
-        async with ClientPool({}) as pool:
-            client = pool.client(component.registry_endpoint)
-            return [page async for page in repositories(component, client)]
-
-    return asyncio.run(main())
+    async with ClientPool({}) as pool:
+        client = pool.client(component.registry_endpoint)
+        return [page async for page in repositories(component, client)]
 
 
 def make(flavor: str, uri: str, **options: Any) -> BaseContainerRegistry:
@@ -196,26 +192,28 @@ def test_the_suite_covers_every_built_in_flavor_that_is_a_registry() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_repositories_are_named_as_they_follow_the_uri(
+async def test_repositories_are_named_as_they_follow_the_uri(
     name: str, request: pytest.FixtureRequest
 ) -> None:
-    pages = listed(CASES[name].make(request))
+    pages = await listed(CASES[name].make(request))
     names = [name for page in pages for name in page]
     # On Docker Hub a namespace holds names of one part.
     assert names == (["a", "b"] if name == "dockerhub" else ["a", "b/c"])
 
 
-def test_a_component_without_a_path_lists_all_of_its_registry(server: HostileServer) -> None:
+async def test_a_component_without_a_path_lists_all_of_its_registry(server: HostileServer) -> None:
     catalog(server, ["a", "ml/b"])
-    assert listed(make("default", "registry.example.com", endpoint=server.base)) == [["a", "ml/b"]]
+    assert await listed(make("default", "registry.example.com", endpoint=server.base)) == [
+        ["a", "ml/b"]
+    ]
 
 
-def test_a_flavor_that_says_nothing_of_listing_cannot() -> None:
+async def test_a_flavor_that_says_nothing_of_listing_cannot() -> None:
     class Minimal(BaseContainerRegistry):
         FLAVOR: ClassVar[str] = "minimal"
 
     with pytest.raises(CannotList) as caught:
-        listed(Minimal.model_validate({"name": "a", "uri": "registry.example.com"}))
+        await listed(Minimal.model_validate({"name": "a", "uri": "registry.example.com"}))
     assert caught.value.message == (
         "flavor 'minimal' cannot list repositories; write their names out"
     )
@@ -232,36 +230,30 @@ def test_a_flavor_that_says_nothing_of_listing_cannot() -> None:
         (Denied("no"), Denied, "no"),
     ],
 )
-def test_what_a_custom_flavor_raises_is_typed_and_without_its_secrets(
+async def test_what_a_custom_flavor_raises_is_typed_and_without_its_secrets(
     error: Exception, kind: type[PushError], right: str
 ) -> None:
     login = {"username": "someone", "password": "hunter22"}
     component = make("listed", "registry.example.com", pages=[["a"]], error=error, **login)
     with pytest.raises(kind) as caught:
-        listed(component)
+        await listed(component)
     assert right in caught.value.message
     assert "hunter22" not in caught.value.message
     assert caught.value.retry_after_s == getattr(error, "retry_after_s", None)
 
 
 @pytest.mark.parametrize("name", ["A", "a/../b", "", 7, None])
-def test_a_name_that_cannot_be_asked_for_ends_the_list(name: object) -> None:
+async def test_a_name_that_cannot_be_asked_for_ends_the_list(name: object) -> None:
     with pytest.raises(AnswerMalformed, match="component 'prod' lists a repository"):
-        listed(make("listed", "registry.example.com", pages=[["a", name]]))
+        await listed(make("listed", "registry.example.com", pages=[["a", name]]))
 
 
-def test_a_list_that_is_not_read_to_its_end_is_closed() -> None:
+async def test_a_list_that_is_not_read_to_its_end_is_closed(pool: ClientPool) -> None:
     component = make("listed", "registry.example.com", pages=[["a"], ["b"]])
     Listed.closed.clear()
-
-    async def main() -> list[str]:
-        async with ClientPool({}) as pool:
-            pages = repositories(component, pool.client(component.registry_endpoint))
-            first = await anext(pages)
-            await pages.aclose()  # type: ignore[attr-defined]
-            return first
-
-    assert asyncio.run(main()) == ["a"]
+    pages = repositories(component, pool.client(component.registry_endpoint))
+    assert await anext(pages) == ["a"]
+    await pages.aclose()  # type: ignore[attr-defined]
     assert Listed.closed == ["prod"]
 
 
@@ -274,20 +266,20 @@ def test_a_list_that_is_not_read_to_its_end_is_closed() -> None:
         (200, b'{"repositories": "a"}', AnswerMalformed, "repositories is not a list"),
     ],
 )
-def test_a_registry_without_a_catalogue_says_what_to_do(
+async def test_a_registry_without_a_catalogue_says_what_to_do(
     server: HostileServer, status: int, body: bytes, kind: type[PushError], right: str
 ) -> None:
     server.expect("GET", "/v2/_catalog?n=1000", Page(status, body))
     with pytest.raises(kind) as caught:
-        listed(make("default", "registry.example.com", endpoint=server.base))
+        await listed(make("default", "registry.example.com", endpoint=server.base))
     assert right in caught.value.message
 
 
-def test_docker_hubs_list_is_asked_with_a_token_of_its_api(cloud: FakeCloud) -> None:
+async def test_docker_hubs_list_is_asked_with_a_token_of_its_api(cloud: FakeCloud) -> None:
     hub(cloud, ["a"], ["b"])
     cloud.answers["/v2/auth/token"] = Reply(body={"access_token": "jwt"})
     component = make("dockerhub", "docker.io/acme", username="bot", password="hunter22")
-    assert listed(component) == [["a"], ["b"]]
+    assert await listed(component) == [["a"], ["b"]]
     login, *lists = cloud.asked
     assert login.method == "POST"
     assert login.headers["Content-Type"] == "application/json"
@@ -297,13 +289,13 @@ def test_docker_hubs_list_is_asked_with_a_token_of_its_api(cloud: FakeCloud) -> 
     ]
 
 
-def test_docker_hubs_public_repositories_need_no_login(
+async def test_docker_hubs_public_repositories_need_no_login(
     cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     hub(cloud, ["a"])
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert listed(make("dockerhub", "docker.io/acme", allow=["copy_from"])) == [["a"]]
+    assert await listed(make("dockerhub", "docker.io/acme", allow=["copy_from"])) == [["a"]]
     [asked] = cloud.asked
     assert "Authorization" not in asked.headers
 
@@ -315,20 +307,20 @@ def test_only_a_component_that_never_writes_to_docker_hub_can_do_without_a_login
             make("dockerhub", "docker.io", allow=allow).credentials()
 
 
-def test_all_of_docker_hub_cannot_be_listed(cloud: FakeCloud) -> None:
+async def test_all_of_docker_hub_cannot_be_listed(cloud: FakeCloud) -> None:
     with pytest.raises(CannotList, match=r"set uri: docker\.io/acme with your namespace"):
-        listed(make("dockerhub", "docker.io"))
+        await listed(make("dockerhub", "docker.io"))
     assert cloud.asked == []
 
 
-def test_an_identity_token_is_no_login_of_docker_hubs_api(
+async def test_an_identity_token_is_no_login_of_docker_hubs_api(
     cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     auths = {"https://index.docker.io/v1/": {"identitytoken": "hunter22"}}
     (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with pytest.raises(CredentialsMissing, match="identity token"):
-        listed(make("dockerhub", "docker.io/acme", credentials="docker-config"))
+        await listed(make("dockerhub", "docker.io/acme", credentials="docker-config"))
     assert cloud.asked == []
 
 
@@ -352,46 +344,48 @@ def test_an_identity_token_is_no_login_of_docker_hubs_api(
         ),
     ],
 )
-def test_a_refusal_of_docker_hub_is_typed(
+async def test_a_refusal_of_docker_hub_is_typed(
     cloud: FakeCloud, answer: Reply, kind: type[PushError], right: str
 ) -> None:
     cloud.answers[HUB_LIST] = answer
     with pytest.raises(kind) as caught:
-        listed(make("dockerhub", "docker.io/acme"))
+        await listed(make("dockerhub", "docker.io/acme"))
     assert right in caught.value.message
     assert caught.value.retry_after_s == (7 if answer.status == 429 else None)
 
 
-def test_docker_hub_tells_the_time_at_which_it_may_be_asked_again(cloud: FakeCloud) -> None:
+async def test_docker_hub_tells_the_time_at_which_it_may_be_asked_again(cloud: FakeCloud) -> None:
     until = str(int(time.time()) + 600)
     cloud.answers[HUB_LIST] = Reply(429, {}, {"X-Retry-After": until})
     with pytest.raises(CloudUnavailable) as caught:
-        listed(make("dockerhub", "docker.io/acme"))
+        await listed(make("dockerhub", "docker.io/acme"))
     assert caught.value.retry_after_s is not None
     assert 0 < caught.value.retry_after_s <= 600
 
 
-def test_pages_that_go_in_a_circle_end_the_list(cloud: FakeCloud) -> None:
+async def test_pages_that_go_in_a_circle_end_the_list(cloud: FakeCloud) -> None:
     first = f"{cloud.url}{HUB_LIST}?page_size=100"
     cloud.answers[HUB_LIST] = Reply(200, {"results": [{"name": "a"}], "next": first})
     with pytest.raises(AnswerMalformed, match="the pages of the repositories of acme have no end"):
-        listed(make("dockerhub", "docker.io/acme"))
+        await listed(make("dockerhub", "docker.io/acme"))
 
 
 @pytest.mark.parametrize("answer", [{}, {"access_token": ""}, {"access_token": 7}])
-def test_a_token_answer_of_docker_hub_without_a_token_is_told(
+async def test_a_token_answer_of_docker_hub_without_a_token_is_told(
     cloud: FakeCloud, answer: dict[str, Any]
 ) -> None:
     cloud.answers["/v2/auth/token"] = Reply(body=answer)
     with pytest.raises(AnswerMalformed, match="gave no token"):
-        listed(make("dockerhub", "docker.io/acme", username="bot", password="hunter22"))
+        await listed(make("dockerhub", "docker.io/acme", username="bot", password="hunter22"))
 
 
-def test_an_api_that_cannot_be_reached_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_api_that_cannot_be_reached_may_be_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with FakeCloud() as gone:
         monkeypatch.setattr(DockerHubRegistry, "API", gone.url)
     with pytest.raises(CloudUnavailable, match="Docker Hub did not answer"):
-        listed(make("dockerhub", "docker.io/acme"))
+        await listed(make("dockerhub", "docker.io/acme"))
 
 
 @pytest.mark.parametrize(
@@ -406,25 +400,25 @@ def test_an_api_that_cannot_be_reached_may_be_asked_again(monkeypatch: pytest.Mo
         ),
     ],
 )
-def test_artifact_registry_is_asked_for_the_place_that_the_host_means(
+async def test_artifact_registry_is_asked_for_the_place_that_the_host_means(
     cloud: FakeCloud, uri: str, path: str
 ) -> None:
     google(cloud, ["a", "b%2Fc"], ["d"], path=path)
-    assert listed(make("gcp", uri, **TOKEN)) == [["a", "b/c"], ["d"]]
+    assert await listed(make("gcp", uri, **TOKEN)) == [["a", "b/c"], ["d"]]
     assert [(a.fields, a.headers["Authorization"]) for a in cloud.asked] == [
         ({"pageSize": "1000"}, "Bearer hunter22-secret"),
         ({"pageSize": "1000", "pageToken": "1/x+&y"}, "Bearer hunter22-secret"),
     ]
 
 
-def test_a_google_host_of_nobody_in_particular_lists_nothing(cloud: FakeCloud) -> None:
+async def test_a_google_host_of_nobody_in_particular_lists_nothing(cloud: FakeCloud) -> None:
     with pytest.raises(CannotList, match=r"mirror\.gcr\.io cannot list repositories, as gcr\.io"):
-        listed(make("gcp", "mirror.gcr.io/my-acme", **TOKEN))
+        await listed(make("gcp", "mirror.gcr.io/my-acme", **TOKEN))
     assert cloud.asked == []
 
 
 @pytest.mark.parametrize("user", ["_json_key", "_json_key_base64"])
-def test_a_key_is_exchanged_for_a_token_of_googles_api(cloud: FakeCloud, user: str) -> None:
+async def test_a_key_is_exchanged_for_a_token_of_googles_api(cloud: FakeCloud, user: str) -> None:
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.private_bytes(
         serialization.Encoding.PEM,
@@ -436,19 +430,19 @@ def test_a_key_is_exchanged_for_a_token_of_googles_api(cloud: FakeCloud, user: s
     password = base64.b64encode(text.encode()).decode() if user.endswith("64") else text
     cloud.answers["/token"] = Reply(body={"access_token": "minted", "expires_in": 3600})
     google(cloud, ["a"])
-    assert listed(make("gcp", GOOGLE_URI, username=user, password=password)) == [["a"]]
+    assert await listed(make("gcp", GOOGLE_URI, username=user, password=password)) == [["a"]]
     assert cloud.asked[-1].headers["Authorization"] == "Bearer minted"
 
 
-def test_a_key_that_signs_nothing_is_told_without_its_content() -> None:
+async def test_a_key_that_signs_nothing_is_told_without_its_content() -> None:
     key = {"type": "service_account", "client_email": "a@b.example", "private_key": "hunter22"}
     text = json.dumps({**key, "token_uri": "http://127.0.0.1:1"})
     with pytest.raises(CredentialsMissing, match="not a Google service account key") as caught:
-        listed(make("gcp", GOOGLE_URI, username="_json_key", password=text))
+        await listed(make("gcp", GOOGLE_URI, username="_json_key", password=text))
     assert "hunter22" not in caught.value.message
 
 
-def test_a_refusal_of_ecr_names_the_action_to_allow(ecr: Stubber) -> None:
+async def test_a_refusal_of_ecr_names_the_action_to_allow(ecr: Stubber) -> None:
     ecr.add_client_error("describe_repositories", "AccessDeniedException", "no", 400)
     with pytest.raises(Denied, match="ecr:DescribeRepositories on the repositories of account"):
-        listed(make("aws", f"{ECR}/ml", access_key_id=KEY_ID, secret_access_key=SECRET))
+        await listed(make("aws", f"{ECR}/ml", access_key_id=KEY_ID, secret_access_key=SECRET))

@@ -42,84 +42,66 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.usefixtures("clock")
-def test_batches_grow_with_their_use_up_to_what_the_rate_gives() -> None:
+async def test_batches_grow_with_their_use_up_to_what_the_rate_gives() -> None:
     draws = Draws()
 
-    async def main() -> None:
-        allowance = Allowance(draws)
-        for _ in range(200):
-            await allowance.take(1, 100.0)
-
-    asyncio.run(main())
+    allowance = Allowance(draws)
+    for _ in range(200):
+        await allowance.take(1, 100.0)
     most = int(100 * BATCH_S)
     assert draws.sizes[:6] == [1, 2, 4, 8, 16, most]
     assert set(draws.sizes[6:]) == {most}
 
 
-def test_what_is_not_used_in_time_is_lost_and_the_next_batch_is_smaller(clock: Clock) -> None:
+async def test_what_is_not_used_in_time_is_lost_and_the_next_batch_is_smaller(clock: Clock) -> None:
     draws = Draws()
 
-    async def main() -> None:
-        allowance = Allowance(draws)
-        for _ in range(10):
-            await allowance.take(1, 100.0)
-        # The last of 1, 2, 4 and 8: three of it were used.
-        clock.now += LIFE_S
+    allowance = Allowance(draws)
+    for _ in range(10):
         await allowance.take(1, 100.0)
-
-    asyncio.run(main())
+    # The last of 1, 2, 4 and 8: three of it were used.
+    clock.now += LIFE_S
+    await allowance.take(1, 100.0)
     assert draws.sizes == [1, 2, 4, 8, 3]
 
 
 @pytest.mark.usefixtures("clock")
-def test_all_that_waits_is_drawn_at_once() -> None:
+async def test_all_that_waits_is_drawn_at_once() -> None:
     draws = Draws()
 
-    async def main() -> None:
-        allowance = Allowance(draws)
-        await asyncio.gather(*(allowance.take(1, 100.0) for _ in range(20)))
-
-    asyncio.run(main())
+    allowance = Allowance(draws)
+    await asyncio.gather(*(allowance.take(1, 100.0) for _ in range(20)))
     assert draws.sizes == [1, 19]
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_piece_that_is_larger_than_any_batch_is_drawn_in_parts() -> None:
+async def test_a_piece_that_is_larger_than_any_batch_is_drawn_in_parts() -> None:
     draws = Draws()
 
-    async def main() -> None:
-        await Allowance(draws).take(100, 40.0)
-
-    asyncio.run(main())
+    await Allowance(draws).take(100, 40.0)
     assert draws.sizes == [10] * 10
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_rate_below_one_a_second_still_gives_one() -> None:
+async def test_a_rate_below_one_a_second_still_gives_one() -> None:
     draws = Draws()
 
-    async def main() -> None:
-        allowance = Allowance(draws)
-        for _ in range(3):
-            await allowance.take(1, 0.01)
-
-    asyncio.run(main())
+    allowance = Allowance(draws)
+    for _ in range(3):
+        await allowance.take(1, 0.01)
     assert draws.sizes == [1, 1, 1]
 
 
-def test_a_batch_is_left_to_the_next_when_who_waits_for_it_gives_up(clock: Clock) -> None:
+async def test_a_batch_is_left_to_the_next_when_who_waits_for_it_gives_up(clock: Clock) -> None:
     draws = Draws(wait_s=3600.0)
 
-    async def main() -> None:
-        allowance = Allowance(draws)
-        first = asyncio.create_task(allowance.take(1, 1.0))
-        # Until it sleeps.
-        for _ in range(10):
-            await asyncio.sleep(0)
-        first.cancel()
-        await asyncio.wait([first])
-        clock.now += 3600.0
-        await allowance.take(1, 1.0)
-
-    asyncio.run(main())
+    allowance = Allowance(draws)
+    first = asyncio.create_task(allowance.take(1, 1.0))
+    # Until it sleeps.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    clock.now += 3600.0
+    await allowance.take(1, 1.0)
     assert draws.sizes == [1]

@@ -64,57 +64,48 @@ async def _slots_left(copies: Copies) -> int:
     return held
 
 
-def test_a_copy_that_is_cancelled_while_it_waits_ends_without_waiting_for_a_slot() -> None:
-    async def run() -> None:
-        copies = Copies()
-        parked, working, never, ends = (asyncio.Event() for _ in range(4))
-        waits = asyncio.create_task(copies.wait(parked, never))
-        await parked.wait()
-        works = asyncio.create_task(copies.work(working, ends))
-        await working.wait()
-        waits.cancel()
-        done, _ = await asyncio.wait([waits], timeout=10)
-        assert done
-        assert copies.parking.parked == 0
-        ends.set()
-        await works
-        assert await _slots_left(copies) == 1
-
-    asyncio.run(run())
+async def test_a_copy_that_is_cancelled_while_it_waits_ends_without_waiting_for_a_slot() -> None:
+    copies = Copies()
+    parked, working, never, ends = (asyncio.Event() for _ in range(4))
+    waits = asyncio.create_task(copies.wait(parked, never))
+    await parked.wait()
+    works = asyncio.create_task(copies.work(working, ends))
+    await working.wait()
+    waits.cancel()
+    done, _ = await asyncio.wait([waits], timeout=10)
+    assert done
+    assert copies.parking.parked == 0
+    ends.set()
+    await works
+    assert await _slots_left(copies) == 1
 
 
-def test_a_copy_that_is_cancelled_while_it_waits_for_its_slot_gives_none_back() -> None:
-    async def run() -> None:
-        copies = Copies()
-        parked, working, awaited, ends = (asyncio.Event() for _ in range(4))
-        waits = asyncio.create_task(copies.wait(parked, awaited))
-        await parked.wait()
-        works = asyncio.create_task(copies.work(working, ends))
-        await working.wait()
-        awaited.set()
-        for _ in range(10):
-            await asyncio.sleep(0)
-        waits.cancel()
-        waits.cancel()
-        done, _ = await asyncio.wait([waits], timeout=10)
-        assert done
-        assert copies.parking.parked == 0
-        ends.set()
-        await works
-        assert await _slots_left(copies) == 1
-
-    asyncio.run(run())
+async def test_a_copy_that_is_cancelled_while_it_waits_for_its_slot_gives_none_back() -> None:
+    copies = Copies()
+    parked, working, awaited, ends = (asyncio.Event() for _ in range(4))
+    waits = asyncio.create_task(copies.wait(parked, awaited))
+    await parked.wait()
+    works = asyncio.create_task(copies.work(working, ends))
+    await working.wait()
+    awaited.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    waits.cancel()
+    waits.cancel()
+    done, _ = await asyncio.wait([waits], timeout=10)
+    assert done
+    assert copies.parking.parked == 0
+    ends.set()
+    await works
+    assert await _slots_left(copies) == 1
 
 
-def test_a_copy_that_waited_has_a_slot_again() -> None:
-    async def run() -> None:
-        copies = Copies()
-        parked, awaited = asyncio.Event(), asyncio.Event()
-        waits = asyncio.create_task(copies.wait(parked, awaited))
-        await parked.wait()
-        awaited.set()
-        await waits
-        assert copies.parking.parked == 0
-        assert await _slots_left(copies) == 1
-
-    asyncio.run(run())
+async def test_a_copy_that_waited_has_a_slot_again() -> None:
+    copies = Copies()
+    parked, awaited = asyncio.Event(), asyncio.Event()
+    waits = asyncio.create_task(copies.wait(parked, awaited))
+    await parked.wait()
+    awaited.set()
+    await waits
+    assert copies.parking.parked == 0
+    assert await _slots_left(copies) == 1

@@ -115,24 +115,19 @@ def planner(
     return Planner(spec, MIGRATION, sides, Remembered(), **options)
 
 
-def plan(
+async def plan(
     old: FakeSide, new: FakeSide, *rules: dict[str, Any], **options: Any
 ) -> tuple[Planner, list[Batch], BaseException | None]:
     """All batches, and the error that ended them; no task may be left."""
     batches: list[Batch] = []
-
-    async def main() -> tuple[Planner, BaseException | None]:
-        made = planner(old, new, rules, **options)
-        error = None
-        try:
-            async for batch in made.rows():
-                batches.append(batch)  # noqa: PERF401 - what came before an error is kept
-        except TransshipError as caught:
-            error = caught
-        assert len(asyncio.all_tasks()) == 1
-        return made, error
-
-    made, error = asyncio.run(main())
+    made = planner(old, new, rules, **options)
+    error: BaseException | None = None
+    try:
+        async for batch in made.rows():
+            batches.append(batch)  # noqa: PERF401 - what came before an error is kept
+    except TransshipError as caught:
+        error = caught
+    assert len(asyncio.all_tasks()) == 1
     return made, batches, error
 
 
@@ -140,30 +135,30 @@ def rows_of(batches: Iterable[Batch]) -> list[PlanRow]:
     return [row for batch in batches for row in batch.rows]
 
 
-def test_a_registry_that_wants_fewer_requests_ends_the_plan_until_later() -> None:
+async def test_a_registry_that_wants_fewer_requests_ends_the_plan_until_later() -> None:
     content = {f"r{n}": {f"v{tag}": digest(f"{n}-{tag}") for tag in range(20)} for n in range(9)}
     limited = RateLimited("old asks for fewer requests", retry_after_s=30)
     old = FakeSide("old", content, errors={"r5:v7": limited})
     new = FakeSide("new", {})
 
-    _, batches, error = plan(old, new, rule("r*"), in_flight=4)
+    _, batches, error = await plan(old, new, rule("r*"), in_flight=4)
     assert error is limited
     assert isinstance(error, RateLimited)
     assert error.retry_after_s == 30
 
-    _, again, error = plan(FakeSide("old", content), new, rule("r*"), in_flight=4)
+    _, again, error = await plan(FakeSide("old", content), new, rule("r*"), in_flight=4)
     assert error is None
     assert {row.id for row in rows_of(batches)} < {row.id for row in rows_of(again)}
     assert len(rows_of(again)) == 180
 
 
 @pytest.mark.parametrize("side", ["old", "new"])
-def test_a_repository_that_is_denied_fails_alone(side: str) -> None:
+async def test_a_repository_that_is_denied_fails_alone(side: str) -> None:
     content = {name: {"1": digest(name)} for name in ("a", "b", "c")}
     sides = {name: FakeSide(name, content) for name in ("old", "new")}
     sides[side].errors = {"b": Denied("no rights on b")}
 
-    made, batches, error = plan(sides["old"], sides["new"], rule("*"))
+    made, batches, error = await plan(sides["old"], sides["new"], rule("*"))
     assert error is None
     assert [str(one) for batch in batches for one in batch.errors] == [
         "rules[0]: b: no rights on b"
@@ -172,10 +167,10 @@ def test_a_repository_that_is_denied_fails_alone(side: str) -> None:
     assert (made.summary.rows, made.summary.failures) == (2, 1)
 
 
-def test_tags_that_cannot_be_read_fail_together_and_the_others_go_on() -> None:
+async def test_tags_that_cannot_be_read_fail_together_and_the_others_go_on() -> None:
     bad = {f"a:v{n}": PushRejected(f"v{n} is broken") for n in range(1, 6)}
     content = {"a": {f"v{n}": digest(str(n)) for n in range(7)}}
-    _, batches, error = plan(
+    _, batches, error = await plan(
         FakeSide("old", content, errors=bad), FakeSide("new", {}), rule("a"), in_flight=1
     )
     assert error is None
@@ -185,9 +180,9 @@ def test_tags_that_cannot_be_read_fail_together_and_the_others_go_on() -> None:
     assert {tag for row in rows_of(batches) for tag in row.tags} == {"v0", "v6"}
 
 
-def test_a_tag_that_is_listed_but_gone_is_left_out_and_named() -> None:
+async def test_a_tag_that_is_listed_but_gone_is_left_out_and_named() -> None:
     old = FakeSide("old", {"a": {"1": digest("a"), "2": digest("b")}}, vanished=frozenset({"1"}))
-    made, batches, _ = plan(old, FakeSide("new", {}), rule("a"))
+    made, batches, _ = await plan(old, FakeSide("new", {}), rule("a"))
 
     assert [row.tags for row in rows_of(batches)] == [{"2": "2"}]
     assert [one for batch in batches for one in batch.warnings] == [
@@ -196,11 +191,11 @@ def test_a_tag_that_is_listed_but_gone_is_left_out_and_named() -> None:
     assert made.summary.failures == 0
 
 
-def test_a_source_that_cannot_list_fails_its_patterns_and_not_its_names() -> None:
+async def test_a_source_that_cannot_list_fails_its_patterns_and_not_its_names() -> None:
     content = {name: {"1": digest(name)} for name in ("a", "b/c")}
     old = FakeSide("old", content, errors={"*": PushRejected("old cannot list; write names out")})
     for to in ("{repository}", "{name}"):
-        made, batches, error = plan(old, FakeSide("new", {}), rule("a", "b/*", to=to))
+        made, batches, error = await plan(old, FakeSide("new", {}), rule("a", "b/*", to=to))
         assert error is None
         assert [row.source.repository for row in rows_of(batches)] == ["a"]
         assert [str(one) for batch in batches for one in batch.errors] == [
@@ -209,10 +204,10 @@ def test_a_source_that_cannot_list_fails_its_patterns_and_not_its_names() -> Non
         assert made.summary.failures == 1
 
 
-def test_two_repositories_that_become_one_are_found_on_whatever_page_they_stand() -> None:
+async def test_two_repositories_that_become_one_are_found_on_whatever_page_they_stand() -> None:
     names = ("a/cat", "a/dog", "a/fox", "b/ant", "b/cat")
     old = FakeSide("old", {name: {"1": digest(name)} for name in names})
-    _, batches, error = plan(old, FakeSide("new", {}), rule("**", to="m/{name}"))
+    _, batches, error = await plan(old, FakeSide("new", {}), rule("**", to="m/{name}"))
 
     assert isinstance(error, SpecError)
     assert len(error.mistakes) == 1
@@ -220,26 +215,26 @@ def test_two_repositories_that_become_one_are_found_on_whatever_page_they_stand(
     assert {batch.repository for batch in batches} == {"a/dog", "a/fox", "b/ant"}
 
 
-def test_repositories_that_a_catalogue_names_without_tags_are_counted_only() -> None:
+async def test_repositories_that_a_catalogue_names_without_tags_are_counted_only() -> None:
     old = FakeSide("old", {"a": {}, "b": {}, "c": {"1": digest("c")}})
-    made, batches, error = plan(old, FakeSide("new", {}), rule("*"))
+    made, batches, error = await plan(old, FakeSide("new", {}), rule("*"))
 
     assert error is None
     assert [batch.repository for batch in batches] == ["c"]
     assert made.warnings == ["2 repositories that a catalogue names have no tags, or are gone"]
 
-    _, batches, _ = plan(old, FakeSide("new", {}), rule("a"))
+    _, batches, _ = await plan(old, FakeSide("new", {}), rule("a"))
     assert [batch.warnings for batch in batches] == [("rules[0]: old/a: no tag of it is taken",)]
 
 
-def test_a_catalogue_that_fails_for_now_ends_the_plan() -> None:
+async def test_a_catalogue_that_fails_for_now_ends_the_plan() -> None:
     old = FakeSide("old", {}, errors={"*": RegistryUnavailable("old broke off")})
-    _, batches, error = plan(old, FakeSide("new", {}), rule("*"), rule("*", to="x/{name}"))
+    _, batches, error = await plan(old, FakeSide("new", {}), rule("*"), rule("*", to="x/{name}"))
     assert isinstance(error, RegistryUnavailable)
     assert batches == []
 
 
-def test_components_that_cannot_be_used_are_named_before_anything_is_asked() -> None:
+async def test_components_that_cannot_be_used_are_named_before_anything_is_asked() -> None:
     old = FakeSide("old", {"a": {"1": digest("a")}})
     new = FakeSide("new", {})
     spec = Spec.parse(
@@ -251,12 +246,8 @@ def test_components_that_cannot_be_used_are_named_before_anything_is_asked() -> 
     )
     sides = Catalogue({"old": old, "new": new}, {}, forbidden=["old.copy_to"])
 
-    async def main() -> None:
-        async for _ in Planner(spec, MIGRATION, sides, Remembered()).rows():
-            pytest.fail("there was a batch")
-
     with pytest.raises(SpecError) as caught:
-        asyncio.run(main())
+        await anext(Planner(spec, MIGRATION, sides, Remembered()).rows())
     assert [mistake.place for mistake in caught.value.mistakes] == [
         "rules[1].from.registry",
         "rules[2].to.registry",
@@ -265,11 +256,11 @@ def test_components_that_cannot_be_used_are_named_before_anything_is_asked() -> 
     assert old.asked == new.asked == Counter()
 
 
-def test_docker_hub_is_asked_for_manifests_only_where_sizes_are_wanted() -> None:
+async def test_docker_hub_is_asked_for_manifests_only_where_sizes_are_wanted() -> None:
     content = {"a": {f"v{n}": digest(str(n)) for n in range(250)}}
     for sizes, read in ((False, 0), (True, 250)):
         hub = FakeSide("old", content, is_hub=True, hub_limit=100)
-        made, batches, _ = plan(hub, FakeSide("new", {}), rule("a"), sizes=sizes)
+        made, batches, _ = await plan(hub, FakeSide("new", {}), rule("a"), sizes=sizes)
         assert hub.asked["manifest"] == read
         assert all(row.hub_pulls == 1 for row in rows_of(batches))
         assert (made.summary.hub_pulls, made.summary.hub_windows) == (250, 3)
@@ -280,16 +271,16 @@ def test_docker_hub_is_asked_for_manifests_only_where_sizes_are_wanted() -> None
         )
 
 
-def test_an_image_with_very_many_tags_is_copied_once_and_tagged_then() -> None:
+async def test_an_image_with_very_many_tags_is_copied_once_and_tagged_then() -> None:
     tags = {f"v{n:04}": digest("one") for n in range(MOST_TAGS + 20)}
     old = FakeSide("old", {"a": tags})
-    _, batches, _ = plan(old, FakeSide("new", {}), rule("a"))
+    _, batches, _ = await plan(old, FakeSide("new", {}), rule("a"))
     assert [(row.action, len(row.tags)) for row in rows_of(batches)] == [
         (Action.COPY, MOST_TAGS),
         (Action.TAG, 20),
     ]
     half = dict(sorted(tags.items())[:MOST_TAGS])
-    _, later, _ = plan(old, FakeSide("new", {"a": half}), rule("a"))
+    _, later, _ = await plan(old, FakeSide("new", {"a": half}), rule("a"))
     assert [row.action for row in rows_of(later)] == [Action.SKIP, Action.TAG]
     assert [row.id for row in rows_of(later)] == [row.id for row in rows_of(batches)]
 
@@ -298,7 +289,7 @@ def test_an_image_with_very_many_tags_is_copied_once_and_tagged_then() -> None:
     ("repositories", "tags", "to"),
     [(1, 10_000, "{repository}"), (2_000, 5, "all/{name}")],
 )
-def test_ten_thousand_tags_are_planned_in_bounded_memory(
+async def test_ten_thousand_tags_are_planned_in_bounded_memory(
     repositories: int, tags: int, to: str
 ) -> None:
     content = {
@@ -308,27 +299,22 @@ def test_ten_thousand_tags_are_planned_in_bounded_memory(
     # The second one can aim wherever the first does: then all rows are held to the end.
     rules = [rule("r*", to=to), rule("none/*", to="{name}" if to[0] == "{" else to)]
     names = Counter[str]()
-
-    async def main() -> int:
-        tracemalloc.start()
-        try:
-            async for batch in planner(
-                FakeSide("old", content), FakeSide("new", content), rules
-            ).rows():
-                assert len(batch.rows) <= BATCH_ROWS
-                names.update(tag for row in batch.rows for tag in row.tags)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    peak = asyncio.run(main())
+    made = planner(FakeSide("old", content), FakeSide("new", content), rules)
+    tracemalloc.start()
+    try:
+        async for batch in made.rows():
+            assert len(batch.rows) <= BATCH_ROWS
+            names.update(tag for row in batch.rows for tag in row.tags)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert len(names) == 10_000
     assert set(names.values()) == {1}
     assert peak < 12 * 2**20, f"{peak / 2**20:.1f} MiB"
 
 
 @pytest.mark.parametrize("limit", [IN_FLIGHT, 7])
-def test_as_many_lookups_run_at_once_as_are_allowed_and_no_more(limit: int) -> None:
+async def test_as_many_lookups_run_at_once_as_are_allowed_and_no_more(limit: int) -> None:
     content = {f"r{n}": {f"v{tag}": digest(f"{n}-{tag}") for tag in range(40)} for n in range(5)}
     full = asyncio.Event()
 
@@ -341,43 +327,35 @@ def test_as_many_lookups_run_at_once_as_are_allowed_and_no_more(limit: int) -> N
 
     old = FakeSide("old", content, pause=until_full)
     new = FakeSide("new", content)
-    _, _, error = plan(old, new, rule("r*"), in_flight=limit)
+    _, _, error = await plan(old, new, rule("r*"), in_flight=limit)
     assert error is None
     assert old.most == limit
     assert new.most <= limit
 
 
-def test_what_was_begun_first_comes_while_the_rest_still_waits() -> None:
+async def test_what_was_begun_first_comes_while_the_rest_still_waits() -> None:
     content = {f"r{n}": {f"v{tag}": digest(f"{n}-{tag}") for tag in range(30)} for n in range(20)}
-
-    async def main() -> int:
-        old = FakeSide("old", content)
-        rows = planner(old, FakeSide("new", {}), [rule(*content)], in_flight=8).rows()
-        first = await anext(rows)
-        assert first.repository == "r0"
-        await rows.aclose()  # type: ignore[attr-defined]
-        assert len(asyncio.all_tasks()) == 1
-        return old.asked["head"]
-
-    assert asyncio.run(main()) < 300
+    old = FakeSide("old", content)
+    rows = planner(old, FakeSide("new", {}), [rule(*content)], in_flight=8).rows()
+    first = await anext(rows)
+    assert first.repository == "r0"
+    await rows.aclose()  # type: ignore[attr-defined]
+    assert len(asyncio.all_tasks()) == 1
+    assert old.asked["head"] < 300
 
 
-def test_rows_wait_for_whoever_reads_them() -> None:
+async def test_rows_wait_for_whoever_reads_them() -> None:
     content = {f"r{n}": {"1": digest(str(n))} for n in range(400)}
-
-    async def main() -> None:
-        old = FakeSide("old", content)
-        rows = planner(old, FakeSide("new", {}), [rule(*content)], in_flight=4).rows()
-        await anext(rows)
-        before = -1
-        while old.asked["head"] != before:
-            before = old.asked["head"]
-            for _ in range(50):
-                await asyncio.sleep(0)
-        assert before < 100
-        assert len([batch async for batch in rows]) == 399
-
-    asyncio.run(main())
+    old = FakeSide("old", content)
+    rows = planner(old, FakeSide("new", {}), [rule(*content)], in_flight=4).rows()
+    await anext(rows)
+    before = -1
+    while old.asked["head"] != before:
+        before = old.asked["head"]
+        for _ in range(50):
+            await asyncio.sleep(0)
+    assert before < 100
+    assert len([batch async for batch in rows]) == 399
 
 
 @given(

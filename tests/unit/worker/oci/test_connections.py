@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 import subprocess
@@ -183,20 +182,16 @@ def test_the_address_that_is_connected_to_is_what_counts() -> None:
     Sockets(Reach.LOOPBACK)(info).close()
 
 
-def test_one_way_never_reuses_connections_of_another() -> None:
-    async def sessions() -> int:
-        async with ClientPool({}) as pool:
-            local = Endpoint("127.0.0.1:5000", endpoint="http://127.0.0.1:5000")
-            ways = [
-                await pool.connections.way(URL("http://127.0.0.1:5000/"), local, own=True),
-                await pool.connections.way(URL("http://127.0.0.1:6000/"), local, own=False),
-                await pool.connections.way(URL("https://cdn.example.com/"), PROD, own=False),
-            ]
-            with pytest.raises(ForbiddenAddress):
-                await pool.connections.way(URL("http://169.254.169.254/"), local, own=False)
-            return len({id(way.session) for way in ways})
-
-    assert asyncio.run(sessions()) == 3
+async def test_one_way_never_reuses_connections_of_another(pool: ClientPool) -> None:
+    local = Endpoint("127.0.0.1:5000", endpoint="http://127.0.0.1:5000")
+    ways = [
+        await pool.connections.way(URL("http://127.0.0.1:5000/"), local, own=True),
+        await pool.connections.way(URL("http://127.0.0.1:6000/"), local, own=False),
+        await pool.connections.way(URL("https://cdn.example.com/"), PROD, own=False),
+    ]
+    with pytest.raises(ForbiddenAddress):
+        await pool.connections.way(URL("http://169.254.169.254/"), local, own=False)
+    assert len({id(way.session) for way in ways}) == 3
 
 
 ENVIRONMENT = {
@@ -228,25 +223,20 @@ def test_the_environment_names_the_proxy(url: str, proxy: str | None) -> None:
     assert (found.host if found else None) == proxy
 
 
-def test_a_proxys_login_goes_to_the_proxy_alone() -> None:
-    async def way() -> tuple[str, str | None]:
-        async with ClientPool(ENVIRONMENT) as pool:
-            found = await pool.connections.way(URL("https://registry.example.com/"), PROD, own=True)
-            return str(found.proxy), found.proxy_login
-
-    assert asyncio.run(way()) == ("http://secure:3128", "Basic dXNlcjpwQHNz")
+async def test_a_proxys_login_goes_to_the_proxy_alone() -> None:
+    async with ClientPool(ENVIRONMENT) as pool:
+        way = await pool.connections.way(URL("https://registry.example.com/"), PROD, own=True)
+    assert (str(way.proxy), way.proxy_login) == ("http://secure:3128", "Basic dXNlcjpwQHNz")
 
 
-def test_a_ca_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    async def way(ca: Path) -> None:
-        async with ClientPool({}) as pool:
-            endpoint = Endpoint("registry.example.com", Access(ca=ca))
-            await pool.connections.way(URL("https://registry.example.com/"), endpoint, own=True)
-
+@pytest.mark.parametrize("name", ["none.pem", "empty.pem"])
+async def test_a_ca_that_cannot_be_read_is_named(
+    pool: ClientPool, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "empty.pem").write_text("")
-    for name in ("none.pem", "empty.pem"):
-        with pytest.raises(RegistryUntrusted, match=f"{name} cannot be used"):
-            asyncio.run(way(tmp_path / name))
+    endpoint = Endpoint("registry.example.com", Access(ca=tmp_path / name))
+    with pytest.raises(RegistryUntrusted, match=f"{name} cannot be used"):
+        await pool.connections.way(URL("https://registry.example.com/"), endpoint, own=True)
 
 
 def test_the_way_of_a_push_loads_no_registry_client() -> None:

@@ -40,7 +40,7 @@ class FakeSides:
             raise self.error
 
 
-def looked(sides: FakeSides) -> Sentences:
+async def looked(sides: FakeSides) -> Sentences:
     """What is said when a page with very many tags is looked through."""
     planning = SimpleNamespace(grounds=SimpleNamespace(way=None))
     # The rest of it needs a worker.
@@ -48,13 +48,13 @@ def looked(sides: FakeSides) -> Sentences:
     work._sides = cast("Any", sides)
     tags = {f"v{number}": f"v{number}" for number in range(TAGS)}
     rows = [row(JobId.new(), number, tags=tags) for number in range(3)]
-    asyncio.run(work._look_for_moved_tags(rows))
+    await work._look_for_moved_tags(rows)
     return work._warnings
 
 
-def test_a_page_of_many_tags_is_looked_through_a_few_at_a_time() -> None:
+async def test_a_page_of_many_tags_is_looked_through_a_few_at_a_time() -> None:
     sides = FakeSides()
-    said = looked(sides)
+    said = await looked(sides)
     assert sides.asked == said.count == 3 * TAGS
     assert sides.most_tasks <= handler.LOOKS + 1
     kept = json.loads(said.as_json())
@@ -62,9 +62,9 @@ def test_a_page_of_many_tags_is_looked_through_a_few_at_a_time() -> None:
     assert kept[-1] == f"and {3 * TAGS - MOST_WARNINGS} more"
 
 
-def test_a_pause_ends_the_looks_as_what_it_is() -> None:
+async def test_a_pause_ends_the_looks_as_what_it_is() -> None:
     with pytest.raises(RegistryPaused, match="is not asked"):
-        looked(FakeSides(RegistryPaused("hub is not asked until then", retry_after_s=1)))
+        await looked(FakeSides(RegistryPaused("hub is not asked until then", retry_after_s=1)))
 
 
 def test_few_sentences_are_kept_as_they_are() -> None:

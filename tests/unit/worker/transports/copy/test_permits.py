@@ -28,24 +28,21 @@ class FakeGovernor:
         yield
 
 
-def test_the_wait_for_a_permit_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_wait_for_a_permit_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "WAIT_TOLD_S", 0.001)
 
-    async def run() -> None:
-        client = SimpleNamespace(
-            governor=FakeGovernor(), endpoint=SimpleNamespace(registry="registry.example")
-        )
-        target = registry.RegistryRepository(
-            Repository(cast("Any", client), "a/b", frozenset()),
-        )
-        told: asyncio.Queue[int] = asyncio.Queue()
-        blob = Descriptor("application/octet-stream", "sha256:" + "a" * 64, 5)
-        writing = asyncio.create_task(
-            target.write_blob(blob, cast("ContentSource", object()), told.put_nowait)
-        )
-        assert [await asyncio.wait_for(told.get(), 10) for _ in range(3)] == [0, 0, 0]
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(run())
+    client = SimpleNamespace(
+        governor=FakeGovernor(), endpoint=SimpleNamespace(registry="registry.example")
+    )
+    target = registry.RegistryRepository(
+        Repository(cast("Any", client), "a/b", frozenset()),
+    )
+    told: asyncio.Queue[int] = asyncio.Queue()
+    blob = Descriptor("application/octet-stream", "sha256:" + "a" * 64, 5)
+    writing = asyncio.create_task(
+        target.write_blob(blob, cast("ContentSource", object()), told.put_nowait)
+    )
+    assert [await asyncio.wait_for(told.get(), 10) for _ in range(3)] == [0, 0, 0]
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -34,25 +34,22 @@ def index(*children: Manifest) -> Manifest:
     return parse_manifest(json.dumps(data).encode(), what="index")
 
 
-def read(root: Manifest, others: Sequence[Manifest]) -> Tree:
+async def read(root: Manifest, others: Sequence[Manifest]) -> Tree:
     known = {one.digest: one for one in others}
 
     async def get(digest: str) -> Manifest:
         await asyncio.sleep(0)
         return known[digest]
 
-    async def work() -> Tree:
-        return await TreeReader("hub/app:v1").tree(root, get)
-
-    return asyncio.run(work())
+    return await TreeReader("hub/app:v1").tree(root, get)
 
 
-def test_what_leads_to_others_stands_behind_all_of_them() -> None:
+async def test_what_leads_to_others_stands_behind_all_of_them() -> None:
     one, two = leaf("one", "shared"), leaf("two", "shared")
     inner = index(one)
     # It is named beside what leads to it.
     outer = index(inner, one, index(two, inner))
-    found = read(outer, [one, two, inner, index(two, inner)])
+    found = await read(outer, [one, two, inner, index(two, inner)])
     names = [manifest.digest for manifest in found.manifests]
     assert names[-1] == outer.digest
     assert len(names) == len(set(names)) == 5
@@ -64,43 +61,43 @@ def test_what_leads_to_others_stands_behind_all_of_them() -> None:
         assert not any(child.digest in written for one in earlier for child in one.children)
 
 
-def test_each_blob_of_all_trees_is_listed_once() -> None:
+async def test_each_blob_of_all_trees_is_listed_once() -> None:
     one, two = leaf("one", "shared"), leaf("two", "shared")
-    blobs = blobs_of([Tree(one), read(index(one, two), [one, two])])
+    blobs = blobs_of([Tree(one), await read(index(one, two), [one, two])])
     assert list(blobs) == [digests.digest_of(name) for name in (b"one", b"shared", b"two")]
 
 
-def test_too_many_manifests_are_refused_before_they_are_read(
+async def test_too_many_manifests_are_refused_before_they_are_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tree, "MANIFESTS_MOST", 3)
     leaves = [leaf(str(n)) for n in range(3)]
     with pytest.raises(ManifestUnsupported, match="hub/app:v1 has more than 3 manifests"):
-        read(index(*leaves), [])
-    read(index(*leaves[:2]), leaves)
+        await read(index(*leaves), [])
+    await read(index(*leaves[:2]), leaves)
 
 
-def test_too_many_bytes_of_manifests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_bytes_of_manifests_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     leaves = [leaf(str(n)) for n in range(3)]
     root = index(*leaves)
     total = sum(len(one.raw) for one in (root, *leaves))
     monkeypatch.setattr(tree, "BYTES_MOST", total)
-    read(root, leaves)
+    await read(root, leaves)
     monkeypatch.setattr(tree, "BYTES_MOST", total - 1)
     with pytest.raises(ManifestUnsupported):
-        read(root, leaves)
+        await read(root, leaves)
 
 
-def test_too_many_layers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_layers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     leaves = [leaf(str(n), f"layer {n}") for n in range(3)]
     monkeypatch.setattr(tree, "BLOBS_MOST", 6)
-    read(index(*leaves), leaves)
+    await read(index(*leaves), leaves)
     monkeypatch.setattr(tree, "BLOBS_MOST", 5)
     with pytest.raises(ManifestUnsupported, match="more than 5 layers"):
-        read(index(*leaves), leaves)
+        await read(index(*leaves), leaves)
 
 
-def test_the_first_failure_is_raised_with_its_cause_and_ends_the_rest() -> None:
+async def test_the_first_failure_is_raised_with_its_cause_and_ends_the_rest() -> None:
     ended = []
 
     async def fail() -> None:
@@ -116,32 +113,26 @@ def test_the_first_failure_is_raised_with_its_cause_and_ends_the_rest() -> None:
         await both(go_on(), fail())
 
     with pytest.raises(Denied) as caught:
-        asyncio.run(together([nested(), go_on()]))
+        await together([nested(), go_on()])
     assert isinstance(caught.value.__cause__, ValueError)
     assert ended == [True, True]
 
 
-def test_results_come_in_the_order_of_the_work() -> None:
+async def test_results_come_in_the_order_of_the_work() -> None:
     async def after(turns: int) -> int:
         for _ in range(turns):
             await asyncio.sleep(0)
         return turns
 
-    async def work() -> None:
-        assert await together(map(after, (3, 1, 2))) == [3, 1, 2]
-        assert await both(after(2), after(1)) == (2, 1)
-        assert await together([]) == []
-
-    asyncio.run(work())
+    assert await together(map(after, (3, 1, 2))) == [3, 1, 2]
+    assert await both(after(2), after(1)) == (2, 1)
+    assert await together([]) == []
 
 
-def test_one_that_failed_before_the_others_began_leaves_nothing_running() -> None:
+async def test_one_that_failed_before_the_others_began_leaves_nothing_running() -> None:
     async def fail() -> None:
         raise RegistryUnavailable("gone")
 
-    async def work() -> None:
-        with pytest.raises(RegistryUnavailable):
-            await together([fail(), fail(), fail()])
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(work())
+    with pytest.raises(RegistryUnavailable):
+        await together([fail(), fail(), fail()])
+    assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from tests.support.images.registry_images import noise, put_blob, repository, with_pool
+from tests.support.images.registry_images import noise, put_blob, repository
 from tests.support.proxies.tcp import TcpProxy
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from tests.support.servers.registry import Registry
 from transship.errors import BlobMissing, DigestMismatch, RegistryUnavailable, RegistryUnreachable
 from transship_worker.oci import blobs, digests
-from transship_worker.oci.client import Repository
 from transship_worker.oci.content import BlobReader
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.oci.pool import ClientPool
@@ -34,13 +33,6 @@ DIGEST = digests.digest_of(DATA)
 WHOLE = noise(1000, "whole")
 BLOB_AT = f"/v2/{NAME}/blobs/{DIGEST}"
 UPLOADS = f"/v2/{NAME}/blobs/uploads/"
-
-
-@pytest.fixture(scope="module")
-def registries() -> Iterator[tuple[Registry, Registry]]:
-    """The source and the target."""
-    with Registry() as source, Registry() as target:
-        yield source, target
 
 
 @pytest.fixture(autouse=True)
@@ -76,76 +68,68 @@ def name_of(request: pytest.FixtureRequest) -> str:
     return re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
 
 
-def test_a_source_that_breaks_goes_on_where_it_was(
-    registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+async def test_a_source_that_breaks_goes_on_where_it_was(
+    pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
 ) -> None:
     source, target = registries
     data, name = noise(24 * MIB, request.node.name), name_of(request)
 
-    async def work(pool: ClientPool) -> None:
-        await put_blob(repository(pool, source.address, name), data)
-        with TcpProxy(source.port) as proxy:
-            moved = Moved(8 * MIB, proxy.cut)
-            there = repository(pool, target.address, name)
-            await RegistryRepository(there).write_blob(
-                description(data),
-                RegistryRepository(repository(pool, proxy.address, name)),
-                moved,
-            )
-            assert (moved.total, moved.back) == (len(data), 0)
-            assert await blobs.head(there, digests.digest_of(data)) is not None
-
-    with_pool(work)
+    await put_blob(repository(pool, source.address, name), data)
+    with TcpProxy(source.port) as proxy:
+        moved = Moved(8 * MIB, proxy.cut)
+        there = repository(pool, target.address, name)
+        await RegistryRepository(there).write_blob(
+            description(data),
+            RegistryRepository(repository(pool, proxy.address, name)),
+            moved,
+        )
+        assert (moved.total, moved.back) == (len(data), 0)
+        assert await blobs.head(there, digests.digest_of(data)) is not None
     assert re.search(rf"GET /v2/{name}/blobs/[^ ]* HTTP/1.1\" 206 ", source.log_text())
     puts = re.findall(rf"\"PUT /v2/{name}/blobs/uploads/[^ ]* HTTP/1.1\" 201", target.log_text())
     assert len(puts) == 1
 
 
-def test_a_target_that_forgets_a_broken_upload_gets_the_blob_again(
-    registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+async def test_a_target_that_forgets_a_broken_upload_gets_the_blob_again(
+    pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
 ) -> None:
     source, target = registries
     data, name = noise(24 * MIB, request.node.name), name_of(request)
 
-    async def work(pool: ClientPool) -> None:
-        await put_blob(repository(pool, source.address, name), data)
-        with TcpProxy(target.port) as proxy:
-            moved = Moved(8 * MIB, proxy.cut)
+    await put_blob(repository(pool, source.address, name), data)
+    with TcpProxy(target.port) as proxy:
+        moved = Moved(8 * MIB, proxy.cut)
+        await RegistryRepository(repository(pool, proxy.address, name)).write_blob(
+            description(data),
+            RegistryRepository(repository(pool, source.address, name)),
+            moved,
+        )
+        assert moved.total == len(data)
+        assert moved.back <= -8 * MIB
+    there = repository(pool, target.address, name)
+    assert await blobs.head(there, digests.digest_of(data)) is not None
+
+
+async def test_a_target_that_stays_away_ends_the_copy_and_takes_back_what_was_told(
+    pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+) -> None:
+    source, target = registries
+    data, name = noise(8 * MIB, request.node.name), name_of(request)
+
+    await put_blob(repository(pool, source.address, name), data)
+    with TcpProxy(target.port) as proxy:
+        moved = Moved(2 * MIB, proxy.close)
+        with pytest.raises((RegistryUnreachable, RegistryUnavailable)):
             await RegistryRepository(repository(pool, proxy.address, name)).write_blob(
                 description(data),
                 RegistryRepository(repository(pool, source.address, name)),
                 moved,
             )
-            assert moved.total == len(data)
-            assert moved.back <= -8 * MIB
-        there = repository(pool, target.address, name)
-        assert await blobs.head(there, digests.digest_of(data)) is not None
-
-    with_pool(work)
+        assert moved.total == 0
 
 
-def test_a_target_that_stays_away_ends_the_copy_and_takes_back_what_was_told(
-    registries: tuple[Registry, Registry], request: pytest.FixtureRequest
-) -> None:
-    source, target = registries
-    data, name = noise(8 * MIB, request.node.name), name_of(request)
-
-    async def work(pool: ClientPool) -> None:
-        await put_blob(repository(pool, source.address, name), data)
-        with TcpProxy(target.port) as proxy:
-            moved = Moved(2 * MIB, proxy.close)
-            with pytest.raises((RegistryUnreachable, RegistryUnavailable)):
-                await RegistryRepository(repository(pool, proxy.address, name)).write_blob(
-                    description(data),
-                    RegistryRepository(repository(pool, source.address, name)),
-                    moved,
-                )
-            assert moved.total == 0
-
-    with_pool(work)
-
-
-def test_a_large_blob_travels_in_parts_where_the_registry_takes_them(
+async def test_a_large_blob_travels_in_parts_where_the_registry_takes_them(
+    pool: ClientPool,
     registries: tuple[Registry, Registry],
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -155,55 +139,42 @@ def test_a_large_blob_travels_in_parts_where_the_registry_takes_them(
     monkeypatch.setattr(blob_module, "WHOLE_MOST", 4 * MIB)
     monkeypatch.setattr(blob_module, "PART", 2 * MIB)
 
-    async def work(pool: ClientPool) -> None:
-        await put_blob(repository(pool, source.address, name), data)
-        there = repository(pool, target.address, name)
-        moved = Moved()
-        await RegistryRepository(there, chunked=True).write_blob(
-            description(data), RegistryRepository(repository(pool, source.address, name)), moved
-        )
-        assert moved.total == len(data)
-        assert await blobs.head(there, digests.digest_of(data)) is not None
-
-    with_pool(work)
+    await put_blob(repository(pool, source.address, name), data)
+    there = repository(pool, target.address, name)
+    moved = Moved()
+    await RegistryRepository(there, chunked=True).write_blob(
+        description(data), RegistryRepository(repository(pool, source.address, name)), moved
+    )
+    assert moved.total == len(data)
+    assert await blobs.head(there, digests.digest_of(data)) is not None
     patches = re.findall(
         rf"\"PATCH /v2/{name}/blobs/uploads/[^ ]* HTTP/1.1\" 202", target.log_text()
     )
     assert len(patches) == 3
 
 
-def between(
-    source: HostileServer | None,
-    target: HostileServer | None,
-    work: Callable[[RegistryRepository, RegistryRepository], Awaitable[None]],
+async def ends(
+    pool: ClientPool,
     registries: tuple[Registry, Registry],
     *,
+    source: HostileServer | None = None,
+    target: HostileServer | None = None,
     chunked: bool = True,
-) -> Repository:
-    """Run ``work`` with scripted servers in the place of registries."""
-    there: list[Repository] = []
-
-    async def main(pool: ClientPool) -> None:
-        ends = [
-            repository(pool, (scripted or real).address, NAME)
-            for scripted, real in zip((source, target), registries, strict=True)
-        ]
-        there.append(ends[1])
-        if source is None:
-            await put_blob(ends[0], DATA)
-        await work(RegistryRepository(ends[0]), RegistryRepository(ends[1], chunked=chunked))
-
-    with_pool(main)
-    return there[0]
+) -> tuple[RegistryRepository, RegistryRepository]:
+    """The source, which has ``DATA``, and the target: registries, or scripted servers for them."""
+    read, written = (
+        repository(pool, (scripted or real).address, NAME)
+        for scripted, real in zip((source, target), registries, strict=True)
+    )
+    if source is None:
+        await put_blob(read, DATA)
+    return RegistryRepository(read), RegistryRepository(written, chunked=chunked)
 
 
-def test_a_target_that_still_knows_the_upload_gets_only_the_rest(
-    registries: tuple[Registry, Registry],
+async def test_a_target_that_still_knows_the_upload_gets_only_the_rest(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
     moved = Moved()
-
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        await target.write_blob(description(DATA), source, moved)
 
     with HostileServer() as server:
         at = f"{UPLOADS}one"
@@ -219,92 +190,92 @@ def test_a_target_that_still_knows_the_upload_gets_only_the_rest(
             body=DATA[400:],
         )
         server.expect("PUT", f"{at}/3?digest={DIGEST}", Reply(201), body=b"")
-        between(None, server, work, registries)
+        source, target = await ends(pool, registries, target=server)
+        await target.write_blob(description(DATA), source, moved)
     assert (moved.total, moved.back) == (1000, 0)
 
 
-def test_a_target_that_forbids_parts_is_not_asked_where_it_stands(
-    registries: tuple[Registry, Registry],
+async def test_a_target_that_forbids_parts_is_not_asked_where_it_stands(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        await target.write_blob(description(DATA), source, Moved())
-
     with HostileServer() as server:
         for number, reply in enumerate((Reply(hang_up=True), Reply(201))):
             at = f"{UPLOADS}{number}"
             server.expect("POST", UPLOADS, Reply(202, headers={"Location": at}))
             server.expect("PUT", f"{at}?digest={DIGEST}", reply, body=DATA)
         server.expect("HEAD", BLOB_AT, Reply(404))
-        between(None, server, work, registries, chunked=False)
+        source, target = await ends(pool, registries, target=server, chunked=False)
+        await target.write_blob(description(DATA), source, Moved())
 
 
-def test_a_blob_whose_last_answer_was_lost_is_not_sent_again(
-    registries: tuple[Registry, Registry],
+async def test_a_blob_whose_last_answer_was_lost_is_not_sent_again(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
     moved = Moved()
-
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        await target.write_blob(description(DATA), source, moved)
 
     with HostileServer() as server:
         at = f"{UPLOADS}one"
         server.expect("POST", UPLOADS, Reply(202, headers={"Location": at}))
         server.expect("PUT", f"{at}?digest={DIGEST}", Reply(hang_up=True), body=DATA)
         server.expect("HEAD", BLOB_AT, Reply(200))
-        between(None, server, work, registries)
+        source, target = await ends(pool, registries, target=server)
+        await target.write_blob(description(DATA), source, moved)
     assert moved.total == 1000
 
 
-def test_a_refused_mount_of_a_blob_that_is_there_teaches_that_mounts_are_refused(
-    registries: tuple[Registry, Registry],
+async def test_a_refused_mount_of_a_blob_that_is_there_teaches_that_mounts_are_refused(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        assert await target.mount(DIGEST, "acme/base") is not None
-        assert not target.can_mount
-
     with HostileServer() as server:
         mount = f"{UPLOADS}?mount={DIGEST}&from=acme%2Fbase"
         server.expect("POST", mount, Reply(202, headers={"Location": f"{UPLOADS}one"}))
         server.expect("HEAD", f"/v2/acme/base/blobs/{DIGEST}", Reply(200))
-        between(None, server, work, registries)
+        _, target = await ends(pool, registries, target=server)
+        assert await target.mount(DIGEST, "acme/base") is not None
+        assert not target.can_mount
 
 
-def refused(
-    registries: tuple[Registry, Registry], reply: Reply, blob: Descriptor, match: str
+async def refused(
+    pool: ClientPool,
+    registries: tuple[Registry, Registry],
+    reply: Reply,
+    blob: Descriptor,
+    match: str,
 ) -> None:
     """A source that answers so makes no blob."""
-
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
+    with HostileServer() as server:
+        server.expect("GET", f"/v2/{NAME}/blobs/{blob.digest}", reply)
+        source, target = await ends(pool, registries, source=server)
         moved = Moved()
         with pytest.raises(DigestMismatch, match=match):
             await target.write_blob(blob, source, moved)
         assert moved.total == 0
         assert await target.blob_head(blob.digest) is None
 
-    with HostileServer() as server:
-        server.expect("GET", f"/v2/{NAME}/blobs/{blob.digest}", reply)
-        between(server, None, work, registries)
 
-
-def test_other_bytes_of_the_same_length_make_no_blob(
-    registries: tuple[Registry, Registry],
+async def test_other_bytes_of_the_same_length_make_no_blob(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
     wrong = hashlib.sha256(b"x" * 1000).hexdigest()
-    refused(registries, Reply(body=b"x" * 1000), description(DATA), f"is sha256:{wrong}")
+    await refused(
+        pool, registries, Reply(body=b"x" * 1000), description(DATA), f"is sha256:{wrong}"
+    )
 
 
 @pytest.mark.parametrize("size", [999, 1001])
-def test_another_length_than_the_descriptors_is_refused_at_once(
-    registries: tuple[Registry, Registry], size: int
+async def test_another_length_than_the_descriptors_is_refused_at_once(
+    pool: ClientPool, registries: tuple[Registry, Registry], size: int
 ) -> None:
     blob = description(DATA, size=size)
-    refused(registries, Reply(body=DATA), blob, f"has 1000 bytes, not {size}")
+    await refused(pool, registries, Reply(body=DATA), blob, f"has 1000 bytes, not {size}")
 
 
-def test_a_body_without_end_is_left_at_the_descriptors_size(
-    registries: tuple[Registry, Registry],
+async def test_a_body_without_end_is_left_at_the_descriptors_size(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
-    refused(registries, Reply(body=DATA, endless=True), description(DATA), "more than 1000 bytes")
+    await refused(
+        pool, registries, Reply(body=DATA, endless=True), description(DATA), "more than 1000 bytes"
+    )
 
 
 class Unmeasured(RegistryRepository):
@@ -340,37 +311,33 @@ class Given:
     ("data", "match"),
     [(DATA[:-1], "ended after 999 bytes, not 1000"), (DATA + b"!", "more than 1000 bytes")],
 )
-def test_a_body_without_a_length_is_counted(
-    registries: tuple[Registry, Registry], data: bytes, match: str
+async def test_a_body_without_a_length_is_counted(
+    pool: ClientPool, registries: tuple[Registry, Registry], data: bytes, match: str
 ) -> None:
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        fake = Unmeasured(source._repository)
-        fake.data = data
-        with pytest.raises(DigestMismatch, match=match):
-            await target.write_blob(description(DATA), fake, Moved())
-        assert await target.blob_head(DIGEST) is None
-
-    between(None, None, work, registries)
+    source, target = await ends(pool, registries)
+    fake = Unmeasured(source._repository)
+    fake.data = data
+    with pytest.raises(DigestMismatch, match=match):
+        await target.write_blob(description(DATA), fake, Moved())
+    assert await target.blob_head(DIGEST) is None
 
 
-def test_no_bytes_are_a_blob_only_under_their_own_digest(
-    registries: tuple[Registry, Registry],
+async def test_no_bytes_are_a_blob_only_under_their_own_digest(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        await target.write_blob(description(b""), source, Moved())
-        assert await target.blob_head(digests.digest_of(b"")) is not None
-        with pytest.raises(DigestMismatch):
-            await target.write_blob(description(b"other", size=0), source, Moved())
-
-    between(None, None, work, registries)
+    source, target = await ends(pool, registries)
+    await target.write_blob(description(b""), source, Moved())
+    assert await target.blob_head(digests.digest_of(b"")) is not None
+    with pytest.raises(DigestMismatch):
+        await target.write_blob(description(b"other", size=0), source, Moved())
 
 
-def test_a_blob_that_the_source_lacks_is_named(registries: tuple[Registry, Registry]) -> None:
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        with pytest.raises(BlobMissing):
-            await target.write_blob(description(b"never put"), source, Moved())
-
-    between(None, None, work, registries)
+async def test_a_blob_that_the_source_lacks_is_named(
+    pool: ClientPool, registries: tuple[Registry, Registry]
+) -> None:
+    source, target = await ends(pool, registries)
+    with pytest.raises(BlobMissing):
+        await target.write_blob(description(b"never put"), source, Moved())
 
 
 class Whole(RegistryRepository):
@@ -386,37 +353,33 @@ class Whole(RegistryRepository):
         yield Given(WHOLE, etag='"one"', breaks_at=300 if len(self.asked) == 1 else None)
 
 
-def test_a_source_without_parts_begins_again_and_nothing_is_sent_twice(
-    registries: tuple[Registry, Registry],
+async def test_a_source_without_parts_begins_again_and_nothing_is_sent_twice(
+    pool: ClientPool, registries: tuple[Registry, Registry]
 ) -> None:
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        fake = Whole(source._repository)
-        fake.asked = []
-        moved = Moved()
-        await target.write_blob(description(WHOLE), fake, moved)
-        assert await target.blob_head(digests.digest_of(WHOLE)) is not None
-        assert fake.asked == [(0, None), (300, '"one"')]
-        assert (moved.total, moved.back) == (1000, 0)
-
-    between(None, None, work, registries)
+    source, target = await ends(pool, registries)
+    fake = Whole(source._repository)
+    fake.asked = []
+    moved = Moved()
+    await target.write_blob(description(WHOLE), fake, moved)
+    assert await target.blob_head(digests.digest_of(WHOLE)) is not None
+    assert fake.asked == [(0, None), (300, '"one"')]
+    assert (moved.total, moved.back) == (1000, 0)
 
 
-def test_a_source_that_always_breaks_ends_the_copy(
-    registries: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
+async def test_a_source_that_always_breaks_ends_the_copy(
+    pool: ClientPool, registries: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resume_module, "BREAKS_MOST", 2)
     data = b"always breaks" * 100
     blob = description(data)
 
-    async def work(source: RegistryRepository, target: RegistryRepository) -> None:
-        with pytest.raises(RegistryUnavailable):
-            await target.write_blob(blob, source, Moved())
-        assert await target.blob_head(blob.digest) is None
-
     with HostileServer() as server:
         reply = Reply(body=b"", length=len(data))
         server.expect("GET", f"/v2/{NAME}/blobs/{blob.digest}", reply, times=3)
-        between(server, None, work, registries)
+        source, target = await ends(pool, registries, source=server)
+        with pytest.raises(RegistryUnavailable):
+            await target.write_blob(blob, source, Moved())
+        assert await target.blob_head(blob.digest) is None
 
 
 class Counted(RegistryRepository):
@@ -447,22 +410,19 @@ class Large:
             yield piece
 
 
-def test_a_target_that_stops_taking_pauses_the_source(
-    registries: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
+async def test_a_target_that_stops_taking_pauses_the_source(
+    pool: ClientPool, registries: tuple[Registry, Registry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blob_module, "UPLOAD_BREAKS_MOST", 0)
     # How long a target may take nothing; then the copy ends and what was taken is counted.
     monkeypatch.setattr(blobs, "CLOSING_S", 0.5)
     size = 1024 * MIB
 
-    async def work(pool: ClientPool) -> None:
-        source = Counted(repository(pool, registries[0].address, NAME))
-        with TcpProxy(registries[1].port) as proxy:
-            target = RegistryRepository(repository(pool, proxy.address, NAME))
-            moved = Moved(2 * MIB, proxy.hang)
-            with pytest.raises(RegistryUnavailable):
-                await target.write_blob(description(b"large", size=size), source, moved)
-        # What fits into the buffers of sockets on the way.
-        assert 2 * MIB < source.taken < 64 * MIB
-
-    with_pool(work)
+    source = Counted(repository(pool, registries[0].address, NAME))
+    with TcpProxy(registries[1].port) as proxy:
+        target = RegistryRepository(repository(pool, proxy.address, NAME))
+        moved = Moved(2 * MIB, proxy.hang)
+        with pytest.raises(RegistryUnavailable):
+            await target.write_blob(description(b"large", size=size), source, moved)
+    # What fits into the buffers of sockets on the way.
+    assert 2 * MIB < source.taken < 64 * MIB

@@ -5,8 +5,6 @@ distribution 2.8 has no referrers API: both sides keep lists under the fallback 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,8 +19,8 @@ from tests.support.images.registry_images import (
     noise,
     put_image,
     repository,
-    with_pool,
 )
+from tests.support.images.two_registries import repository_of
 from tests.support.servers.registry import Registry
 from transship.model.migration.platforms import Platform
 from transship.model.migration.specification import OnConflict
@@ -36,13 +34,6 @@ from transship_worker.transports.copy.port import Copied, CopyTask
 from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry
-
-
-@pytest.fixture(scope="module")
-def registries() -> Iterator[tuple[Registry, Registry]]:
-    """The source and the target."""
-    with Registry() as source, Registry() as target:
-        yield source, target
 
 
 class Sides:
@@ -70,18 +61,12 @@ class Sides:
         )
 
 
-Run = Callable[[Callable[[Sides], Awaitable[None]]], None]
-
-
 @pytest.fixture
-def run(registries: tuple[Registry, Registry], request: pytest.FixtureRequest) -> Run:
-    """Run a test's own coroutine with both sides."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
-
-    def start(work: Callable[[Sides], Awaitable[None]]) -> None:
-        with_pool(lambda pool: work(Sides(pool, registries, f"t/{name}")))
-
-    return start
+def side(
+    pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+) -> Sides:
+    """Both registries, in repositories of the test's own."""
+    return Sides(pool, registries, repository_of(request))
 
 
 async def refer(source: Repository, subject: Manifest, kind: str) -> Manifest:
@@ -117,105 +102,89 @@ async def two_platforms(source: Repository) -> dict[str, Manifest]:
     return found
 
 
-def test_what_refers_to_an_index_and_its_images_goes_along(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        made = await two_platforms(side.source)
-        sbom = await refer(side.source, made["linux/amd64"], "application/spdx+json")
-        of_sbom = await refer(side.source, sbom, "application/vnd.example.signature")
-        of_index = await refer(side.source, made["index"], "application/vnd.example.signature")
-        tags = [await sign(side.source, made["index"]), await sign(side.source, sbom, "att")]
-        copied = await side.copy()
-        assert copied == Copied(made["index"].digest, tagged=("v1",))
-        for subject, referrer in (
-            (made["linux/amd64"], sbom),
-            (sbom, of_sbom),
-            (made["index"], of_index),
-        ):
-            there = await referrers.referrers(side.target, subject.digest)
-            assert [one.digest for one in there.manifests] == [referrer.digest]
-            assert (await manifests.get(side.target, referrer.digest)).raw == referrer.raw
-        for tag in tags:
-            ours, theirs = [await manifests.get(at, tag) for at in (side.source, side.target)]
-            assert ours.raw == theirs.raw
-        assert not side.control.warnings
-        again = await side.copy()
-        assert again == Copied(made["index"].digest, skipped=True)
-
-    run(work)
+async def test_what_refers_to_an_index_and_its_images_goes_along(side: Sides) -> None:
+    made = await two_platforms(side.source)
+    sbom = await refer(side.source, made["linux/amd64"], "application/spdx+json")
+    of_sbom = await refer(side.source, sbom, "application/vnd.example.signature")
+    of_index = await refer(side.source, made["index"], "application/vnd.example.signature")
+    tags = [await sign(side.source, made["index"]), await sign(side.source, sbom, "att")]
+    copied = await side.copy()
+    assert copied == Copied(made["index"].digest, tagged=("v1",))
+    for subject, referrer in (
+        (made["linux/amd64"], sbom),
+        (sbom, of_sbom),
+        (made["index"], of_index),
+    ):
+        there = await referrers.referrers(side.target, subject.digest)
+        assert [one.digest for one in there.manifests] == [referrer.digest]
+        assert (await manifests.get(side.target, referrer.digest)).raw == referrer.raw
+    for tag in tags:
+        ours, theirs = [await manifests.get(at, tag) for at in (side.source, side.target)]
+        assert ours.raw == theirs.raw
+    assert not side.control.warnings
+    again = await side.copy()
+    assert again == Copied(made["index"].digest, skipped=True)
 
 
-def test_a_signature_that_came_later_is_all_that_is_copied(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        made = await two_platforms(side.source)
-        await side.copy()
-        late = await refer(side.source, made["index"], "application/vnd.example.signature")
-        copied = await side.copy()
-        assert copied == Copied(made["index"].digest)
-        # The empty config is there already.
-        assert side.control.bytes["moved"] == late.layers[0].size
-        there = await referrers.referrers(side.target, made["index"].digest)
-        assert [one.digest for one in there.manifests] == [late.digest]
-
-    run(work)
+async def test_a_signature_that_came_later_is_all_that_is_copied(side: Sides) -> None:
+    made = await two_platforms(side.source)
+    await side.copy()
+    late = await refer(side.source, made["index"], "application/vnd.example.signature")
+    copied = await side.copy()
+    assert copied == Copied(made["index"].digest)
+    # The empty config is there already.
+    assert side.control.bytes["moved"] == late.layers[0].size
+    there = await referrers.referrers(side.target, made["index"].digest)
+    assert [one.digest for one in there.manifests] == [late.digest]
 
 
-def test_a_list_that_was_not_finished_is_finished(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        made = await two_platforms(side.source)
-        sbom = await refer(side.source, made["index"], "application/spdx+json")
-        # A copy that ended between the manifest and the list.
-        await put_image(
-            side.target, sbom, f"application/spdx+json{made['index'].digest}".encode(), b"{}"
-        )
-        await side.copy()
-        there = await referrers.referrers(side.target, made["index"].digest)
-        assert [one.digest for one in there.manifests] == [sbom.digest]
-
-    run(work)
+async def test_a_list_that_was_not_finished_is_finished(side: Sides) -> None:
+    made = await two_platforms(side.source)
+    sbom = await refer(side.source, made["index"], "application/spdx+json")
+    # A copy that ended between the manifest and the list.
+    await put_image(
+        side.target, sbom, f"application/spdx+json{made['index'].digest}".encode(), b"{}"
+    )
+    await side.copy()
+    there = await referrers.referrers(side.target, made["index"].digest)
+    assert [one.digest for one in there.manifests] == [sbom.digest]
 
 
-def test_what_refers_to_a_platform_that_is_left_out_is_named(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        made = await two_platforms(side.source)
-        kept = await refer(side.source, made["linux/amd64"], "application/spdx+json")
-        lost = await refer(side.source, made["linux/arm64"], "application/spdx+json")
-        of_index = await refer(side.source, made["index"], "application/spdx+json")
-        await side.copy(platforms=(Platform.parse("linux/amd64"),))
-        assert await manifests.head(side.target, kept.digest) is not None
-        told = "\n".join(side.control.warnings)
-        for one in (lost, of_index):
-            assert await manifests.head(side.target, one.digest) is None
-            assert one.digest in told
-        assert kept.digest not in told
-
-    run(work)
+async def test_what_refers_to_a_platform_that_is_left_out_is_named(side: Sides) -> None:
+    made = await two_platforms(side.source)
+    kept = await refer(side.source, made["linux/amd64"], "application/spdx+json")
+    lost = await refer(side.source, made["linux/arm64"], "application/spdx+json")
+    of_index = await refer(side.source, made["index"], "application/spdx+json")
+    await side.copy(platforms=(Platform.parse("linux/amd64"),))
+    assert await manifests.head(side.target, kept.digest) is not None
+    told = "\n".join(side.control.warnings)
+    for one in (lost, of_index):
+        assert await manifests.head(side.target, one.digest) is None
+        assert one.digest in told
+    assert kept.digest not in told
 
 
-def test_a_listed_referrer_that_is_gone_is_named(run: Run) -> None:
-    async def work(side: Sides) -> None:
-        made = await two_platforms(side.source)
-        gone = await refer(side.source, made["index"], "application/spdx+json")
-        await delete_manifest(side.source, gone.digest)
-        copied = await side.copy()
-        assert copied.tagged == ("v1",)
-        assert any(gone.digest in one for one in side.control.warnings)
-
-    run(work)
+async def test_a_listed_referrer_that_is_gone_is_named(side: Sides) -> None:
+    made = await two_platforms(side.source)
+    gone = await refer(side.source, made["index"], "application/spdx+json")
+    await delete_manifest(side.source, gone.digest)
+    copied = await side.copy()
+    assert copied.tagged == ("v1",)
+    assert any(gone.digest in one for one in side.control.warnings)
 
 
 @pytest.mark.parametrize("policy", [OnConflict.OVERWRITE, OnConflict.SKIP])
-def test_another_signature_at_the_target_follows_the_policy(run: Run, policy: OnConflict) -> None:
-    async def work(side: Sides) -> None:
-        made = await two_platforms(side.source)
-        tag = await sign(side.source, made["index"])
-        old = await put_image(side.target, image(b"theirs"), b"theirs", b"{}", tag=tag)
-        new = await manifests.get(side.source, tag)
-        await side.copy(on_conflict=policy)
-        now = await manifests.get(side.target, tag)
-        if policy is OnConflict.SKIP:
-            assert now.digest == old.digest
-            assert any(tag in one for one in side.control.warnings)
-        else:
-            assert now.digest == new.digest
-
-    run(work)
+async def test_another_signature_at_the_target_follows_the_policy(
+    side: Sides, policy: OnConflict
+) -> None:
+    made = await two_platforms(side.source)
+    tag = await sign(side.source, made["index"])
+    old = await put_image(side.target, image(b"theirs"), b"theirs", b"{}", tag=tag)
+    new = await manifests.get(side.source, tag)
+    await side.copy(on_conflict=policy)
+    now = await manifests.get(side.target, tag)
+    if policy is OnConflict.SKIP:
+        assert now.digest == old.digest
+        assert any(tag in one for one in side.control.warnings)
+    else:
+        assert now.digest == new.digest

@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import docker
 import pytest
+import redis
 
+from tests.support.fleet.budgets import Fleet, fleet_at
+from tests.support.fleet.upload_leases import new_keys
+from tests.support.images.two_registries import Sides, repository_of
 from tests.support.scripted_servers.hostile import HostileServer
 from tests.support.servers.certificates import Authority
 from tests.support.servers.dockerd import DockerDaemon
 from tests.support.servers.redis import RedisServer
 from tests.support.servers.registry import Registry
 from tests.support.servers.token_server import TokenServer
+from transship.ledger.keys import Keys
 from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.engine.client import Engine, find_engine
 
@@ -58,6 +64,26 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """URL of the session's Redis."""
     return redis_server.url
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """A namespace of Redis keys that nobody else has."""
+    return new_keys()
+
+
+@pytest.fixture
+def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A look at the session's Redis."""
+    with closing(redis_server.client()) as client:
+        yield client
+
+
+@pytest.fixture
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    """Workers that share budgets, on the session's Redis."""
+    async with fleet_at(redis_url) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +145,21 @@ def token_registry(token_server: TokenServer) -> Iterator[Registry]:
     """One registry with token auth for the session (``USER``, ``PASSWORD``)."""
     with Registry(tokens=token_server) as registry:
         yield registry
+
+
+@pytest.fixture(scope="module")
+def registries() -> Iterator[tuple[Registry, Registry]]:
+    """Two registries of a module, the source and the target of copies."""
+    with Registry() as source, Registry() as target:
+        yield source, target
+
+
+@pytest.fixture
+def side(
+    pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
+) -> Sides:
+    """Both registries, in repositories of the test's own."""
+    return Sides(pool, registries, repository_of(request))
 
 
 @pytest.fixture

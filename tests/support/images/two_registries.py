@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
+
+import pytest
 
 from tests.support.fleet.alone_leads import AloneLeads
 from tests.support.images.registry_images import (
@@ -16,7 +17,6 @@ from tests.support.images.registry_images import (
     noise,
     put_image,
     repository,
-    with_pool,
 )
 from tests.support.servers.registry import Registry
 from transship_worker.fleet.port import Leads
@@ -77,17 +77,9 @@ class Sides:
                 assert head is not None, f"{reference} lacks {blob.digest}"
 
 
-Run = Callable[[Callable[[Sides], Awaitable[None]]], None]
-
-
-def runner(registries: tuple[Registry, Registry], node: str) -> Run:
-    """Runs a test's own coroutine with both sides; ``node``: the test's name."""
-    name = re.sub(r"[^a-z0-9]+", "-", node.lower()).strip("-")
-
-    def start(work: Callable[[Sides], Awaitable[None]]) -> None:
-        with_pool(lambda pool: work(Sides(pool, registries, f"t/{name}")))
-
-    return start
+def repository_of(request: pytest.FixtureRequest) -> str:
+    """The repository of a test, which is named for it."""
+    return "t/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
 
 
 async def multi_arch(side: Sides, tag: str = "v1") -> dict[str, Manifest]:

@@ -74,23 +74,19 @@ def test_a_pause_that_the_engine_met_reaches_other_workers_gates(gates: Gates) -
     theirs.check("other.example.com", USER)
 
 
-def test_copies_and_pushes_keep_each_others_pauses(gates: Gates, redis_url: str) -> None:
+async def test_copies_and_pushes_keep_each_others_pauses(fleet: Fleet, gates: Gates) -> None:
     gate = gates.gate()
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            fleet.keys = gates.fleet.keys
-            governor = fleet.worker().governor()
-            with pytest.raises(RegistryPaused):
-                await governor.answered(429, 40.0, reason="a copy met it")
-            with pytest.raises(RegistryPaused, match="a copy met it"):
-                gate.check(REGISTRY, USER)
-            other = fleet.worker().governor(registry="other.example.com")
-            gate.report(other.login.registry, USER, retry_after_s=40.0, reason="a push met it")
-            with pytest.raises(RegistryPaused, match="a push met it"):
-                await other.request()
-
-    asyncio.run(main())
+    fleet.keys = gates.fleet.keys
+    governor = fleet.worker().governor()
+    with pytest.raises(RegistryPaused):
+        await governor.answered(429, 40.0, reason="a copy met it")
+    with pytest.raises(RegistryPaused, match="a copy met it"):
+        gate.check(REGISTRY, USER)
+    other = fleet.worker().governor(registry="other.example.com")
+    gate.report(other.login.registry, USER, retry_after_s=40.0, reason="a push met it")
+    with pytest.raises(RegistryPaused, match="a push met it"):
+        await other.request()
 
 
 def test_no_more_pushes_run_than_are_allowed_in_all_workers(gates: Gates) -> None:
@@ -116,7 +112,7 @@ def test_no_more_pushes_run_than_are_allowed_in_all_workers(gates: Gates) -> Non
     assert max(most) <= 3
 
 
-def test_a_push_waits_for_a_copy_of_another_worker(gates: Gates, redis_url: str) -> None:
+async def test_a_push_waits_for_a_copy_of_another_worker(gates: Gates, redis_url: str) -> None:
     gate = gates.gate()
     order: list[str] = []
 
@@ -124,20 +120,17 @@ def test_a_push_waits_for_a_copy_of_another_worker(gates: Gates, redis_url: str)
         with gate.transfer(REGISTRY, USER, ONE):
             order.append("push")
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            fleet.keys = gates.fleet.keys
-            governor = fleet.worker().governor(ONE)
-            async with governor.transfer():
-                pushing = asyncio.create_task(asyncio.to_thread(push))
-                line = f"{gates.permits}:line"
-                await asyncio.to_thread(
-                    eventually, lambda: fleet.redis.hlen(line), what="a push in line"
-                )
-                order.append("copy")
-            await pushing
-
-    asyncio.run(main())
+    async with fleet_at(redis_url) as fleet:
+        fleet.keys = gates.fleet.keys
+        governor = fleet.worker().governor(ONE)
+        async with governor.transfer():
+            pushing = asyncio.create_task(asyncio.to_thread(push))
+            line = f"{gates.permits}:line"
+            await asyncio.to_thread(
+                eventually, lambda: fleet.redis.hlen(line), what="a push in line"
+            )
+            order.append("copy")
+        await pushing
     assert order == ["copy", "push"]
 
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from pydantic import SecretStr
 
-from tests.support.fleet.budgets import Fleet, fleet_at, soon
+from tests.support.fleet.budgets import Fleet
 from tests.support.images.registry_client import EMPTY, EMPTY_DIGEST, client, make_manifest, stream
-from tests.support.processes import free_port
+from tests.support.processes import free_port, soon
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
 from transship_worker.credentials.access import Credentials
@@ -57,87 +57,71 @@ async def paused(governor: Governor, *, pull: bool = False) -> RegistryPaused | 
     return None
 
 
-def test_a_pause_reaches_the_other_workers_and_nobody_else(redis_url: str) -> None:
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            first, second = fleet.worker(), fleet.worker()
-            bystanders = [second.governor(user=None), second.governor(registry="other.example.com")]
-            mine, theirs = first.governor(), second.governor()
-            for governor in (mine, theirs, *bystanders):
-                await governor.request()
+async def test_a_pause_reaches_the_other_workers_and_nobody_else(fleet: Fleet) -> None:
+    first, second = fleet.worker(), fleet.worker()
+    bystanders = [second.governor(user=None), second.governor(registry="other.example.com")]
+    mine, theirs = first.governor(), second.governor()
+    for governor in (mine, theirs, *bystanders):
+        await governor.request()
 
-            with pytest.raises(RegistryPaused) as met:
-                await mine.answered(429, 40.0, reason="too many requests\nfrom here")
+    with pytest.raises(RegistryPaused) as met:
+        await mine.answered(429, 40.0, reason="too many requests\nfrom here")
 
-            heard = await soon(lambda: paused(theirs), what="a pause of the other worker")
-            assert heard.message == met.value.message
-            assert "registry.example.com is not asked until 2" in heard.message
-            assert heard.message.endswith("Z: too many requests from here")
-            for error in (met.value, heard):
-                assert error.retryable
-                assert error.retry_after_s is not None
-                assert 0 < error.retry_after_s <= 40
-            assert [await paused(governor) for governor in bystanders] == [None, None]
-
-    asyncio.run(main())
+    heard = await soon(lambda: paused(theirs), what="a pause of the other worker")
+    assert heard.message == met.value.message
+    assert "registry.example.com is not asked until 2" in heard.message
+    assert heard.message.endswith("Z: too many requests from here")
+    for error in (met.value, heard):
+        assert error.retryable
+        assert error.retry_after_s is not None
+        assert 0 < error.retry_after_s <= 40
+    assert [await paused(governor) for governor in bystanders] == [None, None]
 
 
-def test_a_pause_ends_by_itself_and_when_somebody_lifts_it(redis_url: str) -> None:
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            governor = fleet.worker().governor()
+async def test_a_pause_ends_by_itself_and_when_somebody_lifts_it(fleet: Fleet) -> None:
+    governor = fleet.worker().governor()
+    with pytest.raises(RegistryPaused):
+        await governor.answered(429, 1.0)
+
+    async def goes_on() -> bool:
+        return await paused(governor) is None
+
+    await soon(goes_on, what="the end of a pause")
+    with pytest.raises(RegistryPaused):
+        await governor.answered(429, 3600.0)
+    fleet.redis.delete(fleet.keys.pause(governor.login.registry, governor.login.name))
+    await soon(goes_on, what="a pause that was lifted")
+
+
+async def test_a_pause_is_never_cut_short(fleet: Fleet) -> None:
+    governor = fleet.worker().governor()
+    for wait_s in (3600.0, 1.0, None, 0.0):
+        with pytest.raises(RegistryPaused):
+            await governor.answered(429, wait_s)
+        assert left_ms(fleet, governor) > 3_000_000
+    with pytest.raises(RegistryPaused):
+        await governor.answered(429, 7200.0)
+    assert left_ms(fleet, governor) > 7_000_000
+
+
+async def test_a_pause_of_no_stated_length_doubles_while_it_repeats(fleet: Fleet) -> None:
+    workers = [fleet.worker().governor() for _ in range(2)]
+    key = fleet.keys.pause(workers[0].login.registry, workers[0].login.name)
+    found = []
+    for _ in range(8):
+        # Many requests are on their way when the first is refused: that is one time.
+        for governor in workers * 3:
             with pytest.raises(RegistryPaused):
-                await governor.answered(429, 1.0)
-
-            async def goes_on() -> bool:
-                return await paused(governor) is None
-
-            await soon(goes_on, what="the end of a pause")
-            with pytest.raises(RegistryPaused):
-                await governor.answered(429, 3600.0)
-            fleet.redis.delete(fleet.keys.pause(governor.login.registry, governor.login.name))
-            await soon(goes_on, what="a pause that was lifted")
-
-    asyncio.run(main())
-
-
-def test_a_pause_is_never_cut_short(redis_url: str) -> None:
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            governor = fleet.worker().governor()
-            for wait_s in (3600.0, 1.0, None, 0.0):
-                with pytest.raises(RegistryPaused):
-                    await governor.answered(429, wait_s)
-                assert left_ms(fleet, governor) > 3_000_000
-            with pytest.raises(RegistryPaused):
-                await governor.answered(429, 7200.0)
-            assert left_ms(fleet, governor) > 7_000_000
-
-    asyncio.run(main())
-
-
-def test_a_pause_of_no_stated_length_doubles_while_it_repeats(redis_url: str) -> None:
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            workers = [fleet.worker().governor() for _ in range(2)]
-            key = fleet.keys.pause(workers[0].login.registry, workers[0].login.name)
-            found = []
-            for _ in range(8):
-                # Many requests are on their way when the first is refused: that is one time.
-                for governor in workers * 3:
-                    with pytest.raises(RegistryPaused):
-                        await governor.answered(429)
-                found.append(_length(fleet, key))
-                # What the end of the pause does.
-                fleet.redis.delete(key)
-            assert found == [5, 10, 20, 40, 80, 160, 300, 300]
-            rate = fleet.keys.rate(workers[0].login.registry, workers[0].login.name)
-            fleet.redis.delete(rate)
-            with pytest.raises(RegistryPaused):
-                await workers[0].answered(429)
-            assert _length(fleet, key) == 5
-
-    asyncio.run(main())
+                await governor.answered(429)
+        found.append(_length(fleet, key))
+        # What the end of the pause does.
+        fleet.redis.delete(key)
+    assert found == [5, 10, 20, 40, 80, 160, 300, 300]
+    rate = fleet.keys.rate(workers[0].login.registry, workers[0].login.name)
+    fleet.redis.delete(rate)
+    with pytest.raises(RegistryPaused):
+        await workers[0].answered(429)
+    assert _length(fleet, key) == 5
 
 
 def _length(fleet: Fleet, key: str) -> int:
@@ -159,125 +143,97 @@ def _length(fleet: Fleet, key: str) -> int:
         (404, None, False),
     ],
 )
-def test_only_what_asks_for_a_pause_is_one(
-    redis_url: str, status: int, retry_after_s: float | None, pauses: bool
+async def test_only_what_asks_for_a_pause_is_one(
+    fleet: Fleet, status: int, retry_after_s: float | None, pauses: bool
 ) -> None:
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            governor = fleet.worker().governor()
-            try:
-                await governor.answered(status, retry_after_s)
-                ended = False
-            except RegistryPaused:
-                ended = True
-            assert ended == pauses
-            assert (await paused(governor) is not None) == pauses
-
-    asyncio.run(main())
+    governor = fleet.worker().governor()
+    try:
+        await governor.answered(status, retry_after_s)
+        ended = False
+    except RegistryPaused:
+        ended = True
+    assert ended == pauses
+    assert (await paused(governor) is not None) == pauses
 
 
-def test_used_up_pulls_pause_the_fleets_pulls_and_nothing_else(redis_url: str) -> None:
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            governor, theirs = fleet.worker().governor(), fleet.worker().governor()
-            some = RateLimit(100, 1, 21_600.0, "192.0.2.7")
-            await governor.answered(200, None, some)
-            assert governor.rate_limit == some
-            assert await paused(governor, pull=True) is None
-            for _ in range(2):
-                await governor.answered(200, None, RateLimit(100, 0, 21_600.0, "192.0.2.7"))
-            assert await paused(governor, pull=True) is not None
-            heard = await soon(
-                lambda: paused(theirs, pull=True), what="a pause of the other worker"
-            )
-            assert "pulls" in heard.message
-            assert 300_000 < left_ms(fleet, governor, pulls=True) <= 900_000
-            # Looking costs no pull, and so planning goes on.
-            assert await paused(governor) is None
-            with pytest.raises(RegistryPaused):
-                await governor.answered(429, None, RateLimit(100, 0, 21_600.0, "192.0.2.7"))
-            assert await paused(governor) is None
-
-    asyncio.run(main())
+async def test_used_up_pulls_pause_the_fleets_pulls_and_nothing_else(fleet: Fleet) -> None:
+    governor, theirs = fleet.worker().governor(), fleet.worker().governor()
+    some = RateLimit(100, 1, 21_600.0, "192.0.2.7")
+    await governor.answered(200, None, some)
+    assert governor.rate_limit == some
+    assert await paused(governor, pull=True) is None
+    for _ in range(2):
+        await governor.answered(200, None, RateLimit(100, 0, 21_600.0, "192.0.2.7"))
+    assert await paused(governor, pull=True) is not None
+    heard = await soon(lambda: paused(theirs, pull=True), what="a pause of the other worker")
+    assert "pulls" in heard.message
+    assert 300_000 < left_ms(fleet, governor, pulls=True) <= 900_000
+    # Looking costs no pull, and so planning goes on.
+    assert await paused(governor) is None
+    with pytest.raises(RegistryPaused):
+        await governor.answered(429, None, RateLimit(100, 0, 21_600.0, "192.0.2.7"))
+    assert await paused(governor) is None
 
 
-def test_a_worker_pauses_alone_while_redis_is_away() -> None:
-    async def main() -> None:
-        fleet = Fleet(f"redis://127.0.0.1:{free_port()}/0")
-        try:
-            governor = fleet.worker().governor()
-            with pytest.raises(RegistryPaused) as met:
-                await governor.answered(429, 40.0)
-            assert met.value.retry_after_s is not None
-            assert met.value.retry_after_s <= 40
-            assert await paused(governor) is not None
-        finally:
-            await fleet.close()
-
-    asyncio.run(main())
+async def test_a_worker_pauses_alone_while_redis_is_away() -> None:
+    fleet = Fleet(f"redis://127.0.0.1:{free_port()}/0")
+    try:
+        governor = fleet.worker().governor()
+        with pytest.raises(RegistryPaused) as met:
+            await governor.answered(429, 40.0)
+        assert met.value.retry_after_s is not None
+        assert met.value.retry_after_s <= 40
+        assert await paused(governor) is not None
+    finally:
+        await fleet.close()
 
 
-def test_a_request_that_meets_a_429_ends_with_the_pause_and_no_other_is_sent(
-    server: HostileServer, redis_url: str
+async def test_a_request_that_meets_a_429_ends_with_the_pause_and_no_other_is_sent(
+    fleet: Fleet, server: HostileServer
 ) -> None:
     server.expect("GET", TAG, TOO_MANY)
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet, ClientPool({}) as one, ClientPool({}) as two:
-            governors = [fleet.worker().governor(registry=server.address) for _ in range(2)]
-            mine = governed(one, server, governors[0])
-            theirs = governed(two, server, governors[1])
-            with pytest.raises(RegistryPaused) as met:
-                await manifests.get(mine, "1")
-            assert met.value.retry_after_s is not None
-            assert 0 < met.value.retry_after_s <= 40
-            found = refusal_of(met.value)
-            assert found is not None
-            assert found.status == 429
-            for repository in (mine, theirs):
-                # The script has no second request.
-                with pytest.raises(RegistryPaused, match="answered 429"):
-                    await manifests.get(repository, "1")
-
-    asyncio.run(main())
+    async with ClientPool({}) as one, ClientPool({}) as two:
+        governors = [fleet.worker().governor(registry=server.address) for _ in range(2)]
+        mine = governed(one, server, governors[0])
+        theirs = governed(two, server, governors[1])
+        with pytest.raises(RegistryPaused) as met:
+            await manifests.get(mine, "1")
+        assert met.value.retry_after_s is not None
+        assert 0 < met.value.retry_after_s <= 40
+        found = refusal_of(met.value)
+        assert found is not None
+        assert found.status == 429
+        for repository in (mine, theirs):
+            # The script has no second request.
+            with pytest.raises(RegistryPaused, match="answered 429"):
+                await manifests.get(repository, "1")
 
 
-def test_an_upload_that_meets_a_429_ends_with_the_pause(
-    server: HostileServer, redis_url: str
+async def test_an_upload_that_meets_a_429_ends_with_the_pause(
+    fleet: Fleet, pool: ClientPool, server: HostileServer
 ) -> None:
     server.expect("POST", UPLOADS, Reply(202, headers={"Location": "/v2/acme/app/blobs/uploads/1"}))
     server.expect("PATCH", f"{UPLOADS}1", TOO_MANY)
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet, ClientPool({}) as pool:
-            governor = fleet.worker().governor(
-                Limits(bytes_per_second=1_000_000), registry=server.address
-            )
-            upload = await blobs.start(governed(pool, server, governor))
-            with pytest.raises(RegistryPaused):
-                await upload.patch(lambda: stream(EMPTY))
-            # The bytes were counted on their way.
-            rate = fleet.keys.rate(governor.login.registry, governor.login.name)
-            assert fleet.redis.hexists(rate, "bytes")
-
-    asyncio.run(main())
+    governor = fleet.worker().governor(Limits(bytes_per_second=1_000_000), registry=server.address)
+    upload = await blobs.start(governed(pool, server, governor))
+    with pytest.raises(RegistryPaused):
+        await upload.patch(lambda: stream(EMPTY))
+    # The bytes were counted on their way.
+    rate = fleet.keys.rate(governor.login.registry, governor.login.name)
+    assert fleet.redis.hexists(rate, "bytes")
 
 
-def test_bytes_that_are_read_are_counted(server: HostileServer, redis_url: str) -> None:
+async def test_bytes_that_are_read_are_counted(
+    fleet: Fleet, pool: ClientPool, server: HostileServer
+) -> None:
     server.expect("GET", BLOB, Reply(200, EMPTY))
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet, ClientPool({}) as pool:
-            governor = fleet.worker().governor(
-                Limits(bytes_per_second=1_000_000), registry=server.address
-            )
-            assert (
-                await blobs.fetch(governed(pool, server, governor), EMPTY_DIGEST, limit=10) == EMPTY
-            )
-            rate = fleet.keys.rate(governor.login.registry, governor.login.name)
-            assert fleet.redis.hexists(rate, "bytes")
-
-    asyncio.run(main())
+    governor = fleet.worker().governor(Limits(bytes_per_second=1_000_000), registry=server.address)
+    assert await blobs.fetch(governed(pool, server, governor), EMPTY_DIGEST, limit=10) == EMPTY
+    rate = fleet.keys.rate(governor.login.registry, governor.login.name)
+    assert fleet.redis.hexists(rate, "bytes")
 
 
 @pytest.mark.parametrize(
@@ -287,84 +243,69 @@ def test_bytes_that_are_read_are_counted(server: HostileServer, redis_url: str) 
         (Reply(503, b"", {"Retry-After": "40"}), RegistryUnavailable),
     ],
 )
-def test_what_storage_asks_for_is_no_pause_of_the_registry(
+async def test_what_storage_asks_for_is_no_pause_of_the_registry(
+    fleet: Fleet,
+    pool: ClientPool,
     server: HostileServer,
     other: HostileServer,
-    redis_url: str,
     reply: Reply,
     kind: type[PushError],
 ) -> None:
     server.expect("GET", BLOB, Reply(307, headers={"Location": f"{other.base}/stored"}))
     other.expect("GET", "/stored", reply)
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet, ClientPool({}) as pool:
-            governor = fleet.worker().governor(registry=server.address)
-            with pytest.raises(kind) as met:
-                await blobs.fetch(governed(pool, server, governor), EMPTY_DIGEST, limit=10)
-            assert type(met.value) is kind
-            assert met.value.retry_after_s == 40
-            assert await paused(governor) is None
-
-    asyncio.run(main())
+    governor = fleet.worker().governor(registry=server.address)
+    with pytest.raises(kind) as met:
+        await blobs.fetch(governed(pool, server, governor), EMPTY_DIGEST, limit=10)
+    assert type(met.value) is kind
+    assert met.value.retry_after_s == 40
+    assert await paused(governor) is None
 
 
-def test_what_a_token_server_asks_for_is_no_pause_and_costs_no_request(
-    server: HostileServer, redis_url: str
+async def test_what_a_token_server_asks_for_is_no_pause_and_costs_no_request(
+    fleet: Fleet, pool: ClientPool, server: HostileServer
 ) -> None:
     challenge = f'Bearer realm="{server.base}/token",service="r"'
     server.expect("GET", TAG, Reply(401, headers={"WWW-Authenticate": challenge}))
     query = "service=r&scope=repository:acme/app:pull&client_id=transship&account=pusher"
     server.expect("GET", f"/token?{query}", TOO_MANY)
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet, ClientPool({}) as pool:
-            governor = fleet.worker().governor(
-                Limits(requests_per_second=0.001), registry=server.address
-            )
-            with pytest.raises(RateLimited) as met:
-                await manifests.get(governed(pool, server, governor), "1")
-            assert type(met.value) is RateLimited
-            # Nor did it wait for the second request of the budget, which is due in 1000 s.
-            assert left_ms(fleet, governor) == -2
-
-    asyncio.run(main())
+    governor = fleet.worker().governor(Limits(requests_per_second=0.001), registry=server.address)
+    with pytest.raises(RateLimited) as met:
+        await manifests.get(governed(pool, server, governor), "1")
+    assert type(met.value) is RateLimited
+    # Nor did it wait for the second request of the budget, which is due in 1000 s.
+    assert left_ms(fleet, governor) == -2
 
 
-def test_the_pull_limit_is_there_for_whoever_plans(server: HostileServer, redis_url: str) -> None:
+async def test_the_pull_limit_is_there_for_whoever_plans(
+    fleet: Fleet, pool: ClientPool, server: HostileServer
+) -> None:
     said = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
     said["Docker-Content-Digest"] = MANIFEST.digest
     server.expect("HEAD", TAG, Reply(200, MANIFEST.raw, {**GOOD.headers, **said}))
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet, ClientPool({}) as pool:
-            governor = fleet.worker().governor(registry=server.address)
-            await manifests.head(governed(pool, server, governor), "1")
-            assert governor.rate_limit == RateLimit(100, 76, 21_600.0, None)
-
-    asyncio.run(main())
+    governor = fleet.worker().governor(registry=server.address)
+    await manifests.head(governed(pool, server, governor), "1")
+    assert governor.rate_limit == RateLimit(100, 76, 21_600.0, None)
 
 
-def test_workers_that_ask_a_registry_keep_its_rate_together(
-    server: HostileServer, redis_url: str
+async def test_workers_that_ask_a_registry_keep_its_rate_together(
+    fleet: Fleet, server: HostileServer
 ) -> None:
     rate, each = 30.0, 30
     server.expect("GET", TAG, GOOD, times=3 * each)
 
-    async def main() -> None:
-        async with fleet_at(redis_url) as fleet:
-            limits = Limits(requests_per_second=rate)
-            pools = [ClientPool({}) for _ in range(3)]
-            repositories = [
-                governed(pool, server, fleet.worker().governor(limits, registry=server.address))
-                for pool in pools
-            ]
-            begin = fleet.now()
-            await asyncio.gather(*(manifests.get(r, "1") for r in repositories * each))
-            span = fleet.now() - begin
-            for pool in pools:
-                await pool.close()
-            # The life of a batch (1 s), and one batch (0.25 s).
-            assert len(server.seen) <= rate * (span + 1.25)
-
-    asyncio.run(main())
+    limits = Limits(requests_per_second=rate)
+    pools = [ClientPool({}) for _ in range(3)]
+    repositories = [
+        governed(pool, server, fleet.worker().governor(limits, registry=server.address))
+        for pool in pools
+    ]
+    begin = fleet.now()
+    await asyncio.gather(*(manifests.get(r, "1") for r in repositories * each))
+    span = fleet.now() - begin
+    for pool in pools:
+        await pool.close()
+    # The life of a batch (1 s), and one batch (0.25 s).
+    assert len(server.seen) <= rate * (span + 1.25)

@@ -6,15 +6,14 @@ import asyncio
 import random
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.support.fleet.upload_leases import PLACE, digest, left, new_keys, soon, workers
-from tests.support.processes import Server, eventually
+from tests.support.fleet.upload_leases import PLACE, digest, left, workers
+from tests.support.processes import Server, eventually, soon
 from tests.support.servers.redis import RedisServer
 from transship.errors import RedisUnreachable
 from transship.ledger.keys import Keys
@@ -28,17 +27,6 @@ A, B = digest(1), digest(2)
 
 #: Copies and blobs of one round, and how many rounds there are, so many at once.
 COPIES, BLOBS, ROUNDS, AT_ONCE = 12, 8, 300, 30
-
-
-@pytest.fixture
-def keys() -> Keys:
-    return new_keys()
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with closing(redis_server.client()) as made:
-        yield made
 
 
 class Broken(Exception):
@@ -122,27 +110,24 @@ class Round:
 
 
 @pytest.mark.parametrize("after_manifest", [False, True], ids=["at once", "after the manifest"])
-def test_many_copies_over_shared_blobs_all_end_and_bring_each_blob_once(
-    redis_url: str, client: redis.Redis, keys: Keys, after_manifest: bool
+async def test_many_copies_over_shared_blobs_all_end_and_bring_each_blob_once(
+    redis_url: str, redis_client: redis.Redis, keys: Keys, after_manifest: bool
 ) -> None:
     rounds = [Round(number, after_manifest=after_manifest) for number in range(ROUNDS)]
 
-    async def main() -> None:
-        async with workers(redis_url, keys, 3) as leads:
-            slots = asyncio.Semaphore(AT_ONCE)
+    async with workers(redis_url, keys, 3) as leads:
+        slots = asyncio.Semaphore(AT_ONCE)
 
-            async def one(round_: Round) -> None:
-                async with slots, asyncio.timeout(60):
-                    await round_.run(leads)
+        async def one(round_: Round) -> None:
+            async with slots, asyncio.timeout(60):
+                await round_.run(leads)
 
-            async with asyncio.TaskGroup() as group:
-                for round_ in rounds:
-                    group.create_task(one(round_))
-
-    asyncio.run(main())
+        async with asyncio.TaskGroup() as group:
+            for round_ in rounds:
+                group.create_task(one(round_))
     for round_ in rounds:
         assert all(count == 1 for count in round_.arrived.values())
-    assert left(client, keys) == []
+    assert left(redis_client, keys) == []
 
 
 # Workers that die.
@@ -206,10 +191,10 @@ class Child(Server):
         eventually(longer, what="a renewed lease")
 
 
-def test_a_lead_lives_as_long_as_its_process_and_goes_to_who_waits_longest(
-    redis_url: str, client: redis.Redis, keys: Keys
+async def test_a_lead_lives_as_long_as_its_process_and_goes_to_who_waits_longest(
+    redis_url: str, redis_client: redis.Redis, keys: Keys
 ) -> None:
-    async def main(child: Child) -> None:
+    with Child(redis_url, redis_client, keys, [A, B]) as child:
         async with workers(redis_url, keys, 2) as leads:
             for worker, holder in zip(leads, ("two", "three"), strict=True):
                 assert await worker.take(PLACE, holder, [A, B]) == {A: WAIT, B: WAIT}
@@ -228,72 +213,60 @@ def test_a_lead_lives_as_long_as_its_process_and_goes_to_who_waits_longest(
             assert await third == HERE
             assert await leads[0].wait(PLACE, "two", B) == LEAD
 
-    with Child(redis_url, client, keys, [A, B]) as child:
-        asyncio.run(main(child))
 
-
-def test_a_waiter_whose_process_died_holds_up_nobody(
-    redis_url: str, client: redis.Redis, keys: Keys
+async def test_a_waiter_whose_process_died_holds_up_nobody(
+    redis_url: str, redis_client: redis.Redis, keys: Keys
 ) -> None:
-    async def main() -> None:
-        async with workers(redis_url, keys, 2) as leads:
-            await leads[0].take(PLACE, "one", [A])
-            with Child(redis_url, client, keys, [A]) as child:
-                assert await leads[1].take(PLACE, "three", [A]) == {A: WAIT}
-                child.kill9()
-            await leads[0].give_up(PLACE, "one", [A])
+    async with workers(redis_url, keys, 2) as leads:
+        await leads[0].take(PLACE, "one", [A])
+        with Child(redis_url, redis_client, keys, [A]) as child:
+            assert await leads[1].take(PLACE, "three", [A]) == {A: WAIT}
+            child.kill9()
+        await leads[0].give_up(PLACE, "one", [A])
 
-            assert await leads[1].wait(PLACE, "three", A) == LEAD
-
-    asyncio.run(main())
+        assert await leads[1].wait(PLACE, "three", A) == LEAD
 
 
-def test_a_place_in_line_that_nobody_waits_in_ends(redis_url: str, keys: Keys) -> None:
-    async def main() -> None:
-        async with workers(redis_url, keys, 3, lease_s=0.5) as leads:
-            await leads[0].take(PLACE, "one", [A])
-            await leads[1].take(PLACE, "forgetful", [A])
-            await leads[2].take(PLACE, "three", [A])
-            await leads[0].give_up(PLACE, "one", [A])
+async def test_a_place_in_line_that_nobody_waits_in_ends(redis_url: str, keys: Keys) -> None:
+    async with workers(redis_url, keys, 3, lease_s=0.5) as leads:
+        await leads[0].take(PLACE, "one", [A])
+        await leads[1].take(PLACE, "forgetful", [A])
+        await leads[2].take(PLACE, "three", [A])
+        await leads[0].give_up(PLACE, "one", [A])
 
-            assert await leads[2].wait(PLACE, "three", A) == LEAD
-
-    asyncio.run(main())
+        assert await leads[2].wait(PLACE, "three", A) == LEAD
 
 
-def test_a_copy_that_was_silent_for_too_long_comes_back_without_its_leads(
-    redis_url: str, client: redis.Redis, keys: Keys
+async def test_a_copy_that_was_silent_for_too_long_comes_back_without_its_leads(
+    redis_url: str, redis_client: redis.Redis, keys: Keys
 ) -> None:
-    async def main() -> None:
-        async with workers(redis_url, keys, 3) as leads:
-            await leads[0].take(PLACE, "one", [A])
-            assert await leads[1].take(PLACE, "two", [A, B]) == {A: WAIT, B: LEAD}
-            waits = asyncio.create_task(leads[1].wait(PLACE, "two", A))
-            # What the end of the lease does.
-            silent = client.get(keys.lead(PLACE.registry, B))
-            client.delete(keys.copy(str(silent)))
+    async with workers(redis_url, keys, 3) as leads:
+        await leads[0].take(PLACE, "one", [A])
+        assert await leads[1].take(PLACE, "two", [A, B]) == {A: WAIT, B: LEAD}
+        waits = asyncio.create_task(leads[1].wait(PLACE, "two", A))
+        # What the end of the lease does.
+        silent = redis_client.get(keys.lead(PLACE.registry, B))
+        redis_client.delete(keys.copy(str(silent)))
 
-            assert await leads[2].take(PLACE, "three", [B]) == {B: LEAD}
+        assert await leads[2].take(PLACE, "three", [B]) == {B: LEAD}
 
-            async def back() -> bool:
-                line = client.zrange(keys.line(PLACE.registry, A), 0, -1)
-                return bool(line) and line != [silent]
+        async def back() -> bool:
+            line = redis_client.zrange(keys.line(PLACE.registry, A), 0, -1)
+            return bool(line) and line != [silent]
 
-            await soon(back, what="another name in line")
-            # Not its lead any more.
-            await leads[1].give_up(PLACE, "two", [B])
-            assert await leads[0].take(PLACE, "four", [B]) == {B: WAIT}
-            await leads[0].give_up(PLACE, "one", [A])
-            assert await waits == LEAD
-
-    asyncio.run(main())
+        await soon(back, what="another name in line")
+        # Not its lead any more.
+        await leads[1].give_up(PLACE, "two", [B])
+        assert await leads[0].take(PLACE, "four", [B]) == {B: WAIT}
+        await leads[0].give_up(PLACE, "one", [A])
+        assert await waits == LEAD
 
 
 # A Redis that goes away.
 
 
-def test_waits_and_leads_outlast_a_redis_that_is_killed(keys: Keys) -> None:
-    async def main(server: RedisServer) -> None:
+async def test_waits_and_leads_outlast_a_redis_that_is_killed(keys: Keys) -> None:
+    with RedisServer() as server:
         async with workers(server.url, keys, 2) as leads:
             await leads[0].take(PLACE, "one", [A, B])
             await leads[1].take(PLACE, "two", [A])
@@ -307,12 +280,9 @@ def test_waits_and_leads_outlast_a_redis_that_is_killed(keys: Keys) -> None:
             assert await waits == HERE
             assert await taken == {B: WAIT}
 
+
+async def test_a_redis_that_stays_away_ends_calls_with_an_error_that_passes(keys: Keys) -> None:
     with RedisServer() as server:
-        asyncio.run(main(server))
-
-
-def test_a_redis_that_stays_away_ends_calls_with_an_error_that_passes(keys: Keys) -> None:
-    async def main(server: RedisServer) -> None:
         async with workers(server.url, keys, 2, lease_s=0.5) as leads:
             await leads[0].take(PLACE, "one", [A])
             await leads[1].take(PLACE, "two", [A])
@@ -336,6 +306,3 @@ def test_a_redis_that_stays_away_ends_calls_with_an_error_that_passes(keys: Keys
             await asyncio.to_thread(server.start)
             assert await leads[1].take(PLACE, "three", [A]) in ({A: LEAD}, {A: WAIT})
             assert await leads[1].wait(PLACE, "three", A) == LEAD
-
-    with RedisServer() as server:
-        asyncio.run(main(server))

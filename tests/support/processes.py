@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
@@ -87,6 +88,21 @@ def eventually(
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not come true within {within:.0f} s; last seen: {answer!r}")
         time.sleep(POLL_S)
+
+
+async def soon(
+    look: Callable[[], Awaitable[T | None]],
+    *,
+    within: float = PATIENCE_S,
+    what: str = "the condition",
+) -> T:
+    """Like ``eventually``, for coroutines: other tasks run between two looks."""
+    deadline = time.monotonic() + within
+    while not (answer := await look()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {within:.0f} s; last seen: {answer!r}")
+        await asyncio.sleep(POLL_S)
+    return answer
 
 
 class Server(ABC):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import redis
 
-from tests.support.processes import PATIENCE_S, POLL_S
 from transship.ledger.keys import Keys
 from transship_worker.fleet.budget import NO_LIMITS, Governor, Governors
 from transship_worker.fleet.limits import Limits
@@ -101,17 +99,6 @@ async def fleet_at(url: str) -> AsyncIterator[Fleet]:
         assert fleet.lasting() == []
     finally:
         await fleet.close()
-
-
-async def soon(look: Callable[[], Awaitable[T | None]], *, what: str = "the condition") -> T:
-    """Look again and again until the answer is true, and return it, in the event loop."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        answer = await look()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"{what} did not come true; last seen: {answer!r}"
-        await asyncio.sleep(POLL_S)
 
 
 async def held(url: str, namespace: str, count: int, permit_s: float) -> None:

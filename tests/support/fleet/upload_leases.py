@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import pytest
 import redis
 
-from tests.support.processes import PATIENCE_S, POLL_S
 from transship.ledger.keys import Keys
 from transship_worker.fleet.leads import RedisLeads
 from transship_worker.fleet.port import Place
@@ -45,17 +41,6 @@ async def workers(
             fleet = await stack.enter_async_context(FleetRedis(url))
             made.append(await stack.enter_async_context(RedisLeads(fleet, keys, lease_s=lease_s)))
         yield made
-
-
-async def soon(
-    look: Callable[[], Awaitable[object]], *, what: str, within: float = PATIENCE_S
-) -> None:
-    """Look again and again until the answer is true; fail after ``within`` s."""
-    deadline = time.monotonic() + within
-    while not (answer := await look()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"{what} did not come true within {within:.0f} s; last seen: {answer!r}")
-        await asyncio.sleep(POLL_S)
 
 
 def left(client: redis.Redis, keys: Keys, *, hints: bool = False) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hashlib
 import io
@@ -10,9 +9,8 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import docker
 import pytest
@@ -34,7 +32,6 @@ from transship_worker.oci import digests
 from transship_worker.oci.content import ContentSource
 from transship_worker.oci.descriptors import MANIFEST_LIMIT, OCI_INDEX, OCI_MANIFEST
 
-T = TypeVar("T")
 NO_LAYERS = b'{"rootfs": {"diff_ids": []}}'
 
 
@@ -49,15 +46,8 @@ def file(tmp_path: Path, folder: LayoutFolder) -> Path:
     return tmp_path / "some/app.tar"
 
 
-def run(work: Awaitable[T]) -> T:
-    async def main() -> T:
-        return await work
-
-    return asyncio.run(main())
-
-
-def opened(folder: LayoutFolder) -> Any:
-    return run(folder.source("some/app.tar"))
+async def opened(folder: LayoutFolder) -> Any:
+    return await folder.source("some/app.tar")
 
 
 async def check(source: ContentSource, reference: str) -> list[str]:
@@ -109,7 +99,7 @@ def plain(data: bytes) -> bytes:
 
 
 @pytest.mark.engine
-def test_what_a_real_engine_saved_is_read(
+async def test_what_a_real_engine_saved_is_read(
     docker_client: docker.DockerClient, folder: LayoutFolder, file: Path
 ) -> None:
     names = ("example.com/acme/app:1.2", "example.com/acme/app:latest")
@@ -117,19 +107,19 @@ def test_what_a_real_engine_saved_is_read(
     image = docker_client.images.get(image_id)
     with file.open("wb") as stream:
         stream.writelines(docker_client.api.get_image("example.com/acme/app"))
-    source = opened(folder)
-    assert run(source.tags()) == ["1.2", "latest"]
+    source = await opened(folder)
+    assert await source.tags() == ["1.2", "latest"]
     for tag in ("1.2", "latest"):
-        assert run(check(source, tag)) == image.attrs["RootFS"]["Layers"]
-    manifest = run(source.manifest("1.2"))
+        assert await check(source, tag) == image.attrs["RootFS"]["Layers"]
+    manifest = await source.manifest("1.2")
     assert manifest.config.digest == image_id
     assert manifest.media_type == OCI_MANIFEST
-    assert run(source.head(manifest.digest)).digest == manifest.digest
-    assert run(source.referrers(manifest.digest)).manifests == ()
+    assert (await source.head(manifest.digest)).digest == manifest.digest
+    assert (await source.referrers(manifest.digest)).manifests == ()
 
 
 @pytest.mark.engine
-def test_a_layer_that_occurs_twice_is_found_in_what_a_real_engine_saved(
+async def test_a_layer_that_occurs_twice_is_found_in_what_a_real_engine_saved(
     docker_client: docker.DockerClient, folder: LayoutFolder, file: Path
 ) -> None:
     # Docker up to 25 writes a link for it, Docker 26 does not.
@@ -138,11 +128,11 @@ def test_a_layer_that_occurs_twice_is_found_in_what_a_real_engine_saved(
     docker_client.images.load(old({f"{n}/layer.tar": data for n, data in enumerate(layers)}))
     with file.open("wb") as stream:
         stream.writelines(docker_client.api.get_image("a/app:1"))
-    assert run(check(opened(folder), "1")) == list(map(digests.digest_of, layers))
+    assert await check(await opened(folder), "1") == list(map(digests.digest_of, layers))
 
 
 @pytest.mark.engine
-def test_the_newer_form_is_read_with_the_manifests_it_has(
+async def test_the_newer_form_is_read_with_the_manifests_it_has(
     docker_client: docker.DockerClient, folder: LayoutFolder, file: Path, tmp_path: Path
 ) -> None:
     make_image(docker_client, "acme/new:1", layers=(700_000,), note="new")
@@ -152,13 +142,13 @@ def test_the_newer_form_is_read_with_the_manifests_it_has(
     words = ["copy", f"docker-archive:{saved}", f"oci-archive:{file}:v1"]
     subprocess.run([program("skopeo"), "--insecure-policy", *words], check=True)
     raw = subprocess.check_output([program("skopeo"), "inspect", "--raw", words[2]])
-    source = opened(folder)
-    assert run(source.tags()) == ["v1"]
-    assert run(source.manifest("v1")).raw == raw
-    run(check(source, "v1"))
+    source = await opened(folder)
+    assert await source.tags() == ["v1"]
+    assert (await source.manifest("v1")).raw == raw
+    await check(source, "v1")
 
 
-def test_an_index_beside_a_manifest_json_counts(folder: LayoutFolder, file: Path) -> None:
+async def test_an_index_beside_a_manifest_json_counts(folder: LayoutFolder, file: Path) -> None:
     manifest = make_manifest()
     entry = {
         **manifest.descriptor.as_json(),
@@ -175,36 +165,40 @@ def test_an_index_beside_a_manifest_json_counts(folder: LayoutFolder, file: Path
         f"blobs/sha256/{hashlib.sha256(b'{}').hexdigest()}": b"{}",
     }
     file.write_bytes(tar(layout))
-    assert run(opened(folder).tags()) == ["3"]
-    assert run(check(opened(folder), "3")) == []
+    assert await (await opened(folder)).tags() == ["3"]
+    assert await check(await opened(folder), "3") == []
 
 
-def test_what_is_made_of_an_archive_is_always_the_same(folder: LayoutFolder, file: Path) -> None:
+async def test_what_is_made_of_an_archive_is_always_the_same(
+    folder: LayoutFolder, file: Path
+) -> None:
     data = archive(["a/app:1"], [b"1", b"2"], note="n")
     found = set()
     for _ in range(2):
         file.write_bytes(data)
-        found.add(run(opened(folder).manifest("1")).raw)
+        found.add((await (await opened(folder)).manifest("1")).raw)
         file.unlink()
     assert len(found) == 1
 
 
-def test_layers_that_were_compressed_say_so(folder: LayoutFolder, file: Path) -> None:
+async def test_layers_that_were_compressed_say_so(folder: LayoutFolder, file: Path) -> None:
     packed = gzip.compress(tar({"a": os.urandom(5_000)}), mtime=0)
     file.write_bytes(old({"1.tar.gz": packed, "2.tar": tar({"b": b"2"})}))
-    run(check(opened(folder), "1"))
-    kinds = [layer.media_type for layer in run(opened(folder).manifest("1")).layers]
+    await check(await opened(folder), "1")
+    kinds = [layer.media_type for layer in (await (await opened(folder)).manifest("1")).layers]
     assert [kind.rpartition(".")[2] for kind in kinds] == ["tar+gzip", "tar"]
 
 
-def test_a_link_to_another_layer_is_followed(folder: LayoutFolder, file: Path) -> None:
+async def test_a_link_to_another_layer_is_followed(folder: LayoutFolder, file: Path) -> None:
     same = tar({"a": b"1"})
     layers = {"one/layer.tar": same, "two/layer.tar": same}
     file.write_bytes(old(layers, ("two/layer.tar", "../one/layer.tar")))
-    assert len(run(check(opened(folder), "1"))) == 2
+    assert len(await check(await opened(folder), "1")) == 2
 
 
-def test_images_that_share_a_tag_must_be_named_by_digest(folder: LayoutFolder, file: Path) -> None:
+async def test_images_that_share_a_tag_must_be_named_by_digest(
+    folder: LayoutFolder, file: Path
+) -> None:
     first, second = tar({"a": b"1"}), tar({"a": b"2"})
     configs = [
         json.dumps({"rootfs": {"diff_ids": [digests.digest_of(one)]}}).encode()
@@ -216,40 +210,42 @@ def test_images_that_share_a_tag_must_be_named_by_digest(folder: LayoutFolder, f
     ]
     members = {"l1": first, "l2": second, "c1": configs[0], "c2": configs[1]}
     file.write_bytes(tar({**members, "manifest.json": json.dumps(listed).encode()}))
-    source = opened(folder)
-    assert run(source.tags()) == ["1", "2"]
-    digest = run(source.manifest("2")).digest
+    source = await opened(folder)
+    assert await source.tags() == ["1", "2"]
+    digest = (await source.manifest("2")).digest
     with pytest.raises(ImageNotFound) as caught:
-        run(source.manifest("1"))
+        await source.manifest("1")
     assert (
         f"some/app.tar:1 may be any of 2 images: a/x:1 ({digest}), b/y:1 (" in caught.value.message
     )
-    assert run(check(source, digest)) == [digests.digest_of(first)]
+    assert await check(source, digest) == [digests.digest_of(first)]
 
 
-def test_an_image_without_a_name_is_found_by_its_digest(folder: LayoutFolder, file: Path) -> None:
+async def test_an_image_without_a_name_is_found_by_its_digest(
+    folder: LayoutFolder, file: Path
+) -> None:
     file.write_bytes(old({"l": tar({"a": b"1"})}, names=None))
-    assert run(opened(folder).tags()) == []
+    assert await (await opened(folder)).tags() == []
     with pytest.raises(
         ImageNotFound, match=r"there is no .*/app.tar:1; there is sha256:"
     ) as caught:
-        run(opened(folder).manifest("1"))
-    run(check(opened(folder), caught.value.message.rpartition(" ")[2]))
+        await (await opened(folder)).manifest("1")
+    await check(await opened(folder), caught.value.message.rpartition(" ")[2])
 
 
-def test_an_archive_that_changed_is_read_again(folder: LayoutFolder, file: Path) -> None:
+async def test_an_archive_that_changed_is_read_again(folder: LayoutFolder, file: Path) -> None:
     for tag in ("1", "2"):
         file.write_bytes(old({"l": tar({"a": b"1"})}, names=[f"a/app:{tag}"]))
         os.utime(file, (1_000_000_000 + int(tag), 1_000_000_000))
-        assert run(opened(folder).tags()) == [tag]
+        assert await (await opened(folder)).tags() == [tag]
 
 
-def test_a_layer_that_is_not_what_the_config_says_is_seen_by_its_reader(
+async def test_a_layer_that_is_not_what_the_config_says_is_seen_by_its_reader(
     folder: LayoutFolder, file: Path
 ) -> None:
     file.write_bytes(old({"l": b"x" * 1_000}).replace(b"x" * 1_000, b"y" * 1_000))
     with pytest.raises(AssertionError):
-        run(check(opened(folder), "1"))
+        await check(await opened(folder), "1")
 
 
 @pytest.mark.parametrize(
@@ -304,44 +300,41 @@ def test_a_layer_that_is_not_what_the_config_says_is_seen_by_its_reader(
         (old({"l": b""}, ("x", "../x")), NotAllowed, "'x' lies or leads out of the archive"),
     ],
 )
-def test_what_is_wrong_with_an_archive_is_told_in_one_line(
+async def test_what_is_wrong_with_an_archive_is_told_in_one_line(
     folder: LayoutFolder, file: Path, data: bytes, kind: type[Exception], said: str
 ) -> None:
     file.write_bytes(data)
     with pytest.raises(kind) as caught:
-        run(opened(folder).manifest("1"))
+        await (await opened(folder)).manifest("1")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_link_is_no_archive(folder: LayoutFolder, file: Path, tmp_path: Path) -> None:
+async def test_a_link_is_no_archive(folder: LayoutFolder, file: Path, tmp_path: Path) -> None:
     (tmp_path / "real.tar").write_bytes(old({"l": b""}))
     file.symlink_to(tmp_path / "real.tar")
     with pytest.raises(NotAllowed, match=r"images\.layout/some/app\.tar is a symbolic link"):
-        run(opened(folder).tags())
+        await (await opened(folder)).tags()
 
 
-def test_archives_are_only_read(folder: LayoutFolder, file: Path) -> None:
+async def test_archives_are_only_read(folder: LayoutFolder, file: Path) -> None:
     data = old({"l": b""})
     file.write_bytes(data)
     for name in ("some/app.tar", "some/app.tar/below"):
         with pytest.raises(PushRejected, match="archives are only read"):
-            run(folder.target(name).put("1", make_manifest()))
+            await folder.target(name).put("1", make_manifest())
     assert file.read_bytes() == data
 
 
-def test_what_an_archive_does_not_hold_is_told(folder: LayoutFolder, file: Path) -> None:
+async def test_what_an_archive_does_not_hold_is_told(folder: LayoutFolder, file: Path) -> None:
     file.write_bytes(old({"l": b""}))
-    source = opened(folder)
-    assert run(source.head("2")) is None
-    assert run(source.head(digests.digest_of(b"none"))) is None
-
-    async def read() -> None:
-        async with source.blob(digests.digest_of(b"none")):
-            pass
+    source = await opened(folder)
+    assert await source.head("2") is None
+    assert await source.head(digests.digest_of(b"none")) is None
 
     with pytest.raises(BlobMissing, match="does not hold sha256:"):
-        run(read())
+        async with source.blob(digests.digest_of(b"none")):
+            pass
     file.unlink()
     with pytest.raises(RepositoryMissing, match=r"there is no archive images\.layout/some/app"):
-        run(source.tags())
+        await source.tags()

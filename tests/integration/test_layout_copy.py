@@ -6,10 +6,9 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import docker
 import pytest
@@ -38,8 +37,6 @@ from transship_worker.transports.copy.port import Copied, CopyTask
 from transship_worker.transports.copy.registry import RegistryRepository
 
 pytestmark = pytest.mark.registry
-
-T = TypeVar("T")
 
 
 class Control:
@@ -122,19 +119,15 @@ def path(folder: LayoutFolder, tmp_path: Path) -> Path:
 Repositories = Callable[[Registry, str], RegistryRepository]
 
 
-def run(work: Callable[[Repositories], Awaitable[T]]) -> T:
-    """Run ``work`` with what makes repositories of registries."""
+@pytest.fixture
+def repository(pool: ClientPool) -> Repositories:
+    """Makes repositories of registries."""
 
-    async def main() -> T:
-        async with ClientPool({}) as pool:
+    def make(registry: Registry, name: str) -> RegistryRepository:
+        asked = client(pool, registry.address, None).repository(name, writing=True)
+        return RegistryRepository(asked)
 
-            def repository(registry: Registry, name: str) -> RegistryRepository:
-                asked = client(pool, registry.address, None).repository(name, writing=True)
-                return RegistryRepository(asked)
-
-            return await work(repository)
-
-    return asyncio.run(main())
+    return make
 
 
 async def blob(target: ContentTarget, data: bytes, media_type: str) -> dict[str, object]:
@@ -238,105 +231,97 @@ async def all_digests(source: ContentSource, reference: str) -> set[str]:
     return seen
 
 
-def test_from_a_registry_over_a_layout_to_a_registry_every_digest_is_equal(
-    plain_registry: Registry, second_registry: Registry, folder: LayoutFolder, path: Path
+async def test_from_a_registry_over_a_layout_to_a_registry_every_digest_is_equal(
+    repository: Repositories,
+    plain_registry: Registry,
+    second_registry: Registry,
+    folder: LayoutFolder,
+    path: Path,
 ) -> None:
     name = f"acme/air-{os.urandom(4).hex()}"
 
-    async def work(repository: Repositories) -> Manifest:
-        start, end = repository(plain_registry, name), repository(second_registry, name)
-        index = await filled(start)
-        for source, target in ((start, folder.target("acme/air")), (None, end)):
-            given = source or await folder.source("acme/air")
-            done, control = await copy(given, target, "1.2", referrers=True)
-            assert (done.digest, done.tagged, done.skipped) == (index.digest, ("1.2",), False)
-            assert control.sent > 600_000
-            done, control = await copy(given, target, "1.2", referrers=True)
-            assert (done.skipped, control.sent) == (True, 0)
-        everything = await all_digests(start, "1.2")
-        assert len(everything) == 16
-        assert await all_digests(await folder.source("acme/air"), "1.2") == everything
-        assert await all_digests(end, "1.2") == everything
-        return index
-
-    index = run(work)
+    start, end = repository(plain_registry, name), repository(second_registry, name)
+    index = await filled(start)
+    for source, target in ((start, folder.target("acme/air")), (None, end)):
+        given = source or await folder.source("acme/air")
+        done, control = await copy(given, target, "1.2", referrers=True)
+        assert (done.digest, done.tagged, done.skipped) == (index.digest, ("1.2",), False)
+        assert control.sent > 600_000
+        done, control = await copy(given, target, "1.2", referrers=True)
+        assert (done.skipped, control.sent) == (True, 0)
+    everything = await all_digests(start, "1.2")
+    assert len(everything) == 16
+    assert await all_digests(await folder.source("acme/air"), "1.2") == everything
+    assert await all_digests(end, "1.2") == everything
     assert raw(f"oci:{path}/acme/air:1.2") == index.raw
     assert raw(f"docker://{second_registry.address}/{name}:1.2") == index.raw
 
 
-def test_a_layer_of_two_repositories_of_a_folder_is_sent_once(
-    plain_registry: Registry, folder: LayoutFolder
+async def test_a_layer_of_two_repositories_of_a_folder_is_sent_once(
+    repository: Repositories, plain_registry: Registry, folder: LayoutFolder
 ) -> None:
     layer = os.urandom(1_000_000)
     name = f"acme/shared-{os.urandom(4).hex()}"
 
-    async def work(repository: Repositories) -> None:
-        start, leads = repository(plain_registry, name), AloneLeads()
-        await image(start, "a", layer, note="a")
-        await image(start, "b", layer, note="b")
-        _, first = await copy(start, folder.target("one"), "a", leads=leads)
-        _, second = await copy(start, folder.target("two"), "b", leads=leads)
-        assert first.sent > len(layer) > second.sent > 0
-        assert second.taken_over == len(layer)
-        await all_digests(await folder.source("two"), "b")
-
-    run(work)
+    start, leads = repository(plain_registry, name), AloneLeads()
+    await image(start, "a", layer, note="a")
+    await image(start, "b", layer, note="b")
+    _, first = await copy(start, folder.target("one"), "a", leads=leads)
+    _, second = await copy(start, folder.target("two"), "b", leads=leads)
+    assert first.sent > len(layer) > second.sent > 0
+    assert second.taken_over == len(layer)
+    await all_digests(await folder.source("two"), "b")
 
 
-def test_many_copies_into_one_layout_at_once_lose_nothing(
-    plain_registry: Registry, folder: LayoutFolder
+async def test_many_copies_into_one_layout_at_once_lose_nothing(
+    repository: Repositories, plain_registry: Registry, folder: LayoutFolder
 ) -> None:
     name = f"acme/many-{os.urandom(4).hex()}"
     tags = [f"t{number}" for number in range(20)]
 
-    async def work(repository: Repositories) -> None:
-        start, leads = repository(plain_registry, name), AloneLeads()
-        for tag in tags:
-            await image(start, tag, b"shared", tag.encode(), note=tag)
-        targets = [folder.target(f"to/{number % 3}") for number in range(len(tags))]
-        jobs = [copy(start, to, tag, leads=leads) for to, tag in zip(targets, tags, strict=True)]
-        results = await asyncio.gather(*jobs)
-        sent = sum(control.sent for _, control in results)
-        seen = {digests.digest_of(b"shared"): len(b"shared")}
-        for tag, to in zip(tags, targets, strict=True):
-            found = await to.manifest(tag)
-            seen |= {one.digest: one.size for one in found.blobs}
-            await all_digests(to, tag)
-        assert sent == sum(seen.values())
-
-    run(work)
+    start, leads = repository(plain_registry, name), AloneLeads()
+    for tag in tags:
+        await image(start, tag, b"shared", tag.encode(), note=tag)
+    targets = [folder.target(f"to/{number % 3}") for number in range(len(tags))]
+    jobs = [copy(start, to, tag, leads=leads) for to, tag in zip(targets, tags, strict=True)]
+    results = await asyncio.gather(*jobs)
+    sent = sum(control.sent for _, control in results)
+    seen = {digests.digest_of(b"shared"): len(b"shared")}
+    for tag, to in zip(tags, targets, strict=True):
+        found = await to.manifest(tag)
+        seen |= {one.digest: one.size for one in found.blobs}
+        await all_digests(to, tag)
+    assert sent == sum(seen.values())
 
 
-def test_a_layout_that_lacks_a_platform_gives_the_others(
-    plain_registry: Registry, folder: LayoutFolder, path: Path
+async def test_a_layout_that_lacks_a_platform_gives_the_others(
+    repository: Repositories, plain_registry: Registry, folder: LayoutFolder, path: Path
 ) -> None:
     """As an engine saves it that pulled one platform of an index, and kept the index."""
     name = f"acme/partial-{os.urandom(4).hex()}"
 
-    async def work(repository: Repositories) -> None:
-        start, end = (
-            repository(plain_registry, f"{name}/a"),
-            repository(plain_registry, f"{name}/b"),
-        )
-        index = await filled(start)
-        await copy(start, folder.target("partial"), "1.2")
-        lost = index.children[1].digest.partition(":")[2]
-        (path / "partial/blobs/sha256" / lost).unlink()
-        source = await folder.source("partial")
-        with pytest.raises(ImageNotFound):
-            await copy(source, end, "1.2")
-        assert await end.head("1.2") is None
-        _, control = await copy(source, end, "1.2", platforms=(Platform.parse("linux/amd64"),))
-        assert [child.digest for child in (await end.manifest("1.2")).children] == [
-            index.children[0].digest
-        ]
-        assert control.warnings
-
-    run(work)
+    start, end = (
+        repository(plain_registry, f"{name}/a"),
+        repository(plain_registry, f"{name}/b"),
+    )
+    index = await filled(start)
+    await copy(start, folder.target("partial"), "1.2")
+    lost = index.children[1].digest.partition(":")[2]
+    (path / "partial/blobs/sha256" / lost).unlink()
+    source = await folder.source("partial")
+    with pytest.raises(ImageNotFound):
+        await copy(source, end, "1.2")
+    assert await end.head("1.2") is None
+    _, control = await copy(source, end, "1.2", platforms=(Platform.parse("linux/amd64"),))
+    assert [child.digest for child in (await end.manifest("1.2")).children] == [
+        index.children[0].digest
+    ]
+    assert control.warnings
 
 
 @pytest.mark.engine
-def test_an_archive_of_an_engine_becomes_an_image_that_the_engine_pulls(
+async def test_an_archive_of_an_engine_becomes_an_image_that_the_engine_pulls(
+    repository: Repositories,
     docker_client: docker.DockerClient,
     plain_registry: Registry,
     folder: LayoutFolder,
@@ -347,10 +332,7 @@ def test_an_archive_of_an_engine_becomes_an_image_that_the_engine_pulls(
         stream.writelines(docker_client.api.get_image("acme/saved:3"))
     name = f"acme/from-archive-{os.urandom(4).hex()}"
 
-    async def work(repository: Repositories) -> None:
-        await copy(await folder.source("app.tar"), repository(plain_registry, name), "3")
-
-    run(work)
+    await copy(await folder.source("app.tar"), repository(plain_registry, name), "3")
     docker_client.images.remove("acme/saved:3")
     pulled = docker_client.images.pull(f"{plain_registry.address}/{name}", tag="3")
     assert pulled.id == image_id

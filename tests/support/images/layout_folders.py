@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from tests.support.images.registry_client import EMPTY, make_manifest
 from transship.errors import RegistryUnavailable
@@ -14,18 +13,10 @@ from transship_worker.oci import digests
 from transship_worker.oci.content import ContentSource
 from transship_worker.oci.descriptors import Descriptor, Manifest
 
-T = TypeVar("T")
 #: A layer of several pieces.
 LAYER = os.urandom(3 * 1024 * 1024 + 17)
 LAYER_DIGEST = digests.digest_of(LAYER)
 OCTETS = "application/octet-stream"
-
-
-def run(work: Awaitable[T]) -> T:
-    async def main() -> T:
-        return await work
-
-    return asyncio.run(main())
 
 
 class Blobs:

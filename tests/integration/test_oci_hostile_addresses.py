@@ -91,28 +91,28 @@ def base(server: HostileServer) -> str:
 
 
 @pytest.mark.parametrize("host", HERE)
-def test_a_redirect_to_this_machine_is_refused(
+async def test_a_redirect_to_this_machine_is_refused(
     server: HostileServer, other: HostileServer, names: Names, host: str
 ) -> None:
     server.expect("GET", BLOB, Reply(307, headers={"Location": f"http://{host}:{other.port}/x"}))
     with refused():
-        asking(NAME, read_all, endpoint=base(server))
+        await asking(NAME, read_all, endpoint=base(server))
     assert other.seen == []
 
 
 @pytest.mark.parametrize("host", HERE)
-def test_a_token_server_on_this_machine_is_refused_without_a_login_too(
+async def test_a_token_server_on_this_machine_is_refused_without_a_login_too(
     server: HostileServer, other: HostileServer, names: Names, host: str
 ) -> None:
     challenge = {"WWW-Authenticate": f'Bearer realm="http://{host}:{other.port}/token"'}
     server.expect("GET", TAG, Reply(401, errors("UNAUTHORIZED"), challenge))
     with refused():
-        asking(NAME, get_1, endpoint=base(server))
+        await asking(NAME, get_1, endpoint=base(server))
     assert other.seen == []
 
 
 @pytest.mark.parametrize("host", HERE)
-def test_an_upload_to_this_machine_is_refused(
+async def test_an_upload_to_this_machine_is_refused(
     server: HostileServer, other: HostileServer, names: Names, host: str
 ) -> None:
     location = {"Location": f"http://{host}:{other.port}/upload"}
@@ -122,11 +122,11 @@ def test_an_upload_to_this_machine_is_refused(
         await (await blobs.start(repository)).patch(EMPTY)
 
     with refused():
-        asking(NAME, upload, endpoint=base(server))
+        await asking(NAME, upload, endpoint=base(server))
     assert other.seen == []
 
 
-def test_one_bad_address_among_good_ones_is_not_connected_to(
+async def test_one_bad_address_among_good_ones_is_not_connected_to(
     server: HostileServer, other: HostileServer, names: Names
 ) -> None:
     # Nobody answers at the first, so that the second is tried.
@@ -135,11 +135,11 @@ def test_one_bad_address_among_good_ones_is_not_connected_to(
         "GET", BLOB, Reply(307, headers={"Location": f"http://cdn.example:{other.port}/x"})
     )
     with pytest.raises(PushError):
-        asking(NAME, read_all, endpoint=base(server))
+        await asking(NAME, read_all, endpoint=base(server))
     assert other.seen == []
 
 
-def test_a_name_whose_second_answer_is_this_machine_is_refused_then(
+async def test_a_name_whose_second_answer_is_this_machine_is_refused_then(
     server: HostileServer, outside: HostileServer, names: Names
 ) -> None:
     """The first answer is as good as any; what it was does not count for the next connection."""
@@ -153,16 +153,16 @@ def test_a_name_whose_second_answer_is_this_machine_is_refused_then(
         await read_all(repository)
 
     with pytest.raises(RegistryUntrusted, match="nothing is sent there"):
-        asking(NAME, twice, endpoint=base(server))
+        await asking(NAME, twice, endpoint=base(server))
     assert len(outside.seen) == 1
 
 
-def test_where_the_registry_itself_is_it_may_lead(
+async def test_where_the_registry_itself_is_it_may_lead(
     server: HostileServer, other: HostileServer
 ) -> None:
     server.expect("GET", TAG, Reply(307, headers={"Location": f"{other.base}/x"}))
     other.expect("GET", "/x", GOOD)
-    assert asking(server, get_1) == MANIFEST
+    assert await asking(server, get_1) == MANIFEST
 
 
 @pytest.fixture
@@ -171,21 +171,21 @@ def secure(authority: Authority) -> Iterator[HostileServer]:
         yield made
 
 
-def test_a_redirect_from_tls_to_plain_http_is_refused(
+async def test_a_redirect_from_tls_to_plain_http_is_refused(
     secure: HostileServer, other: HostileServer, authority: Authority
 ) -> None:
     secure.expect("GET", BLOB, Reply(307, headers={"Location": f"{other.base}/x"}))
     with pytest.raises(RegistryUntrusted, match="plain HTTP is not followed"):
-        asking(secure, read_all, access=Access(ca=authority.ca))
+        await asking(secure, read_all, access=Access(ca=authority.ca))
     assert other.seen == []
 
 
 @pytest.mark.parametrize("login", [None, LOGIN])
-def test_a_token_server_in_plain_http_is_not_asked_for_a_registry_with_tls(
+async def test_a_token_server_in_plain_http_is_not_asked_for_a_registry_with_tls(
     secure: HostileServer, other: HostileServer, authority: Authority, login: Any
 ) -> None:
     challenge = {"WWW-Authenticate": f'Bearer realm="{other.base}/token"'}
     secure.expect("GET", TAG, Reply(401, headers=challenge))
     with pytest.raises(RegistryUntrusted, match=r"over https|plain HTTP is not followed"):
-        asking(secure, get_1, login=login, access=Access(ca=authority.ca))
+        await asking(secure, get_1, login=login, access=Access(ca=authority.ca))
     assert other.seen == []

@@ -58,12 +58,12 @@ from transship_worker.oci.errors import refusal_of
         (Reply(500, b"x" * 65_536, endless=True), RegistryUnavailable),
     ],
 )
-def test_each_bad_answer_is_a_typed_error(
+async def test_each_bad_answer_is_a_typed_error(
     server: HostileServer, reply: Reply, kind: type[PushError]
 ) -> None:
     server.expect("GET", TAG, reply)
     with pytest.raises(kind) as caught:
-        asking(server, get_1)
+        await asking(server, get_1)
     assert type(caught.value) is kind
     assert caught.value.message.isprintable()
     assert len(caught.value.message) < 1_500
@@ -71,19 +71,21 @@ def test_each_bad_answer_is_a_typed_error(
     assert caught.value.retry_after_s == (float(said) if said else None)
 
 
-def test_a_registry_that_hangs_up_is_unavailable_after_one_more_try(server: HostileServer) -> None:
+async def test_a_registry_that_hangs_up_is_unavailable_after_one_more_try(
+    server: HostileServer,
+) -> None:
     server.expect("GET", TAG, Reply(hang_up=True), times=2)
     with pytest.raises(RegistryUnavailable, match="broke off"):
-        asking(server, get_1)
+        await asking(server, get_1)
 
 
-def test_a_registry_that_is_not_there_is_unreachable() -> None:
+async def test_a_registry_that_is_not_there_is_unreachable() -> None:
     port = free_port()
     with pytest.raises(RegistryUnreachable, match=f"neither of .*https://127.0.0.1:{port}"):
-        asking(f"127.0.0.1:{port}", get_1)
+        await asking(f"127.0.0.1:{port}", get_1)
 
 
-def test_the_registrys_codes_are_kept_as_data(server: HostileServer) -> None:
+async def test_the_registrys_codes_are_kept_as_data(server: HostileServer) -> None:
     body = errors("TAG_INVALID", "The image tag '1' is immutable", detail="no")
     server.expect("PUT", TAG, Reply(400, body), headers={"Content-Type": OCI_MANIFEST})
 
@@ -91,19 +93,21 @@ def test_the_registrys_codes_are_kept_as_data(server: HostileServer) -> None:
         await manifests.put(repository, "1", MANIFEST)
 
     with pytest.raises(ImmutableTag) as caught:
-        asking(server, put)
+        await asking(server, put)
     refused = refusal_of(caught.value)
     assert refused is not None
     assert (refused.status, refused.codes) == (400, ("TAG_INVALID",))
 
 
-def test_no_secret_and_no_control_character_of_an_answer_is_shown(server: HostileServer) -> None:
+async def test_no_secret_and_no_control_character_of_an_answer_is_shown(
+    server: HostileServer,
+) -> None:
     said = "no: s3cret-password \x1b[2J Basic cHVzaGVyOnMzY3JldC1wYXNzd29yZA== " + "x" * 9_000
     challenge = {"WWW-Authenticate": "Basic realm=x"}
     server.expect("GET", TAG, Reply(401, headers=challenge), headers={"Authorization": None})
     server.expect("GET", TAG, Reply(403, errors("DENIED", said)))
     with pytest.raises(Denied) as caught:
-        asking(server, get_1, login=LOGIN)
+        await asking(server, get_1, login=LOGIN)
     text = f"{caught.value!r} {refusal_of(caught.value)!r}"
     assert "s3cret" not in text
     assert "cHVzaGVy" not in text
@@ -111,14 +115,16 @@ def test_no_secret_and_no_control_character_of_an_answer_is_shown(server: Hostil
     assert len(text) < 3_000
 
 
-def test_a_head_without_a_digest_falls_back_to_reading_the_manifest(server: HostileServer) -> None:
+async def test_a_head_without_a_digest_falls_back_to_reading_the_manifest(
+    server: HostileServer,
+) -> None:
     server.expect("HEAD", TAG, Reply(200, headers={"Content-Type": OCI_MANIFEST}))
     server.expect("GET", TAG, GOOD)
-    found = asking(server, lambda repository: manifests.head(repository, "1"))
+    found = await asking(server, lambda repository: manifests.head(repository, "1"))
     assert found == manifests.ManifestHead(MANIFEST.digest, OCI_MANIFEST, len(MANIFEST.raw))
 
 
-def test_the_pull_limit_is_kept_with_the_client(server: HostileServer) -> None:
+async def test_the_pull_limit_is_kept_with_the_client(server: HostileServer) -> None:
     limits = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "5;w=21600"}
     server.expect("HEAD", TAG, Reply(404, headers=limits))
 
@@ -127,10 +133,12 @@ def test_the_pull_limit_is_kept_with_the_client(server: HostileServer) -> None:
         limit = repository.client.rate_limit
         return limit.remaining if limit else None
 
-    assert asking(server, look) == 5
+    assert await asking(server, look) == 5
 
 
-def test_a_time_limit_of_the_reader_is_not_blamed_on_the_registry(server: HostileServer) -> None:
+async def test_a_time_limit_of_the_reader_is_not_blamed_on_the_registry(
+    server: HostileServer,
+) -> None:
     server.expect("GET", BLOB, Reply(200, EMPTY))
 
     async def read(repository: Repository) -> None:
@@ -138,10 +146,10 @@ def test_a_time_limit_of_the_reader_is_not_blamed_on_the_registry(server: Hostil
             raise TimeoutError("the reader's own")
 
     with pytest.raises(TimeoutError, match="the reader's own"):
-        asking(server, read)
+        await asking(server, read)
 
 
 @pytest.mark.parametrize("name", ["", "a/../b", "/a", "a/", "A", "a?b", "a#b", "a b", "a" * 300])
-def test_a_name_that_would_lead_elsewhere_is_refused(name: str) -> None:
+async def test_a_name_that_would_lead_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(InvalidReference, match="is no repository"):
-        asking("registry.example.com", get_1, repository=name)
+        await asking("registry.example.com", get_1, repository=name)

@@ -48,17 +48,17 @@ MOST = 32 * 2**20
 
 @pytest.mark.parametrize("with_length", [True, False])
 @pytest.mark.parametrize("over", [0, 1])
-def test_a_manifest_of_4_mib_is_read_and_one_byte_more_is_not(
+async def test_a_manifest_of_4_mib_is_read_and_one_byte_more_is_not(
     server: HostileServer, with_length: bool, over: int
 ) -> None:
     made = MANIFEST.raw.ljust(MANIFEST_LIMIT + over)
     headers = {"Content-Type": OCI_MANIFEST}
     server.expect("GET", TAG, Reply(200, made, headers, chunked=not with_length))
     if not over:
-        assert len(asking(server, manifest_1).raw) == MANIFEST_LIMIT
+        assert len((await asking(server, manifest_1)).raw) == MANIFEST_LIMIT
         return
     with pytest.raises(AnswerMalformed, match="more than 4194304 bytes, which are not read"):
-        asking(server, get_1)
+        await asking(server, get_1)
 
 
 async def manifest_1(repository: Repository) -> Manifest:
@@ -84,11 +84,11 @@ async def listed(repository: Repository) -> object:
     return await referrers.referrers(repository, MANIFEST.digest)
 
 
-def peak_of(work: Callable[[], object]) -> int:
+async def peak_of(work: Callable[[], Awaitable[object]]) -> int:
     """The most memory that Python held at once for this. Unit: bytes."""
     tracemalloc.start()
     try:
-        work()
+        await work()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -105,7 +105,7 @@ def peak_of(work: Callable[[], object]) -> int:
         ("GET", f"/v2/acme/app/referrers/{MANIFEST.digest}", listed),
     ],
 )
-def test_an_answer_without_end_is_left_before_it_takes_memory(
+async def test_an_answer_without_end_is_left_before_it_takes_memory(
     server: HostileServer,
     method: str,
     target: str,
@@ -115,23 +115,23 @@ def test_an_answer_without_end_is_left_before_it_takes_memory(
     endless = Reply(status, b"[" * 65_536, {"Location": "/up"}, endless=True)
     server.expect(method, target, endless)
 
-    def ask() -> None:
+    async def ask() -> None:
         with pytest.raises(PushError):
-            asking(server, work)
+            await asking(server, work)
 
-    assert peak_of(ask) < MOST
+    assert await peak_of(ask) < MOST
 
 
-def test_a_token_without_end_is_left_before_it_takes_memory(server: HostileServer) -> None:
+async def test_a_token_without_end_is_left_before_it_takes_memory(server: HostileServer) -> None:
     challenge = {"WWW-Authenticate": f'Bearer realm="{server.base}{TOKEN}"'}
     server.expect("GET", TAG, Reply(401, b"x" * 65_536, challenge, endless=True))
     server.follow(TOKEN, lambda _: Reply(200, b'{"token": "' + b"t" * 65_536, endless=True))
 
-    def ask() -> None:
+    async def ask() -> None:
         with pytest.raises(AnswerMalformed, match="which are not read"):
-            asking(server, get_1, login=LOGIN)
+            await asking(server, get_1, login=LOGIN)
 
-    assert peak_of(ask) < MOST
+    assert await peak_of(ask) < MOST
 
 
 @pytest.mark.parametrize(
@@ -142,17 +142,21 @@ def test_a_token_without_end_is_left_before_it_takes_memory(server: HostileServe
         {"WWW-Authenticate": "Bearer " + ",".join(f'a{n}="b"' for n in range(20_000))},
     ],
 )
-def test_a_head_without_measure_is_not_read(server: HostileServer, headers: dict[str, str]) -> None:
+async def test_a_head_without_measure_is_not_read(
+    server: HostileServer, headers: dict[str, str]
+) -> None:
     server.expect("GET", TAG, Reply(401, b"", headers))
     with pytest.raises(AnswerMalformed):
-        asking(server, get_1, login=LOGIN)
+        await asking(server, get_1, login=LOGIN)
 
 
 # --- time --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_bytes_that_drip_do_not_keep_an_exchange_open(server: HostileServer, status: int) -> None:
+async def test_bytes_that_drip_do_not_keep_an_exchange_open(
+    server: HostileServer, status: int
+) -> None:
     server.expect("GET", "/v2/slow", Reply(status, b"{}", drip_s=0.02))
 
     async def ask(repository: Repository) -> None:
@@ -160,10 +164,10 @@ def test_bytes_that_drip_do_not_keep_an_exchange_open(server: HostileServer, sta
         await repository.client.ask(Request("GET", url, about="it", total_s=0.5), limit=10**6)
 
     with pytest.raises(RegistryUnavailable):
-        asking(server, ask)
+        await asking(server, ask)
 
 
-def test_pages_without_end_end(server: HostileServer) -> None:
+async def test_pages_without_end_end(server: HostileServer) -> None:
     place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
     body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
 
@@ -173,14 +177,14 @@ def test_pages_without_end_end(server: HostileServer) -> None:
 
     server.follow(place, next_page)
     with pytest.raises(AnswerMalformed, match="has more than 100 pages, which are not read"):
-        asking(server, listed)
+        await asking(server, listed)
     assert len(server.seen) == referrers.REFERRER_PAGES
 
 
 # --- a million tags ----------------------------------------------------------------------
 
 
-def test_a_million_tags_are_read_a_page_at_a_time_and_no_more_than_that(
+async def test_a_million_tags_are_read_a_page_at_a_time_and_no_more_than_that(
     server: HostileServer,
 ) -> None:
     def page(seen: Seen) -> Reply:
@@ -197,11 +201,11 @@ def test_a_million_tags_are_read_a_page_at_a_time_and_no_more_than_that(
         async for names in tags.tags(repository, page_size=10_000):
             count += len(names)
 
-    def ask() -> None:
+    async def ask() -> None:
         with pytest.raises(AnswerMalformed, match=f"more than {NAMES_LIMIT} names"):
-            asking(server, read)
+            await asking(server, read)
 
-    peak = peak_of(ask)
+    peak = await peak_of(ask)
     assert count == NAMES_LIMIT == 1_000_000
     assert peak < MOST, f"{peak / 2**20:.1f} MiB"
 
@@ -219,7 +223,7 @@ def index(*children: Manifest, **lies: Any) -> Manifest:
     return make_index(entries)
 
 
-def read_tree(server: HostileServer, root: Manifest, held: dict[str, Manifest]) -> None:
+async def read_tree(server: HostileServer, root: Manifest, held: dict[str, Manifest]) -> None:
     """Read a tree from a server that gives whatever it is said to hold."""
 
     def give(seen: Seen) -> Reply:
@@ -236,35 +240,39 @@ def read_tree(server: HostileServer, root: Manifest, held: dict[str, Manifest]) 
 
         await TreeReader("acme/app:1").tree(root, one)
 
-    asking(server, read)
+    await asking(server, read)
 
 
-def test_an_index_that_leads_to_itself_is_not_what_its_digest_says(server: HostileServer) -> None:
+async def test_an_index_that_leads_to_itself_is_not_what_its_digest_says(
+    server: HostileServer,
+) -> None:
     made_up = f"sha256:{7:064x}"
     root = make_index([{"mediaType": OCI_INDEX, "digest": made_up, "size": 200}])
     with pytest.raises(DigestMismatch):
-        read_tree(server, root, {made_up: root})
+        await read_tree(server, root, {made_up: root})
 
 
-def test_indexes_within_indexes_without_end_are_left(server: HostileServer) -> None:
+async def test_indexes_within_indexes_without_end_are_left(server: HostileServer) -> None:
     held, root = {}, make_manifest()
     for _ in range(10 * DEPTH_MOST):
         held[root.digest] = root
         root = index(root)
     with pytest.raises(ManifestUnsupported, match=f"more than {DEPTH_MOST} deep"):
-        read_tree(server, root, held)
+        await read_tree(server, root, held)
     assert len(server.seen) == DEPTH_MOST
 
 
-def test_an_index_of_more_manifests_than_are_read_costs_no_request(server: HostileServer) -> None:
+async def test_an_index_of_more_manifests_than_are_read_costs_no_request(
+    server: HostileServer,
+) -> None:
     entry = {"mediaType": OCI_MANIFEST, "size": 2}
     root = make_index([{**entry, "digest": f"sha256:{n:064x}"} for n in range(MANIFESTS_MOST)])
     with pytest.raises(ManifestUnsupported, match=f"more than {MANIFESTS_MOST} manifests"):
-        read_tree(server, root, {})
+        await read_tree(server, root, {})
     assert server.seen == []
 
 
 @pytest.mark.parametrize("size", [0, 1, len(MANIFEST.raw) + 1, 2**62])
-def test_an_index_that_lies_about_a_size_is_refused(server: HostileServer, size: int) -> None:
+async def test_an_index_that_lies_about_a_size_is_refused(server: HostileServer, size: int) -> None:
     with pytest.raises(AnswerMalformed, match=f"has {size} bytes; it has {len(MANIFEST.raw)}"):
-        read_tree(server, index(MANIFEST, size=size), {MANIFEST.digest: MANIFEST})
+        await read_tree(server, index(MANIFEST, size=size), {MANIFEST.digest: MANIFEST})

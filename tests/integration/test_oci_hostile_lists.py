@@ -26,38 +26,40 @@ def page(*names: object, link: str | None = None) -> Reply:
 LIST = "/v2/acme/app/tags/list"
 
 
-def test_pages_are_followed_whether_their_links_are_relative_or_not(server: HostileServer) -> None:
+async def test_pages_are_followed_whether_their_links_are_relative_or_not(
+    server: HostileServer,
+) -> None:
     server.expect("GET", f"{LIST}?n=2", page("a", "b", link=f"{LIST}?n=2&last=b"))
     server.expect("GET", f"{LIST}?n=2&last=b", page("c", link=f"{server.base}{LIST}?last=c%2F"))
     server.expect("GET", f"{LIST}?last=c%2F", Reply(200, b'{"tags": null}'))
-    assert asking(server, all_tags) == ["a", "b", "c"]
+    assert await asking(server, all_tags) == ["a", "b", "c"]
 
 
-def test_pages_that_go_in_a_circle_end(server: HostileServer) -> None:
+async def test_pages_that_go_in_a_circle_end(server: HostileServer) -> None:
     server.expect("GET", f"{LIST}?n=2", page("a", link=f"{LIST}?last=a"))
     server.expect("GET", f"{LIST}?last=a", page("b", link=f"{LIST}?n=2"))
     with pytest.raises(AnswerMalformed, match="circle"):
-        asking(server, all_tags)
+        await asking(server, all_tags)
 
 
-def test_a_next_page_at_another_host_is_not_asked_for(
+async def test_a_next_page_at_another_host_is_not_asked_for(
     server: HostileServer, other: HostileServer
 ) -> None:
     server.expect("GET", f"{LIST}?n=2", page("a", link=f"{other.base}{LIST}?last=a"))
     with pytest.raises(AnswerMalformed, match="another host"):
-        asking(server, all_tags)
+        await asking(server, all_tags)
 
 
 @pytest.mark.parametrize("names", [("../../x",), (1,), ("a b",)])
-def test_names_that_are_no_tags_are_refused(
+async def test_names_that_are_no_tags_are_refused(
     server: HostileServer, names: tuple[object, ...]
 ) -> None:
     server.expect("GET", f"{LIST}?n=2", page(*names))
     with pytest.raises(AnswerMalformed, match="cannot be asked for"):
-        asking(server, all_tags)
+        await asking(server, all_tags)
 
 
-def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> None:
+async def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> None:
     place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
     entry = MANIFEST.descriptor.as_json()
     second = make_manifest(annotations={"n": "2"}).descriptor.as_json()
@@ -67,7 +69,7 @@ def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> None:
     body["manifests"] = [entry, second]
     server.expect("GET", f"{place}?p=2", Reply(200, json.dumps(body).encode()))
 
-    found = asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
+    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
 
     assert [d.digest for d in found.manifests] == [entry["digest"], second["digest"]]
     assert not found.by_tag

@@ -28,7 +28,7 @@ def basic(server: HostileServer, target: str = TAG) -> None:
     server.expect("GET", target, Reply(401, headers=challenge), headers={"Authorization": None})
 
 
-def test_a_redirect_to_another_port_carries_no_login(
+async def test_a_redirect_to_another_port_carries_no_login(
     server: HostileServer, other: HostileServer
 ) -> None:
     basic(server, BLOB)
@@ -37,50 +37,52 @@ def test_a_redirect_to_another_port_carries_no_login(
         "GET", BLOB, elsewhere, headers={"Authorization": "Basic cHVzaGVyOnMzY3JldC1wYXNzd29yZA=="}
     )
     other.expect("GET", "/store/x?sig=a%2Fb", Reply(200, EMPTY), headers={"Authorization": None})
-    assert asking(server, read_all, login=LOGIN) == EMPTY
+    assert await asking(server, read_all, login=LOGIN) == EMPTY
 
 
-def test_a_login_that_was_left_behind_does_not_come_back(
+async def test_a_login_that_was_left_behind_does_not_come_back(
     server: HostileServer, other: HostileServer
 ) -> None:
     basic(server, BLOB)
     server.expect("GET", BLOB, Reply(307, headers={"Location": f"{other.base}/x"}))
     other.expect("GET", "/x", Reply(307, headers={"Location": f"{server.base}/v2/back"}))
     server.expect("GET", "/v2/back", Reply(200, EMPTY), headers={"Authorization": None})
-    assert asking(server, read_all, login=LOGIN) == EMPTY
+    assert await asking(server, read_all, login=LOGIN) == EMPTY
 
 
-def test_a_redirect_within_the_registry_keeps_the_login(server: HostileServer) -> None:
+async def test_a_redirect_within_the_registry_keeps_the_login(server: HostileServer) -> None:
     basic(server)
     sent = {"Authorization": "Basic cHVzaGVyOnMzY3JldC1wYXNzd29yZA=="}
     server.expect("GET", TAG, Reply(302, headers={"Location": "/moved"}), headers=sent)
     server.expect("GET", "/moved", GOOD, headers=sent)
-    assert asking(server, get_1, login=LOGIN) == MANIFEST
+    assert await asking(server, get_1, login=LOGIN) == MANIFEST
 
 
-def test_a_circle_of_redirects_ends(server: HostileServer) -> None:
+async def test_a_circle_of_redirects_ends(server: HostileServer) -> None:
     server.expect("GET", TAG, Reply(302, headers={"Location": TAG}), times=6)
     with pytest.raises(AnswerMalformed, match="more than 5 times"):
-        asking(server, get_1)
+        await asking(server, get_1)
 
 
 @pytest.mark.parametrize(
     "target", ["http://[bad", "ftp://host/x", "http://ho st/", "https://:1/", "http://[::1]@"]
 )
-def test_a_redirect_to_no_url_is_refused(server: HostileServer, target: str) -> None:
+async def test_a_redirect_to_no_url_is_refused(server: HostileServer, target: str) -> None:
     server.expect("GET", TAG, Reply(302, headers={"Location": target}))
     with pytest.raises(AnswerMalformed, match=r"no URL|no web address"):
-        asking(server, get_1)
+        await asking(server, get_1)
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "[fe80::1]"])
-def test_a_redirect_to_a_metadata_service_is_refused(server: HostileServer, host: str) -> None:
+async def test_a_redirect_to_a_metadata_service_is_refused(
+    server: HostileServer, host: str
+) -> None:
     server.expect("GET", TAG, Reply(302, headers={"Location": f"http://{host}/latest/meta-data"}))
     with pytest.raises(RegistryUntrusted, match="nothing is sent there"):
-        asking(server, get_1)
+        await asking(server, get_1)
 
 
-def test_a_name_that_turns_out_to_be_this_machine_is_refused(
+async def test_a_name_that_turns_out_to_be_this_machine_is_refused(
     server: HostileServer, other: HostileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What counts is the address: the registry's own name may lead here, another may not."""
@@ -93,11 +95,13 @@ def test_a_name_that_turns_out_to_be_this_machine_is_refused(
     location = {"Location": f"http://inside.example:{other.port}/x"}
     server.expect("GET", TAG, Reply(302, headers=location))
     with pytest.raises(RegistryUntrusted, match=r"inside\.example.*nothing is sent there"):
-        asking("registry.example.com", get_1, endpoint=f"http://registry.example.com:{server.port}")
+        await asking(
+            "registry.example.com", get_1, endpoint=f"http://registry.example.com:{server.port}"
+        )
     assert other.seen == []
 
 
-def test_a_login_in_the_url_of_a_redirect_is_not_used(
+async def test_a_login_in_the_url_of_a_redirect_is_not_used(
     server: HostileServer, other: HostileServer
 ) -> None:
     own = f"http://user:pass@{server.address}/v2/y"
@@ -107,4 +111,4 @@ def test_a_login_in_the_url_of_a_redirect_is_not_used(
         "GET", "/v2/y", Reply(302, headers={"Location": target}), headers={"Authorization": None}
     )
     other.expect("GET", "/x", Reply(200, EMPTY), headers={"Authorization": None})
-    assert asking(server, read_all) == EMPTY
+    assert await asking(server, read_all) == EMPTY

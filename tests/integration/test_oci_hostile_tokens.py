@@ -36,10 +36,10 @@ def token_target(login: bool = True) -> str:
     return f"/token?service=svc&scope=repository:acme/app:pull&client_id=transship{account}"
 
 
-def test_a_token_server_elsewhere_does_not_see_the_login(server: HostileServer) -> None:
+async def test_a_token_server_elsewhere_does_not_see_the_login(server: HostileServer) -> None:
     bearer(server, "https://auth.evil.example/token")
     with pytest.raises(RegistryUntrusted, match=r"auth_realms: \[auth.evil.example\]"):
-        asking(server, get_1, login=LOGIN)
+        await asking(server, get_1, login=LOGIN)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_a_token_server_elsewhere_does_not_see_the_login(server: HostileServer) 
         ("file:///etc/passwd", AnswerMalformed),
     ],
 )
-def test_a_realm_that_may_not_be_asked_is_refused_without_a_login_too(
+async def test_a_realm_that_may_not_be_asked_is_refused_without_a_login_too(
     server: HostileServer, realm: str, kind: type[PushError]
 ) -> None:
     bearer(server, realm)
     with pytest.raises(kind):
-        asking(server, get_1)
+        await asking(server, get_1)
 
 
-def test_one_token_is_fetched_for_all_who_wait(server: HostileServer) -> None:
+async def test_one_token_is_fetched_for_all_who_wait(server: HostileServer) -> None:
     bearer(server, f"{server.base}/token", times=8)
     gate = threading.Event()
     reply = Reply(200, b'{"token": "t-1", "expires_in": 300}', gate=gate)
@@ -80,10 +80,10 @@ def test_one_token_is_fetched_for_all_who_wait(server: HostileServer) -> None:
         found = {manifest.digest for manifest in await asyncio.gather(*waiting)}
         return found | {(await manifests.get(repository, "1")).digest}
 
-    assert asking(server, many, login=LOGIN) == {MANIFEST.digest}
+    assert await asking(server, many, login=LOGIN) == {MANIFEST.digest}
 
 
-def test_a_token_that_dies_in_between_is_fetched_once_more(server: HostileServer) -> None:
+async def test_a_token_that_dies_in_between_is_fetched_once_more(server: HostileServer) -> None:
     bearer(server, f"{server.base}/token")
     server.expect("GET", token_target(), Reply(200, b'{"access_token": "t-1"}'))
     first = {"Authorization": "Bearer t-1"}
@@ -97,16 +97,16 @@ def test_a_token_that_dies_in_between_is_fetched_once_more(server: HostileServer
         server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t-2"})
         await manifests.get(repository, "1")
 
-    asking(server, twice, login=LOGIN)
+    await asking(server, twice, login=LOGIN)
 
 
-def test_a_login_refused_twice_is_denied(server: HostileServer) -> None:
+async def test_a_login_refused_twice_is_denied(server: HostileServer) -> None:
     bearer(server, f"{server.base}/token")
     server.expect("GET", token_target(), Reply(200, b'{"token": "t-1"}'))
     challenge = {"WWW-Authenticate": f'Bearer realm="{server.base}/token"'}
     server.expect("GET", TAG, Reply(401, errors("DENIED", "t-1 is bad"), challenge))
     with pytest.raises(Denied, match=r"\*\*\* is bad"):
-        asking(server, get_1, login=LOGIN)
+        await asking(server, get_1, login=LOGIN)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_a_login_refused_twice_is_denied(server: HostileServer) -> None:
         (Reply(200, b"x" * 65_536, endless=True), AnswerMalformed),
     ],
 )
-def test_each_bad_token_answer_is_a_typed_error(
+async def test_each_bad_token_answer_is_a_typed_error(
     server: HostileServer, reply: Reply, kind: type[PushError]
 ) -> None:
     bearer(server, f"{server.base}/token")
     server.expect("GET", token_target(), reply)
     with pytest.raises(kind) as caught:
-        asking(server, get_1, login=LOGIN)
+        await asking(server, get_1, login=LOGIN)
     assert type(caught.value) is kind
     assert "s3cret" not in caught.value.message
 
@@ -144,49 +144,47 @@ def test_each_bad_token_answer_is_a_typed_error(
         b'60, "issued_at": "0001-01-01T00:00:00Z"',
     ],
 )
-def test_a_tokens_odd_life_does_no_harm(server: HostileServer, life: bytes) -> None:
+async def test_a_tokens_odd_life_does_no_harm(server: HostileServer, life: bytes) -> None:
     bearer(server, f"{server.base}/token")
     server.expect("GET", token_target(), Reply(200, b'{"token": "t", "expires_in": %b}' % life))
     server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t"})
-    assert asking(server, get_1, login=LOGIN) == MANIFEST
+    assert await asking(server, get_1, login=LOGIN) == MANIFEST
 
 
-def test_a_login_that_comes_later_does_not_go_to_a_foreign_token_server(
-    server: HostileServer, other: HostileServer
+async def test_a_login_that_comes_later_does_not_go_to_a_foreign_token_server(
+    pool: ClientPool, server: HostileServer, other: HostileServer
 ) -> None:
     bearer(server, f"http://localhost:{other.port}/token")
     anonymous = {"Authorization": None}
     other.expect("GET", token_target(False), Reply(401), headers=anonymous, times=2)
 
-    async def main() -> None:
-        async with ClientPool({}) as pool:
-            endpoint = Endpoint(server.address, endpoint=server.base)
-            client = pool.client(endpoint, None, renew=lambda: LOGIN)
-            await manifests.get(client.repository("acme/app"), "1")
-
+    endpoint = Endpoint(server.address, endpoint=server.base)
+    client = pool.client(endpoint, None, renew=lambda: LOGIN)
     with pytest.raises(Denied, match="/token refused"):
-        asyncio.run(main())
+        await manifests.get(client.repository("acme/app"), "1")
 
 
-def test_an_anonymous_token_is_asked_for_without_a_login(server: HostileServer) -> None:
+async def test_an_anonymous_token_is_asked_for_without_a_login(server: HostileServer) -> None:
     bearer(server, f"{server.base}/token")
     server.expect(
         "GET", token_target(False), Reply(200, b'{"token": "t"}'), headers={"Authorization": None}
     )
     server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t"})
-    assert asking(server, get_1) == MANIFEST
+    assert await asking(server, get_1) == MANIFEST
 
 
-def test_a_listed_token_server_sees_the_login(server: HostileServer, other: HostileServer) -> None:
+async def test_a_listed_token_server_sees_the_login(
+    server: HostileServer, other: HostileServer
+) -> None:
     realm = other.base.replace("127.0.0.1", "localhost")
     bearer(server, f"{realm}/token")
     other.expect("GET", token_target(), Reply(200, b'{"token": "t"}'))
     server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t"})
     listed = frozenset({f"localhost:{other.port}"})
-    assert asking(server, get_1, login=LOGIN, auth_realms=listed) == MANIFEST
+    assert await asking(server, get_1, login=LOGIN, auth_realms=listed) == MANIFEST
 
 
-def test_an_identity_token_goes_by_post_and_by_get_where_post_is_not_known(
+async def test_an_identity_token_goes_by_post_and_by_get_where_post_is_not_known(
     server: HostileServer,
 ) -> None:
     login = Credentials("<token>", SecretStr("refresh-me"))
@@ -199,25 +197,23 @@ def test_an_identity_token_goes_by_post_and_by_get_where_post_is_not_known(
     target = token_target(False) + "&account=%3Ctoken%3E"
     server.expect("GET", target, Reply(200, b'{"access_token": "t"}'))
     server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t"})
-    assert asking(server, get_1, login=login) == MANIFEST
+    assert await asking(server, get_1, login=login) == MANIFEST
 
 
-def test_a_login_that_ran_out_is_renewed_once(server: HostileServer) -> None:
+async def test_a_login_that_ran_out_is_renewed_once(
+    pool: ClientPool, server: HostileServer
+) -> None:
     challenge = {"WWW-Authenticate": "Basic realm=ecr"}
     server.expect("GET", TAG, Reply(401, headers=challenge), headers={"Authorization": None})
     old = {"Authorization": "Basic cHVzaGVyOnMzY3JldC1wYXNzd29yZA=="}
     server.expect("GET", TAG, GOOD, headers=old)
     new = Credentials("AWS", SecretStr("new"))
 
-    async def main() -> None:
-        async with ClientPool({}) as pool:
-            endpoint = Endpoint(server.address, endpoint=server.base)
-            client = pool.client(endpoint, LOGIN, renew=lambda: new)
-            assert pool.client(endpoint, LOGIN) is client
-            repository = client.repository("acme/app")
-            await manifests.get(repository, "1")
-            server.expect("GET", TAG, Reply(401, headers=challenge), headers=old)
-            server.expect("GET", TAG, GOOD, headers={"Authorization": "Basic QVdTOm5ldw=="})
-            await manifests.get(repository, "1")
-
-    asyncio.run(main())
+    endpoint = Endpoint(server.address, endpoint=server.base)
+    client = pool.client(endpoint, LOGIN, renew=lambda: new)
+    assert pool.client(endpoint, LOGIN) is client
+    repository = client.repository("acme/app")
+    await manifests.get(repository, "1")
+    server.expect("GET", TAG, Reply(401, headers=challenge), headers=old)
+    server.expect("GET", TAG, GOOD, headers={"Authorization": "Basic QVdTOm5ldw=="})
+    await manifests.get(repository, "1")

@@ -35,15 +35,15 @@ async def upload(repository: Repository) -> None:
     await (await opened.patch(EMPTY)).finish(EMPTY_DIGEST)
 
 
-def test_a_relative_location_keeps_its_query_byte_for_byte(server: HostileServer) -> None:
+async def test_a_relative_location_keeps_its_query_byte_for_byte(server: HostileServer) -> None:
     place = {"Location": "/up/1?_state=a%2Fb%3D"}
     server.expect("POST", UPLOADS, Reply(202, headers=place))
     server.expect("PATCH", "/up/1?_state=a%2Fb%3D", Reply(202, headers={"Location": "2?s=%20"}))
     server.expect("PUT", f"/up/2?s=%20&digest={EMPTY_DIGEST}", Reply(201), body=b"")
-    asking(server, upload)
+    await asking(server, upload)
 
 
-def test_an_upload_at_another_host_carries_no_login(
+async def test_an_upload_at_another_host_carries_no_login(
     server: HostileServer, other: HostileServer
 ) -> None:
     challenge = {"WWW-Authenticate": "Basic realm=x"}
@@ -51,14 +51,14 @@ def test_an_upload_at_another_host_carries_no_login(
     server.expect("POST", UPLOADS, Reply(202, headers={"Location": f"{other.base}/up"}))
     other.expect("PATCH", "/up", Reply(202), headers={"Authorization": None})
     other.expect("PUT", f"/up?digest={EMPTY_DIGEST}", Reply(201), headers={"Authorization": None})
-    asking(server, upload, login=LOGIN)
+    await asking(server, upload, login=LOGIN)
 
 
-def test_a_stale_range_after_a_chunk_is_a_lost_upload(server: HostileServer) -> None:
+async def test_a_stale_range_after_a_chunk_is_a_lost_upload(server: HostileServer) -> None:
     server.expect("POST", UPLOADS, Reply(202, headers={"Location": "/up"}))
     server.expect("PATCH", "/up", Reply(202, headers={"Range": "0-0"}))
     with pytest.raises(UploadLost, match="2 bytes were sent, the registry has 0"):
-        asking(server, upload)
+        await asking(server, upload)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_stale_range_after_a_chunk_is_a_lost_upload(server: HostileServer) -> 
         (Reply(307, headers={"Location": "/elsewhere"}), AnswerMalformed),
     ],
 )
-def test_each_bad_end_of_an_upload_is_a_typed_error(
+async def test_each_bad_end_of_an_upload_is_a_typed_error(
     server: HostileServer, reply: Reply, kind: type[PushError]
 ) -> None:
     server.expect("POST", UPLOADS, Reply(202, headers={"Location": "/up"}))
@@ -84,11 +84,11 @@ def test_each_bad_end_of_an_upload_is_a_typed_error(
         await opened.finish(EMPTY_DIGEST, lambda: stream(b"{", b"}"), length=2)
 
     with pytest.raises(kind) as caught:
-        asking(server, stream_it)
+        await asking(server, stream_it)
     assert type(caught.value) is kind
 
 
-def test_what_breaks_at_the_source_is_not_blamed_on_the_target(server: HostileServer) -> None:
+async def test_what_breaks_at_the_source_is_not_blamed_on_the_target(server: HostileServer) -> None:
     server.expect("POST", UPLOADS, Reply(202, headers={"Location": "/up"}))
     server.expect("PATCH", "/up", Reply(hang_up=True), times=1)
 
@@ -101,26 +101,26 @@ def test_what_breaks_at_the_source_is_not_blamed_on_the_target(server: HostileSe
         await opened.patch(broken, length=2)
 
     with pytest.raises(RegistryUnavailable, match="the source broke off"):
-        asking(server, stream_it)
+        await asking(server, stream_it)
 
 
 @pytest.mark.parametrize(("status", "mounted"), [(201, True), (202, False)])
-def test_a_mount_is_done_or_leaves_an_upload_open(
+async def test_a_mount_is_done_or_leaves_an_upload_open(
     server: HostileServer, status: int, mounted: bool
 ) -> None:
     target = f"{UPLOADS}?mount={EMPTY_DIGEST}&from=other%2Frepo"
     server.expect("POST", target, Reply(status, headers={"Location": "/up"}))
-    found = asking(server, lambda r: blobs.mount(r, EMPTY_DIGEST, "other/repo"))
+    found = await asking(server, lambda r: blobs.mount(r, EMPTY_DIGEST, "other/repo"))
     assert (found is None) == mounted
 
 
-def test_an_upload_without_a_place_is_refused(server: HostileServer) -> None:
+async def test_an_upload_without_a_place_is_refused(server: HostileServer) -> None:
     server.expect("POST", UPLOADS, Reply(202))
     with pytest.raises(AnswerMalformed, match="without saying where"):
-        asking(server, upload)
+        await asking(server, upload)
 
 
-def test_reading_goes_on_from_an_offset_of_the_same_blob(server: HostileServer) -> None:
+async def test_reading_goes_on_from_an_offset_of_the_same_blob(server: HostileServer) -> None:
     part = Reply(206, b"}", {"Content-Range": "bytes 1-1/2", "ETag": '"e"'})
     server.expect("GET", BLOB, part, headers={"Range": "bytes=1-", "If-Range": '"e"'})
     server.expect("GET", BLOB, Reply(200, EMPTY), headers={"Range": "bytes=1-"})
@@ -133,7 +133,7 @@ def test_reading_goes_on_from_an_offset_of_the_same_blob(server: HostileServer) 
                 found.append((blob.offset, blob.size, data))
         return found
 
-    assert asking(server, read) == [(1, 2, b"}"), (0, 2, EMPTY)]
+    assert await asking(server, read) == [(1, 2, b"}"), (0, 2, EMPTY)]
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_reading_goes_on_from_an_offset_of_the_same_blob(server: HostileServer) 
         (Reply(200, b"{" * 4_096, endless=True), AnswerMalformed),
     ],
 )
-def test_each_bad_blob_is_a_typed_error(
+async def test_each_bad_blob_is_a_typed_error(
     server: HostileServer, reply: Reply, kind: type[PushError]
 ) -> None:
     server.expect("GET", BLOB, reply)
     with pytest.raises(kind) as caught:
-        asking(server, lambda r: blobs.fetch(r, EMPTY_DIGEST, limit=1_000))
+        await asking(server, lambda r: blobs.fetch(r, EMPTY_DIGEST, limit=1_000))
     assert type(caught.value) is kind

@@ -1,8 +1,7 @@
-"""The registry client in tests: one pool a call, on plain asyncio."""
+"""The registry client in tests: one pool a call."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
@@ -29,7 +28,7 @@ BLOB = f"/v2/acme/app/blobs/{EMPTY_DIGEST}"
 UPLOADS = "/v2/acme/app/blobs/uploads/"
 
 
-def asking(
+async def asking(
     server: HostileServer | str,
     work: Callable[[Repository], Awaitable[T]],
     *,
@@ -39,11 +38,8 @@ def asking(
 ) -> T:
     """Run ``work`` with a repository of a server (or of a name) that no proxy stands before."""
 
-    async def main() -> T:
-        async with ClientPool({}) as pool:
-            return await work(client(pool, server, login, **endpoint).repository(repository))
-
-    return asyncio.run(main())
+    async with ClientPool({}) as pool:
+        return await work(client(pool, server, login, **endpoint).repository(repository))
 
 
 def client(

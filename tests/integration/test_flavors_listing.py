@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -42,41 +41,34 @@ async def fill(pool: ClientPool, component: BaseContainerRegistry, *names: str) 
 
 
 @pytest.mark.registry
-def test_a_real_registrys_catalogue_is_read_in_pages_and_cut_to_the_uri(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_real_registrys_catalogue_is_read_in_pages_and_cut_to_the_uri(
+    pool: ClientPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DefaultRegistry, "PAGE_SIZE", 2)
-
-    async def work(registry: Registry) -> list[list[list[str]]]:
-        async with ClientPool({}) as pool:
-            whole = make("default", registry.address)
-            await fill(pool, whole, "ml", "ml/a", "ml/b/c", "mlx/a", "other")
-            # Known by a name that leads nowhere, reached at another address.
-            part = make("default", "registry.example.com/ml", endpoint=f"http://{registry.address}")
-            return [await listed(component, pool) for component in (whole, part)]
-
     with Registry() as registry:
-        whole, part = asyncio.run(work(registry))
-    assert whole == [["ml", "ml/a"], ["ml/b/c", "mlx/a"], ["other"]]
-    assert [name for page in part for name in page] == ["a", "b/c"]
+        whole = make("default", registry.address)
+        await fill(pool, whole, "ml", "ml/a", "ml/b/c", "mlx/a", "other")
+        assert await listed(whole, pool) == [["ml", "ml/a"], ["ml/b/c", "mlx/a"], ["other"]]
+        # Known by a name that leads nowhere, reached at another address.
+        part = make("default", "registry.example.com/ml", endpoint=f"http://{registry.address}")
+        names = [name for page in await listed(part, pool) for name in page]
+    assert names == ["a", "b/c"]
 
 
 @pytest.mark.registry
-def test_a_catalogue_is_asked_with_the_components_login(basic_registry: Registry) -> None:
-    async def work() -> list[str]:
-        login = {"username": USER, "password": PASSWORD}
-        async with ClientPool({}) as pool:
-            component = make("default", f"{basic_registry.address}/listing", **login)
-            await fill(pool, component, "listing/a")
-            with pytest.raises(Denied, match="write the repositories' names out"):
-                await listed(make("default", basic_registry.address), pool)
-            return [name for page in await listed(component, pool) for name in page]
-
-    assert asyncio.run(work()) == ["a"]
+async def test_a_catalogue_is_asked_with_the_components_login(
+    pool: ClientPool, basic_registry: Registry
+) -> None:
+    login = {"username": USER, "password": PASSWORD}
+    component = make("default", f"{basic_registry.address}/listing", **login)
+    await fill(pool, component, "listing/a")
+    with pytest.raises(Denied, match="write the repositories' names out"):
+        await listed(make("default", basic_registry.address), pool)
+    assert [name for page in await listed(component, pool) for name in page] == ["a"]
 
 
-def test_more_repositories_than_a_page_of_ecrs_are_listed() -> None:
-    async def work(moto: Moto) -> list[list[str]]:
+async def test_more_repositories_than_a_page_of_ecrs_are_listed(pool: ClientPool) -> None:
+    with Moto() as moto:
         # Its state is the process's: other tests' repositories are there, too.
         moto.reset()
         ecr = moto.client()
@@ -84,12 +76,7 @@ def test_more_repositories_than_a_page_of_ecrs_are_listed() -> None:
             ecr.create_repository(repositoryName=f"ml/train-{number:03}")
         ecr.create_repository(repositoryName="mlx/train")
         options = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "endpoint_url": moto.url}
-        async with ClientPool({}) as pool:
-            component = make("aws", f"{ECR}/ml", **options)
-            client = pool.client(component.registry_endpoint)
-            return [page async for page in repositories(component, client)]
-
-    with Moto() as moto:
-        pages = asyncio.run(work(moto))
-    names = [name for page in pages for name in page]
+        component = make("aws", f"{ECR}/ml", **options)
+        client = pool.client(component.registry_endpoint)
+        names = [name async for page in repositories(component, client) for name in page]
     assert sorted(names) == [f"train-{number:03}" for number in range(101)]

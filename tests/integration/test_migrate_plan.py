@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -131,92 +129,68 @@ def rule(*repositories: str, to: str = "{repository}", **others: Any) -> dict[st
 
 
 @pytest.fixture
-def ground(
-    plain_registry: Registry, target_registry: Registry
-) -> Callable[[Callable[[Ground], Awaitable[None]]], None]:
-    """Runs a test with fresh folders at both registries."""
+def at(pool: ClientPool, plain_registry: Registry, target_registry: Registry) -> Ground:
+    """Fresh folders at both registries."""
     number = next(NUMBERS)
-
-    @asynccontextmanager
-    async def made() -> AsyncIterator[Ground]:
-        new = f"{target_registry.address}/t{number}"
-        async with ClientPool({}) as pool:
-            sides = catalogue(
-                pool,
-                old=f"{plain_registry.address}/s{number}",
-                new=new,
-                also_new=new,
-                inner=f"{new}/inner",
-                away=f"127.0.0.1:{free_port()}",
-            )
-            yield Ground(pool, sides)
-
-    def run(work: Callable[[Ground], Awaitable[None]]) -> None:
-        async def main() -> None:
-            async with made() as found:
-                await work(found)
-
-        asyncio.run(main())
-
-    return run
+    new = f"{target_registry.address}/t{number}"
+    sides = catalogue(
+        pool,
+        old=f"{plain_registry.address}/s{number}",
+        new=new,
+        also_new=new,
+        inner=f"{new}/inner",
+        away=f"127.0.0.1:{free_port()}",
+    )
+    return Ground(pool, sides)
 
 
-Run = Callable[[Callable[[Ground], Awaitable[None]]], None]
+async def test_a_target_without_the_repository_gets_all_of_it_one_row_a_digest(at: Ground) -> None:
+    first = await at.put("old", "acme/cat", "1.0", "1", "latest", note="first")
+    second = await at.put("old", "acme/cat", "0.9", note="second")
+    plan = await at.plan(rule("acme/cat", to="m/{repository}"))
+
+    assert plan.error is None
+    assert [(row.action, row.source.digest, row.tags) for row in plan.rows] == [
+        (Action.COPY, first, {"1": "1", "1.0": "1.0", "latest": "latest"}),
+        (Action.COPY, second, {"0.9": "0.9"}),
+    ]
+    assert all(row.creates and row.target.repository == "m/acme/cat" for row in plan.rows)
+    summary = plan.planner.summary
+    assert (summary.rows, summary.copy_rows, summary.failures) == (2, 2, 0)
+    assert summary.repositories_to_create == ("new/m/acme/cat",)
+    again = await at.plan(rule("acme/cat", to="m/{repository}"))
+    assert [row.id for row in again.rows] == [row.id for row in plan.rows]
+    # In a repository that does not exist there is nothing to look for.
+    assert at.at("new").asked["head"] == 0
+    assert await at.at("new").tags("m/acme/cat") is None
+    assert at.at("old").asked["manifest"] == at.at("old").asked["repositories"] == 0
 
 
-def test_a_target_without_the_repository_gets_all_of_it_one_row_a_digest(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        first = await at.put("old", "acme/cat", "1.0", "1", "latest", note="first")
-        second = await at.put("old", "acme/cat", "0.9", note="second")
-        plan = await at.plan(rule("acme/cat", to="m/{repository}"))
+async def test_what_is_there_is_skipped_and_a_present_image_is_only_tagged(at: Ground) -> None:
+    same = await at.put("old", "cat", "1", "one", note="same")
+    other = await at.put("old", "cat", "2", note="other")
+    untagged = await at.put("old", "cat", "3", note="untagged")
+    moved = await at.put("old", "cat", "4", note="moved")
+    for tags, note in ((("1",), "same"), ((), "untagged"), (("4",), "before")):
+        await at.put("new", "cat", *tags, note=note)
+    await at.put("new", "cat", "5", note="the target's own")
+    plan = await at.plan(rule("cat"))
+    assert plan.by_tag == {
+        # All tags of one digest stay together, so that the row's id stays the same.
+        "cat:1": (Action.TAG, same),
+        "cat:one": (Action.TAG, same),
+        "cat:2": (Action.COPY, other),
+        "cat:3": (Action.TAG, untagged),
+        "cat:4": (Action.COPY, moved),
+    }
+    assert not any(row.creates for row in plan.rows)
+    assert "another one is under 4" in {r.source.digest: r for r in plan.rows}[moved].reason
 
-        assert plan.error is None
-        assert [(row.action, row.source.digest, row.tags) for row in plan.rows] == [
-            (Action.COPY, first, {"1": "1", "1.0": "1.0", "latest": "latest"}),
-            (Action.COPY, second, {"0.9": "0.9"}),
-        ]
-        assert all(row.creates and row.target.repository == "m/acme/cat" for row in plan.rows)
-        summary = plan.planner.summary
-        assert (summary.rows, summary.copy_rows, summary.failures) == (2, 2, 0)
-        assert summary.repositories_to_create == ("new/m/acme/cat",)
-        again = await at.plan(rule("acme/cat", to="m/{repository}"))
-        assert [row.id for row in again.rows] == [row.id for row in plan.rows]
-        # In a repository that does not exist there is nothing to look for.
-        assert at.at("new").asked["head"] == 0
-        assert await at.at("new").tags("m/acme/cat") is None
-        assert at.at("old").asked["manifest"] == at.at("old").asked["repositories"] == 0
-
-    ground(work)
-
-
-def test_what_is_there_is_skipped_and_a_present_image_is_only_tagged(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        same = await at.put("old", "cat", "1", "one", note="same")
-        other = await at.put("old", "cat", "2", note="other")
-        untagged = await at.put("old", "cat", "3", note="untagged")
-        moved = await at.put("old", "cat", "4", note="moved")
-        for tags, note in ((("1",), "same"), ((), "untagged"), (("4",), "before")):
-            await at.put("new", "cat", *tags, note=note)
-        await at.put("new", "cat", "5", note="the target's own")
-        plan = await at.plan(rule("cat"))
-        assert plan.by_tag == {
-            # All tags of one digest stay together, so that the row's id stays the same.
-            "cat:1": (Action.TAG, same),
-            "cat:one": (Action.TAG, same),
-            "cat:2": (Action.COPY, other),
-            "cat:3": (Action.TAG, untagged),
-            "cat:4": (Action.COPY, moved),
-        }
-        assert not any(row.creates for row in plan.rows)
-        assert "another one is under 4" in {r.source.digest: r for r in plan.rows}[moved].reason
-
-        await at.put("new", "cat", "one", note="same")
-        half_way = await at.plan(rule("cat"))
-        skipped = next(row for row in half_way.rows if row.action is Action.SKIP)
-        assert skipped.tags == {"1": "1", "one": "one"}
-        assert {row.id for row in half_way.rows} == {row.id for row in plan.rows}
-
-    ground(work)
+    await at.put("new", "cat", "one", note="same")
+    half_way = await at.plan(rule("cat"))
+    skipped = next(row for row in half_way.rows if row.action is Action.SKIP)
+    assert skipped.tags == {"1": "1", "one": "one"}
+    assert {row.id for row in half_way.rows} == {row.id for row in plan.rows}
 
 
 @pytest.mark.parametrize(
@@ -227,233 +201,202 @@ def test_what_is_there_is_skipped_and_a_present_image_is_only_tagged(ground: Run
         ("fail", Action.CONFLICT, "the target has another image under 2, and on_conflict is fail"),
     ],
 )
-def test_a_tag_with_another_digest_is_what_the_rule_says(
-    choice: str, action: Action, says: str, ground: Run
+async def test_a_tag_with_another_digest_is_what_the_rule_says(
+    at: Ground, choice: str, action: Action, says: str
 ) -> None:
-    async def work(at: Ground) -> None:
-        await at.put("old", "cat", "1", "2", note="new")
-        await at.put("new", "cat", "1", note="new")
-        await at.put("new", "cat", "2", note="old")
-        plan = await at.plan(rule("cat", on_conflict=choice))
-        found = {tag: row for row in plan.rows for tag in row.tags}
-        assert found["2"].action is action
-        assert says in found["2"].reason
-        assert found["1"].action is (Action.TAG if choice == "overwrite" else Action.SKIP)
-        rows = plan.planner.summary
-        assert rows.rows == rows.tag_rows + rows.skip_rows + rows.conflict_rows == len(plan.rows)
-
-    ground(work)
+    await at.put("old", "cat", "1", "2", note="new")
+    await at.put("new", "cat", "1", note="new")
+    await at.put("new", "cat", "2", note="old")
+    plan = await at.plan(rule("cat", on_conflict=choice))
+    found = {tag: row for row in plan.rows for tag in row.tags}
+    assert found["2"].action is action
+    assert says in found["2"].reason
+    assert found["1"].action is (Action.TAG if choice == "overwrite" else Action.SKIP)
+    rows = plan.planner.summary
+    assert rows.rows == rows.tag_rows + rows.skip_rows + rows.conflict_rows == len(plan.rows)
 
 
-def test_immutable_tags_that_the_target_has_are_looked_up_nowhere(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        await at.put("old", "cat", "v1", "v2", "v3", "edge", note="new")
-        await at.put("new", "cat", "v1", "v2", "edge", note="whatever")
-        plan = await at.plan(rule("cat", immutable_tags=["^v"]))
-        (unasked,) = (row for row in plan.rows if not row.source.digest)
-        assert (unasked.action, unasked.tags) == (Action.SKIP, {"v1": "v1", "v2": "v2"})
-        assert "not looked up" in unasked.reason
-        assert PlanRow.parse(unasked.to_json()) == unasked
-        assert at.at("old").asked["head"] == 2
-
-    ground(work)
+async def test_immutable_tags_that_the_target_has_are_looked_up_nowhere(at: Ground) -> None:
+    await at.put("old", "cat", "v1", "v2", "v3", "edge", note="new")
+    await at.put("new", "cat", "v1", "v2", "edge", note="whatever")
+    plan = await at.plan(rule("cat", immutable_tags=["^v"]))
+    (unasked,) = (row for row in plan.rows if not row.source.digest)
+    assert (unasked.action, unasked.tags) == (Action.SKIP, {"v1": "v1", "v2": "v2"})
+    assert "not looked up" in unasked.reason
+    assert PlanRow.parse(unasked.to_json()) == unasked
+    assert at.at("old").asked["head"] == 2
 
 
-def test_a_pattern_takes_what_the_catalogue_names_and_selection_what_it_wants(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        for name in ("acme/cat", "acme/dog", "acme/deep/fox", "tools/ant"):
-            await at.put("old", name, "1.0.0", "1.1.0", "2.0.0-rc.1", "sha256-" + "a" * 64)
-        plan = await at.plan(
-            rule("acme/*", "gone/*", to="m/{name}", tags={"semver": "1.x", "latest": 1}),
-            rule("acme/**", "tools/ant", to="n/{repository}", tags={"include": ["rc"]}),
-        )
-        assert set(plan.by_tag) == {
-            *("m/cat:1.1.0", "m/dog:1.1.0", "n/tools/ant:2.0.0-rc.1", "n/acme/cat:2.0.0-rc.1"),
-            *("n/acme/dog:2.0.0-rc.1", "n/acme/deep/fox:2.0.0-rc.1"),
-        }
-        assert at.at("old").asked["repositories"] == 1
-        assert plan.warnings == ["rules[0]: old has no repository gone/*"]
-        assert all(batch.ready for batch in plan.batches)
-
-    ground(work)
-
-
-def test_a_name_that_does_not_exist_fails_alone(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        await at.put("old", "cat", "1")
-        long = "x" * 100
-        plan = await at.plan(
-            rule("cat", "absent", f"long/{long}", to=f"{long}/{long}/{{name}}"), rule("cat")
-        )
-        assert plan.error is None
-        assert len(plan.rows) == 2
-        missing = next(e for b in plan.batches for e in b.errors if b.repository == "absent")
-        assert isinstance(missing.error, RepositoryMissing)
-        assert "old has no repository absent; correct its name" in str(missing)
-        assert any("rules[0].to.repository: makes of" in error for error in plan.errors)
-        assert plan.planner.summary.failures == len(plan.errors) == 2
-
-    ground(work)
+async def test_a_pattern_takes_what_the_catalogue_names_and_selection_what_it_wants(
+    at: Ground,
+) -> None:
+    for name in ("acme/cat", "acme/dog", "acme/deep/fox", "tools/ant"):
+        await at.put("old", name, "1.0.0", "1.1.0", "2.0.0-rc.1", "sha256-" + "a" * 64)
+    plan = await at.plan(
+        rule("acme/*", "gone/*", to="m/{name}", tags={"semver": "1.x", "latest": 1}),
+        rule("acme/**", "tools/ant", to="n/{repository}", tags={"include": ["rc"]}),
+    )
+    assert set(plan.by_tag) == {
+        *("m/cat:1.1.0", "m/dog:1.1.0", "n/tools/ant:2.0.0-rc.1", "n/acme/cat:2.0.0-rc.1"),
+        *("n/acme/dog:2.0.0-rc.1", "n/acme/deep/fox:2.0.0-rc.1"),
+    }
+    assert at.at("old").asked["repositories"] == 1
+    assert plan.warnings == ["rules[0]: old has no repository gone/*"]
+    assert all(batch.ready for batch in plan.batches)
 
 
-def test_sizes_count_each_blob_once_an_image_and_once_a_registry(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        shared, own = blob(b"s" * 5000), blob(b"o" * 300)
-        images = [
-            make_manifest(layers=[shared, shared]),
-            make_manifest(layers=[shared, own]),
-        ]
-        children = []
-        for image, name in zip(images, ("amd64", "arm64"), strict=True):
-            await at.write("old", "cat", image)
-            platform = {"os": "linux", "architecture": name}
-            children.append(image.descriptor.as_json() | {"platform": platform})
-        data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
-        index = parse_manifest(json.dumps(data).encode(), what="made here")
-        await at.write("old", "cat", index, "multi")
-        await at.write("old", "cat", images[0], "amd64")
-        plan = await at.plan(rule("cat"), sizes=True)
-        sizes = {tag: row.bytes for row in plan.rows for tag in row.tags}
-        amd64 = len(images[0].raw) + 2 + 5000
-        both = len(index.raw) + sum(len(image.raw) for image in images) + 2 + 5000 + 300
-        assert sizes == {"multi": both, "amd64": amd64}
-        assert plan.planner.summary.bytes_to_move == both + amd64 - 5002
-
-        one = await at.plan(rule("cat", platforms=["linux/arm64"]), sizes=True)
-        sizes = {tag: row.bytes for row in one.rows for tag in row.tags}
-        kept = subset(index, [Platform.parse("linux/arm64")], "")
-        assert sizes["multi"] == len(kept.raw) + len(images[1].raw) + 2 + 5000 + 300
-        assert sizes["amd64"] == amd64
-
-    ground(work)
+async def test_a_name_that_does_not_exist_fails_alone(at: Ground) -> None:
+    await at.put("old", "cat", "1")
+    long = "x" * 100
+    plan = await at.plan(
+        rule("cat", "absent", f"long/{long}", to=f"{long}/{long}/{{name}}"), rule("cat")
+    )
+    assert plan.error is None
+    assert len(plan.rows) == 2
+    missing = next(e for b in plan.batches for e in b.errors if b.repository == "absent")
+    assert isinstance(missing.error, RepositoryMissing)
+    assert "old has no repository absent; correct its name" in str(missing)
+    assert any("rules[0].to.repository: makes of" in error for error in plan.errors)
+    assert plan.planner.summary.failures == len(plan.errors) == 2
 
 
-def test_a_manifest_that_an_index_names_twice_or_deeper_counts_once(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        image = make_manifest(layers=[blob(b"x" * 700)])
+async def test_sizes_count_each_blob_once_an_image_and_once_a_registry(at: Ground) -> None:
+    shared, own = blob(b"s" * 5000), blob(b"o" * 300)
+    images = [
+        make_manifest(layers=[shared, shared]),
+        make_manifest(layers=[shared, own]),
+    ]
+    children = []
+    for image, name in zip(images, ("amd64", "arm64"), strict=True):
         await at.write("old", "cat", image)
-        found = [image]
-        # The second index has the first one and the image, each of them twice.
-        for number in range(2):
-            children = [one.descriptor.as_json() for one in (*found, *found)]
-            data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
-            index = parse_manifest(json.dumps(data).encode(), what="made here")
-            await at.write("old", "cat", index, f"depth{number}")
-            found.append(index)
-        plan = await at.plan(rule("cat", tags={"include": ["depth1"]}), sizes=True)
-        (row,) = plan.rows
-        assert row.bytes == sum(len(one.raw) for one in found) + 2 + 700
-        assert at.at("old").asked["manifest"] == 3
+        platform = {"os": "linux", "architecture": name}
+        children.append(image.descriptor.as_json() | {"platform": platform})
+    data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
+    index = parse_manifest(json.dumps(data).encode(), what="made here")
+    await at.write("old", "cat", index, "multi")
+    await at.write("old", "cat", images[0], "amd64")
+    plan = await at.plan(rule("cat"), sizes=True)
+    sizes = {tag: row.bytes for row in plan.rows for tag in row.tags}
+    amd64 = len(images[0].raw) + 2 + 5000
+    both = len(index.raw) + sum(len(image.raw) for image in images) + 2 + 5000 + 300
+    assert sizes == {"multi": both, "amd64": amd64}
+    assert plan.planner.summary.bytes_to_move == both + amd64 - 5002
 
-    ground(work)
+    one = await at.plan(rule("cat", platforms=["linux/arm64"]), sizes=True)
+    sizes = {tag: row.bytes for row in one.rows for tag in row.tags}
+    kept = subset(index, [Platform.parse("linux/arm64")], "")
+    assert sizes["multi"] == len(kept.raw) + len(images[1].raw) + 2 + 5000 + 300
+    assert sizes["amd64"] == amd64
 
 
-def test_a_platform_subset_is_compared_by_its_own_digest_and_remembered(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        children = []
-        for name in ("amd64", "arm64"):
-            image = make_manifest(annotations={"note": name})
-            for side in ("old", "new"):
-                await at.write(side, "cat", image)
-            platform = {"os": "linux", "architecture": name}
-            children.append(image.descriptor.as_json() | {"platform": platform})
+async def test_a_manifest_that_an_index_names_twice_or_deeper_counts_once(at: Ground) -> None:
+    image = make_manifest(layers=[blob(b"x" * 700)])
+    await at.write("old", "cat", image)
+    found = [image]
+    # The second index has the first one and the image, each of them twice.
+    for number in range(2):
+        children = [one.descriptor.as_json() for one in (*found, *found)]
         data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
         index = parse_manifest(json.dumps(data).encode(), what="made here")
-        await at.write("old", "cat", index, "1", "2")
-        left = subset(index, [Platform.parse("linux/arm64")], "")
-        await at.write("new", "cat", left, "1", "2")
-        mine = rule("cat", platforms=["linux/arm64"])
+        await at.write("old", "cat", index, f"depth{number}")
+        found.append(index)
+    plan = await at.plan(rule("cat", tags={"include": ["depth1"]}), sizes=True)
+    (row,) = plan.rows
+    assert row.bytes == sum(len(one.raw) for one in found) + 2 + 700
+    assert at.at("old").asked["manifest"] == 3
 
-        # What is no index is not read: there is nothing to take out of it.
-        single = await at.put("old", "dog", "1")
-        (row,) = (await at.plan(rule("dog", platforms=["linux/arm64"]))).rows
-        assert (row.action, row.source.digest) == (Action.COPY, single)
-        assert at.at("old").asked["manifest"] == 0
 
-        (row,) = (await at.plan(mine)).rows
-        assert (row.action, row.source.digest) == (Action.SKIP, index.digest)
-        assert list(at.memory.subsets.values()) == [left.digest]
-        assert at.at("old").asked["manifest"] == 1
-        (row,) = (await at.plan(mine)).rows
-        assert row.action is Action.SKIP
-        assert at.at("old").asked["manifest"] == 1
-        (row,) = (await at.plan(rule("cat"))).rows
-        assert row.action is Action.COPY
+async def test_a_platform_subset_is_compared_by_its_own_digest_and_remembered(at: Ground) -> None:
+    children = []
+    for name in ("amd64", "arm64"):
+        image = make_manifest(annotations={"note": name})
+        for side in ("old", "new"):
+            await at.write(side, "cat", image)
+        platform = {"os": "linux", "architecture": name}
+        children.append(image.descriptor.as_json() | {"platform": platform})
+    data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children}
+    index = parse_manifest(json.dumps(data).encode(), what="made here")
+    await at.write("old", "cat", index, "1", "2")
+    left = subset(index, [Platform.parse("linux/arm64")], "")
+    await at.write("new", "cat", left, "1", "2")
+    mine = rule("cat", platforms=["linux/arm64"])
 
-    ground(work)
+    # What is no index is not read: there is nothing to take out of it.
+    single = await at.put("old", "dog", "1")
+    (row,) = (await at.plan(rule("dog", platforms=["linux/arm64"]))).rows
+    assert (row.action, row.source.digest) == (Action.COPY, single)
+    assert at.at("old").asked["manifest"] == 0
+
+    (row,) = (await at.plan(mine)).rows
+    assert (row.action, row.source.digest) == (Action.SKIP, index.digest)
+    assert list(at.memory.subsets.values()) == [left.digest]
+    assert at.at("old").asked["manifest"] == 1
+    (row,) = (await at.plan(mine)).rows
+    assert row.action is Action.SKIP
+    assert at.at("old").asked["manifest"] == 1
+    (row,) = (await at.plan(rule("cat"))).rows
+    assert row.action is Action.COPY
 
 
 @pytest.mark.parametrize(
     ("target", "to"), [("new", "inner/{name}"), ("also_new", "inner/{name}"), ("inner", "{name}")]
 )
-def test_two_rules_that_aim_at_one_tag_with_two_images_are_an_error(
-    target: str, to: str, ground: Run
+async def test_two_rules_that_aim_at_one_tag_with_two_images_are_an_error(
+    at: Ground, target: str, to: str
 ) -> None:
-    async def work(at: Ground) -> None:
-        await at.put("old", "a/cat", "1", "2", note="a")
-        await at.put("old", "b/cat", "1", note="b")
-        await at.put("old", "b/cat", "2", note="a")
-        await at.put("old", "b/dog", "1", note="b")
-        plan = await at.plan(
-            rule("a/cat", to="inner/cat"), rule("b/*", to=to, target=target), rule("b/dog")
-        )
+    await at.put("old", "a/cat", "1", "2", note="a")
+    await at.put("old", "b/cat", "1", note="b")
+    await at.put("old", "b/cat", "2", note="a")
+    await at.put("old", "b/dog", "1", note="b")
+    plan = await at.plan(
+        rule("a/cat", to="inner/cat"), rule("b/*", to=to, target=target), rule("b/dog")
+    )
+    assert isinstance(plan.error, SpecError)
+    (mistake,) = plan.error.mistakes
+    assert mistake.keys[0] == "rules"
+    assert "inner/cat:1, where rules[" in mistake.text
+    assert "give one of them another repository or tag" in mistake.text
+    # What collides with nothing was ready before, and what does never came.
+    assert {batch.repository for batch in plan.batches} == {"b/dog"}
+
+
+async def test_one_rule_can_collide_with_itself(at: Ground) -> None:
+    for name in ("a/cat", "b/cat"):
+        await at.put("old", name, "1", note=name)
+    await at.put("old", "dog", "1", note="one")
+    await at.put("old", "dog", "2", note="two")
+    for mine, places in (
+        (rule("*/cat", to="{name}"), ["cat:1"]),
+        (rule("a/cat", "b/cat", to="{name}"), ["cat:1"]),
+        (rule("dog", at={"tag": "stable"}), ["dog:stable"]),
+    ):
+        plan = await at.plan(mine)
         assert isinstance(plan.error, SpecError)
-        (mistake,) = plan.error.mistakes
-        assert mistake.keys[0] == "rules"
-        assert "inner/cat:1, where rules[" in mistake.text
-        assert "give one of them another repository or tag" in mistake.text
-        # What collides with nothing was ready before, and what does never came.
-        assert {batch.repository for batch in plan.batches} == {"b/dog"}
-
-    ground(work)
-
-
-def test_one_rule_can_collide_with_itself(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        for name in ("a/cat", "b/cat"):
-            await at.put("old", name, "1", note=name)
-        await at.put("old", "dog", "1", note="one")
-        await at.put("old", "dog", "2", note="two")
-        for mine, places in (
-            (rule("*/cat", to="{name}"), ["cat:1"]),
-            (rule("a/cat", "b/cat", to="{name}"), ["cat:1"]),
-            (rule("dog", at={"tag": "stable"}), ["dog:stable"]),
-        ):
-            plan = await at.plan(mine)
-            assert isinstance(plan.error, SpecError)
-            assert plan.rows == []
-            texts = [mistake.text for mistake in plan.error.mistakes]
-            assert ["the same rule for another image" in text for text in texts] == [True]
-            assert all(place in text for place, text in zip(places, texts, strict=True))
-
-    ground(work)
-
-
-def test_what_may_collide_and_does_not_comes_at_the_end(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        await at.put("old", "a/cat", "1", note="a")
-        await at.put("old", "b/cat", "1", note="a")
-        await at.put("old", "b/cat", "2", note="b")
-        await at.put("old", "dog", "1")
-        plan = await at.plan(
-            rule("a/cat", to="{name}"), rule("b/cat", to="{name}"), rule("dog", to="{name}")
-        )
-        assert plan.error is None
-        assert [(batch.repository, batch.ready) for batch in plan.batches] == [
-            ("dog", True),
-            ("a/cat", False),
-            ("b/cat", False),
-        ]
-        assert plan.planner.summary.rows == len(plan.rows) == 4
-
-    ground(work)
-
-
-def test_a_registry_that_does_not_answer_ends_the_plan_for_now(ground: Run) -> None:
-    async def work(at: Ground) -> None:
-        await at.put("old", "cat", "1")
-        plan = await at.plan(rule("cat", target="away"))
-        assert isinstance(plan.error, RegistryUnreachable)
         assert plan.rows == []
+        texts = [mistake.text for mistake in plan.error.mistakes]
+        assert ["the same rule for another image" in text for text in texts] == [True]
+        assert all(place in text for place, text in zip(places, texts, strict=True))
 
-    ground(work)
+
+async def test_what_may_collide_and_does_not_comes_at_the_end(at: Ground) -> None:
+    await at.put("old", "a/cat", "1", note="a")
+    await at.put("old", "b/cat", "1", note="a")
+    await at.put("old", "b/cat", "2", note="b")
+    await at.put("old", "dog", "1")
+    plan = await at.plan(
+        rule("a/cat", to="{name}"), rule("b/cat", to="{name}"), rule("dog", to="{name}")
+    )
+    assert plan.error is None
+    assert [(batch.repository, batch.ready) for batch in plan.batches] == [
+        ("dog", True),
+        ("a/cat", False),
+        ("b/cat", False),
+    ]
+    assert plan.planner.summary.rows == len(plan.rows) == 4
+
+
+async def test_a_registry_that_does_not_answer_ends_the_plan_for_now(at: Ground) -> None:
+    await at.put("old", "cat", "1")
+    plan = await at.plan(rule("cat", target="away"))
+    assert isinstance(plan.error, RegistryUnreachable)
+    assert plan.rows == []

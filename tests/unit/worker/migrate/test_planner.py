@@ -3,116 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fleet.planner_fakes import MIGRATION, FakeSide, digest, planner, rule
 from tests.support.fleet.planner_readers import Catalogue, Remembered
-from tests.support.images.registry_client import make_manifest
 from transship.errors import Denied, PushRejected, RateLimited, RegistryUnavailable
-from transship.model.jobs import JobId
 from transship.model.migration.mistakes import SpecError
 from transship.model.migration.names import Template
 from transship.model.migration.plan import MOST_TAGS, Action, PlanRow
 from transship.model.migration.specification import Spec
 from transship_config.errors import TransshipError
 from transship_worker.migrate.check import check_row
-from transship_worker.migrate.plan import BATCH_ROWS, IN_FLIGHT, Planner
+from transship_worker.migrate.plan import IN_FLIGHT, Planner
 from transship_worker.migrate.rows import Batch
-from transship_worker.oci import digests
-from transship_worker.oci.descriptors import OCI_MANIFEST, Manifest
-from transship_worker.oci.manifests import ManifestHead
-
-MIGRATION = JobId.new()
-
-
-def digest(text: str) -> str:
-    return digests.digest_of(text.encode())
-
-
-@dataclass
-class FakeSide:
-    """A registry in memory, which fails where it is told to; not a real one.
-
-    ``content`` has the digests of each repository's tags.
-    """
-
-    name: str
-    content: Mapping[str, Mapping[str, str]]
-    is_hub: bool = False
-    hub_limit: int | None = None
-    #: Errors by ``repository``, ``repository:reference`` or, for the catalogue, ``*``.
-    errors: Mapping[str, TransshipError] = field(default_factory=dict)
-    #: Listed, but not there.
-    vanished: frozenset[str] = frozenset()
-    #: What a lookup waits for.
-    pause: Callable[[str], Any] | None = None
-    asked: Counter[str] = field(default_factory=Counter)
-    running: int = 0
-    most: int = 0
-
-    async def _ask(self, what: str) -> None:
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            await (self.pause(what) if self.pause is not None else asyncio.sleep(0))
-        finally:
-            self.running -= 1
-        if what in self.errors:
-            raise self.errors[what]
-
-    async def repositories(self) -> AsyncIterator[list[str]]:
-        self.asked["repositories"] += 1
-        await self._ask("*")
-        names = list(self.content)
-        for start in range(0, len(names), 3):
-            yield names[start : start + 3]
-
-    async def tags(self, repository: str) -> list[str] | None:
-        self.asked["tags"] += 1
-        await self._ask(repository)
-        found = self.content.get(repository)
-        return None if found is None else list(found)
-
-    async def head(self, repository: str, reference: str) -> ManifestHead | None:
-        self.asked["head"] += 1
-        await self._ask(f"{repository}:{reference}")
-        found = self.content.get(repository, {})
-        if reference in self.vanished:
-            return None
-        if reference in found:
-            return ManifestHead(found[reference], OCI_MANIFEST, 500)
-        return ManifestHead(reference, "", None) if reference in found.values() else None
-
-    async def look(self, repository: str, tag: str) -> ManifestHead | None:
-        return await self.head(repository, tag)
-
-    async def manifest(self, repository: str, reference: str) -> Manifest:
-        self.asked["manifest"] += 1
-        await self._ask(f"{repository}@{reference}")
-        return make_manifest()
-
-
-def rule(*repositories: str, to: str = "{repository}", **others: Any) -> dict[str, Any]:
-    return {
-        "from": {"registry": others.pop("source", "old"), "repositories": list(repositories)},
-        "to": {"registry": others.pop("target", "new"), "repository": to, **others.pop("at", {})},
-        **others,
-    }
-
-
-def planner(
-    old: FakeSide, new: FakeSide, rules: Iterable[dict[str, Any]], **options: Any
-) -> Planner:
-    spec = Spec.parse({"version": 1, "name": "test", "rules": list(rules)})
-    sides = Catalogue({"old": old, "new": new}, {"old": "old.example", "new": "new.example/x"})
-    return Planner(spec, MIGRATION, sides, Remembered(), **options)
 
 
 async def plan(
@@ -283,34 +192,6 @@ async def test_an_image_with_very_many_tags_is_copied_once_and_tagged_then() -> 
     _, later, _ = await plan(old, FakeSide("new", {"a": half}), rule("a"))
     assert [row.action for row in rows_of(later)] == [Action.SKIP, Action.TAG]
     assert [row.id for row in rows_of(later)] == [row.id for row in rows_of(batches)]
-
-
-@pytest.mark.parametrize(
-    ("repositories", "tags", "to"),
-    [(1, 10_000, "{repository}"), (2_000, 5, "all/{name}")],
-)
-async def test_ten_thousand_tags_are_planned_in_bounded_memory(
-    repositories: int, tags: int, to: str
-) -> None:
-    content = {
-        f"r{n}": {f"v1.{tag}.{n}": digest(f"{n}-{tag}") for tag in range(tags)}
-        for n in range(repositories)
-    }
-    # The second one can aim wherever the first does: then all rows are held to the end.
-    rules = [rule("r*", to=to), rule("none/*", to="{name}" if to[0] == "{" else to)]
-    names = Counter[str]()
-    made = planner(FakeSide("old", content), FakeSide("new", content), rules)
-    tracemalloc.start()
-    try:
-        async for batch in made.rows():
-            assert len(batch.rows) <= BATCH_ROWS
-            names.update(tag for row in batch.rows for tag in row.tags)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(names) == 10_000
-    assert set(names.values()) == {1}
-    assert peak < 12 * 2**20, f"{peak / 2**20:.1f} MiB"
 
 
 @pytest.mark.parametrize("limit", [IN_FLIGHT, 7])

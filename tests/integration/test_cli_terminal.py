@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-import pytest
+from collections.abc import Mapping
 
 from tests.support.workers.command_line import (
     DIGEST,
@@ -15,15 +12,8 @@ from tests.support.workers.command_line import (
     Screen,
     Stage,
     on_terminal,
-    staging,
 )
 from transship.model.records import Progress
-
-
-@pytest.fixture
-def stage(redis_url: str, tmp_path: Path) -> Iterator[Stage]:
-    with staging(redis_url, tmp_path) as made:
-        yield made
 
 
 def wait_on_terminal(

@@ -9,10 +9,7 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.support.ledger.bench import BROKEN
 from tests.support.processes import eventually
@@ -26,12 +23,6 @@ from tests.support.workers.command_line import (
     staging,
 )
 from transship.model.records import Progress
-
-
-@pytest.fixture
-def stage(redis_url: str, tmp_path: Path) -> Iterator[Stage]:
-    with staging(redis_url, tmp_path) as made:
-        yield made
 
 
 def test_a_waited_success_prints_what_cannot_move_and_exits_with_0(stage: Stage) -> None:

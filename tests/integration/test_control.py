@@ -21,11 +21,6 @@ pytestmark = pytest.mark.redis
 
 
 @pytest.fixture
-def bench(redis_url: str) -> Bench:
-    return Bench(redis_url)
-
-
-@pytest.fixture
 def claim(bench: Bench) -> Claim:
     request = PushRequest.model_validate({"image": "gcr.io/a/b:1", "registry": "prod"})
     return bench.claimed(bench.submit(request))

@@ -18,11 +18,6 @@ from transship_worker.jobs.claims import Answer
 pytestmark = pytest.mark.redis
 
 
-@pytest.fixture
-def bench(redis_url: str) -> Bench:
-    return Bench(redis_url)
-
-
 def push(tag: str = "1", **changes: Any) -> PushRequest:
     fields = {"image": f"registry.example.com/ml/train:{tag}", "registry": "prod"} | changes
     return PushRequest.model_validate(fields)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -22,13 +21,6 @@ pytestmark = pytest.mark.redis
 
 #: More bytes than Redis counts.
 ABSURD = 2**63 - 1
-
-
-@pytest.fixture
-def bench(redis_url: str) -> Iterator[Bench]:
-    found = Bench(redis_url)
-    yield found
-    found.redis.close()
 
 
 def push(bench: Bench, image: str) -> JobId:

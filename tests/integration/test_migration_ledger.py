@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +17,6 @@ from transship_worker.jobs.claims import POSTPONED_MOST, WINDOW, Answer, Claim, 
 pytestmark = pytest.mark.redis
 
 PAUSED = ErrorInfo(code="registry_paused", message="the registry asks for a pause", retryable=True)
-
-
-@pytest.fixture
-def bench(redis_url: str) -> Iterator[Bench]:
-    found = Bench(redis_url)
-    yield found
-    found.redis.close()
 
 
 class Migration:

@@ -38,13 +38,6 @@ PROD = PublicComponent(name="prod", flavor="default", uri="registry.example.com/
 
 
 @pytest.fixture
-def bench(redis_url: str) -> Iterator[Bench]:
-    made = Bench(redis_url)
-    yield made
-    made.redis.close()
-
-
-@pytest.fixture
 def client(bench: Bench) -> Iterator[Client]:
     publish(bench, components=[HUB, PROD], copy_slots=8)
     settings = {"TRANSSHIP_URL": bench.url, "TRANSSHIP_NAMESPACE": bench.namespace}

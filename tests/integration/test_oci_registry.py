@@ -47,12 +47,6 @@ LAYER_DIGEST = digests.digest_of(LAYER)
 
 
 @pytest.fixture(scope="module")
-def loop() -> Iterator[BackgroundLoop]:
-    with BackgroundLoop() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def pool(loop: BackgroundLoop) -> Iterator[ClientPool]:
     async def make() -> ClientPool:
         return ClientPool({})

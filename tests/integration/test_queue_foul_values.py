@@ -11,11 +11,6 @@ from transship_worker.jobs.claims import Answer
 pytestmark = pytest.mark.redis
 
 
-@pytest.fixture
-def bench(redis_url: str) -> Bench:
-    return Bench(redis_url)
-
-
 def test_a_request_that_is_not_text_stops_neither_reaper_nor_lists(bench: Bench) -> None:
     foul, good = JobId.new(), bench.submit(push_request("2"))
     base = bench.keys.account("default")

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.redis
 DENIED = ErrorInfo(code="denied", message="no", retryable=False)
 
 
-@pytest.fixture
-def bench(redis_url: str) -> Bench:
-    return Bench(redis_url)
-
-
 def said_twice(script: Callable[..., Any]) -> Callable[..., Any]:
     """A script whose first answer is lost, so that the client sends it again."""
 

@@ -36,11 +36,6 @@ from transship_worker.transports.engine.client import Engine, Guard
 pytestmark = pytest.mark.redis
 
 
-@pytest.fixture
-def bench(redis_url: str) -> Bench:
-    return Bench(redis_url)
-
-
 class Flaky(TcpProxy):
     """A way to Redis that refuses as many connections as it is told to."""
 

@@ -12,24 +12,59 @@ import base64
 import datetime as dt
 import json
 import secrets
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.support.scripted_servers.loopback import Loopback, LoopbackHandler, body_of
 from tests.support.servers.certificates import self_signed
 
 #: What the registry adds to ``exp``, and the engine's shortest belief. Unit: s.
 LEEWAY_S = 60
 
 
-class TokenServer:
+class _Handler(LoopbackHandler):
+    owner: ClassVar[TokenServer]
+
+    def handle_any(self) -> None:
+        if self.command == "GET":
+            query = parse_qs(urlsplit(self.path).query)
+            login = self.headers.get("Authorization", "").removeprefix("Basic ")
+            user, _, password = base64.b64decode(login).decode().partition(":")
+            self._answer(user, password, query)
+        elif self.command == "POST":
+            query = parse_qs(body_of(self).decode())
+            user, password = (query.get(k, [""])[0] for k in ("username", "password"))
+            if owner := self.owner.refresh.get(query.get("refresh_token", [""])[0]):
+                user, password = owner, self.owner.users[owner]
+            self._answer(user, password, query)
+        else:
+            self.send_error(501)
+
+    def _answer(self, user: str, password: str, query: dict[str, list[str]]) -> None:
+        scopes = [one for many in query.get("scope", []) for one in many.split()]
+        self.owner.requests.append((user, " ".join(scopes)))
+        if self.owner.users.get(user) != password or not user:
+            body = {"errors": [{"code": "UNAUTHORIZED", "message": "bad login"}]}
+            self._send(401, body)
+        else:
+            self._send(200, self.owner.token(user, scopes))
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+class TokenServer(Loopback):
     """Answers ``GET /token`` (Basic auth) and ``POST /token`` (password grant) with JWTs.
 
     A user gets ``pull`` and ``push`` on everything, or only the actions in ``rights``.
@@ -46,6 +81,7 @@ class TokenServer:
         lifetime_s: float = 300,
         rights: dict[str, set[str]] | None = None,
     ) -> None:
+        super().__init__(_Handler)
         self.users = users
         #: Seconds that the next tokens are accepted, and known by the engine to be. Unit: s.
         self.lifetime_s = lifetime_s
@@ -62,23 +98,11 @@ class TokenServer:
         self._certificate = self_signed("tokens", self._key)
         self.certificate = folder / "tokens.pem"
         self.certificate.write_bytes(self._certificate.public_bytes(Encoding.PEM))
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
 
     @property
     def realm(self) -> str:
         """Where the registry sends its clients."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}/token"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        return f"http://{self.address}/token"
 
     def token(self, user: str, scopes: list[str]) -> dict[str, Any]:
         """What the server answers, as the specification says."""
@@ -112,43 +136,3 @@ class TokenServer:
             return None
         allowed = self.rights.get(user, {"pull", "push"}) & set(actions.split(","))
         return {"type": kind, "name": name, "actions": sorted(allowed)}
-
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                query = parse_qs(urlsplit(self.path).query)
-                login = self.headers.get("Authorization", "").removeprefix("Basic ")
-                user, _, password = base64.b64decode(login).decode().partition(":")
-                self._answer(user, password, query)
-
-            def do_POST(self) -> None:
-                length = int(self.headers.get("Content-Length", "0"))
-                query = parse_qs(self.rfile.read(length).decode())
-                user, password = (query.get(k, [""])[0] for k in ("username", "password"))
-                if owner := server.refresh.get(query.get("refresh_token", [""])[0]):
-                    user, password = owner, server.users[owner]
-                self._answer(user, password, query)
-
-            def _answer(self, user: str, password: str, query: dict[str, list[str]]) -> None:
-                scopes = [one for many in query.get("scope", []) for one in many.split()]
-                server.requests.append((user, " ".join(scopes)))
-                if server.users.get(user) != password or not user:
-                    body = {"errors": [{"code": "UNAUTHORIZED", "message": "bad login"}]}
-                    self._send(401, body)
-                else:
-                    self._send(200, server.token(user, scopes))
-
-            def _send(self, status: int, body: dict[str, Any]) -> None:
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-        return Handler

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from botocore.stub import Stubber
 from pydantic import ValidationError
 
-from tests.support.servers.ecr import ACCOUNT, KEY_ID, REGION, SECRET, no_aws_login, stubbed_ecr
+from tests.support.servers.ecr import ACCOUNT, KEY_ID, REGION, SECRET, no_aws_login
 from transship.errors import (
     CloudUnavailable,
     CredentialsMissing,
@@ -51,12 +50,6 @@ LIFECYCLE = {
     ]
 }
 DIGEST = f"sha256:{'a' * 64}"
-
-
-@pytest.fixture
-def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    with stubbed_ecr(monkeypatch) as stubber:
-        yield stubber
 
 
 @pytest.fixture(autouse=True)

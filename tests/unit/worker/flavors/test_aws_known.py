@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.stub import Stubber
 
-from tests.support.servers.ecr import ACCOUNT, REGION, stubbed_ecr
+from tests.support.servers.ecr import ACCOUNT, REGION
 from transship.errors import RepositoryMissing
 from transship.model.references import ImageReference
 from transship_worker.credentials.access import Access, Credentials
@@ -19,13 +18,6 @@ from transship_worker.flavors.options import Use
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{HOST}/ml/train"
 FOUND = {"repositories": [{"repositoryName": "ml/train", "imageTagMutability": "MUTABLE"}]}
-
-
-@pytest.fixture
-def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    """Refuses every request that was not announced."""
-    with stubbed_ecr(monkeypatch) as stubber:
-        yield stubber
 
 
 def registry(**options: Any) -> AwsRegistry:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.support.scripted_servers.cloud_tokens import Asked, FakeCloud, Reply
 from tests.support.scripted_servers.hostile import HostileServer
 from tests.support.scripted_servers.hostile import Reply as Page
-from tests.support.servers.ecr import ACCOUNT, KEY_ID, REGION, SECRET, stubbed_ecr
+from tests.support.servers.ecr import ACCOUNT, KEY_ID, REGION, SECRET
 from transship.errors import (
     AnswerMalformed,
     CannotList,
@@ -90,12 +90,6 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCloud]:
             "transship_worker.flavors.gcp._TOKENS", TokenCache(margin=timedelta(minutes=5))
         )
         yield fake
-
-
-@pytest.fixture
-def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    with stubbed_ecr(monkeypatch) as stubber:
-        yield stubber
 
 
 def catalog(server: HostileServer, names: list[str], size: int = 1_000) -> None:

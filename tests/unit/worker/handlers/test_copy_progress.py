@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+import pytest
+
 from transship.model.jobs import Step
 from transship.model.records import Progress
 from transship_worker.concurrency.waker import Parking, Waker
@@ -64,33 +66,21 @@ async def _slots_left(copies: Copies) -> int:
     return held
 
 
-async def test_a_copy_that_is_cancelled_while_it_waits_ends_without_waiting_for_a_slot() -> None:
-    copies = Copies()
-    parked, working, never, ends = (asyncio.Event() for _ in range(4))
-    waits = asyncio.create_task(copies.wait(parked, never))
-    await parked.wait()
-    works = asyncio.create_task(copies.work(working, ends))
-    await working.wait()
-    waits.cancel()
-    done, _ = await asyncio.wait([waits], timeout=10)
-    assert done
-    assert copies.parking.parked == 0
-    ends.set()
-    await works
-    assert await _slots_left(copies) == 1
-
-
-async def test_a_copy_that_is_cancelled_while_it_waits_for_its_slot_gives_none_back() -> None:
+@pytest.mark.parametrize("for_slot", [False, True], ids=["for-a-layer", "for-its-slot"])
+async def test_a_copy_that_is_cancelled_while_it_waits_ends_and_gives_no_slot_back(
+    for_slot: bool,
+) -> None:
     copies = Copies()
     parked, working, awaited, ends = (asyncio.Event() for _ in range(4))
     waits = asyncio.create_task(copies.wait(parked, awaited))
     await parked.wait()
     works = asyncio.create_task(copies.work(working, ends))
     await working.wait()
-    awaited.set()
-    for _ in range(10):
-        await asyncio.sleep(0)
-    waits.cancel()
+    if for_slot:
+        awaited.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        waits.cancel()
     waits.cancel()
     done, _ = await asyncio.wait([waits], timeout=10)
     assert done

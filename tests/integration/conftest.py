@@ -10,6 +10,7 @@ import pytest
 from tests.support.ledger.bench import Bench
 from tests.support.workers.command_line import Stage, staging
 from transship_worker.concurrency.loop import BackgroundLoop
+from transship_worker.layouts.folders import LayoutFolder
 
 
 @pytest.fixture
@@ -32,3 +33,17 @@ def loop() -> Iterator[BackgroundLoop]:
     """A worker's event loop, which runs in a thread of its own."""
     with BackgroundLoop() as made:
         yield made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """An empty folder for image layouts."""
+    path = tmp_path / "images"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def folder(path: Path) -> LayoutFolder:
+    """``path`` as a registry of image layouts, with the name ``images.layout``."""
+    return LayoutFolder(path, "images.layout")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from tests.support.images.registry_client import EMPTY, EMPTY_DIGEST
+from tests.support.scripted_servers.loopback import Loopback, LoopbackHandler
 from tests.support.servers.certificates import Authority
 from tests.support.servers.registry import Registry
 from transship.errors import CredentialsMissing, Denied, RegistryUntrusted
@@ -23,12 +22,6 @@ from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
 
 pytestmark = pytest.mark.registry
-
-
-@pytest.fixture
-def loop() -> Iterator[BackgroundLoop]:
-    with BackgroundLoop() as made:
-        yield made
 
 
 @pytest.fixture
@@ -156,50 +149,40 @@ def test_a_renewed_certificate_counts_in_a_worker_that_runs(
     loop.run(write(pool, Endpoint(strict.address, access(authority, files))))
 
 
-class Curious:
+class Curious(Loopback):
     """An HTTPS server that asks for certificates, takes none for an answer, and remembers."""
 
     def __init__(self, authority: Authority, tls: tuple[Path, Path]) -> None:
+        super().__init__(_CuriousHandler)
         #: For each request its path, and the name in the client's certificate, if any.
         self.seen: list[tuple[str, str | None]] = []
         #: Path → where it redirects to.
         self.redirects: dict[str, str] = {}
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
         context.load_verify_locations(authority.ca)
         context.verify_mode = ssl.CERT_OPTIONAL
         self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
-        self._http.daemon_threads = True
         self.port = self._http.server_address[1]
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+class _CuriousHandler(LoopbackHandler):
+    owner: ClassVar[Curious]
+    connection: ssl.SSLSocket
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                subject = (self.connection.getpeercert() or {}).get("subject", ())
-                names = [value for part in subject for _, value in part]
-                server.seen.append((self.path, names[0] if names else None))
-                target = server.redirects.get(self.path)
-                self.send_response(307 if target else 200)
-                if target:
-                    self.send_header("Location", target)
-                body = b"" if target else EMPTY
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        return Handler
+    def handle_any(self) -> None:
+        assert self.command == "GET", self.command
+        subject: Any = (self.connection.getpeercert() or {}).get("subject", ())
+        names = [value for part in subject for _, value in part]
+        self.owner.seen.append((self.path, names[0] if names else None))
+        target = self.owner.redirects.get(self.path)
+        self.send_response(307 if target else 200)
+        if target:
+            self.send_header("Location", target)
+        body = b"" if target else EMPTY
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 def test_the_certificate_is_shown_to_the_registry_and_not_where_it_redirects_to(

@@ -21,7 +21,7 @@ from tests.support.scripted_servers.registry import Answer, ScriptedRegistry, er
 from tests.support.servers.certificates import Authority
 from tests.support.servers.dockerd import DockerDaemon
 from tests.support.servers.registry import Registry
-from tests.support.workers.single_push import LOGIN, fresh
+from tests.support.workers.single_push import LOGIN, Push, fresh
 from transship.errors import (
     Denied,
     EngineMisconfigured,
@@ -49,6 +49,19 @@ def own_daemon() -> Iterator[DockerDaemon]:
     """An engine that the test may kill."""
     with DockerDaemon() as daemon:
         yield daemon
+
+
+def until_cancelled(push: Push) -> threading.Event:
+    """Run a push in a thread until the test cancels it; the event says that it has ended."""
+    over = threading.Event()
+
+    def run() -> None:
+        with pytest.raises(PushError, match="cancelled by a test"):
+            push.run()
+        over.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return over
 
 
 # Finding and naming.
@@ -127,14 +140,7 @@ def test_an_engine_is_reached_by_tls(
             # A push that waits can be cut here too.
             proxy.rate = LARGE / 10
             push = fresh(client, engine, f"{proxy.address}/tls/two:1", layers=(LARGE,))
-            over = threading.Event()
-
-            def run() -> None:
-                with pytest.raises(PushError, match="cancelled by a test"):
-                    push.run()
-                over.set()
-
-            threading.Thread(target=run, daemon=True).start()
+            over = until_cancelled(push)
             eventually(lambda: push.control.last.bytes_done > 0, what="the first bytes")
             proxy.hang()
             push.control.stop()
@@ -319,14 +325,7 @@ def test_a_job_on_a_frozen_engine_can_be_stopped_at_every_step(
     with closing(own_daemon.client()) as client:
         push = fresh(client, engine, f"{plain_registry.address}/engine/frozen:1")
     own_daemon.freeze()
-    over = threading.Event()
-
-    def run() -> None:
-        with pytest.raises(PushError, match="cancelled by a test"):
-            push.run()
-        over.set()
-
-    threading.Thread(target=run, daemon=True).start()
+    over = until_cancelled(push)
     # It waits for the engine's first answer, its version.
     assert not over.wait(0.5)
     push.control.stop()

@@ -105,17 +105,6 @@ def second_registry() -> Iterator[Registry]:
         yield registry
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> LayoutFolder:
-    (tmp_path / "images").mkdir()
-    return LayoutFolder(tmp_path / "images", "images.layout")
-
-
-@pytest.fixture
-def path(folder: LayoutFolder, tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
 Repositories = Callable[[Registry, str], RegistryRepository]
 
 

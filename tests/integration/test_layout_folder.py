@@ -47,17 +47,6 @@ from transship_worker.oci.descriptors import OCI_INDEX, parse_manifest
 from transship_worker.oci.referrers import fallback_tag
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> LayoutFolder:
-    (tmp_path / "images").mkdir()
-    return LayoutFolder(tmp_path / "images", "images.layout")
-
-
-@pytest.fixture
-def path(folder: LayoutFolder, tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
 def skopeo(*words: str) -> bytes:
     done = subprocess.run(
         [program("skopeo"), "--insecure-policy", *words], capture_output=True, check=False

@@ -13,17 +13,6 @@ from transship.errors import ManifestUnsupported, NotAllowed, NotUnderRegistry
 from transship_worker.layouts.folders import LayoutFolder
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> LayoutFolder:
-    (tmp_path / "images").mkdir()
-    return LayoutFolder(tmp_path / "images", "images.layout")
-
-
-@pytest.fixture
-def path(folder: LayoutFolder, tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
 @pytest.mark.parametrize(
     "name",
     ["..", "../cat", "a/../../b", "/etc", "a//b", "", "A", "a/.", "a\x00b", ".hidden", "a/b/"],

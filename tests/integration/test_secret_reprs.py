@@ -10,7 +10,6 @@ import contextlib
 import gc
 import json
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,12 +66,6 @@ class Telling(BaseContainerRegistry):
             raise KeyError(key)
         except KeyError as error:
             raise ValueError(f"{image_name} refused for {key}") from error
-
-
-@pytest.fixture
-def loop() -> Iterator[BackgroundLoop]:
-    with BackgroundLoop() as made:
-        yield made
 
 
 def print_all_of_ours(told: Haystack) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self
@@ -29,6 +30,11 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     def handle_any(self) -> None:
         """Answer one request."""
         raise NotImplementedError
+
+    def handle(self) -> None:
+        # A client may leave at any time.
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         pass

@@ -16,7 +16,7 @@ from tests.support.servers.dockerd import DockerDaemon
 from tests.support.servers.redis import RedisServer
 from tests.support.servers.registry import Registry
 from tests.support.workers.process import Site, moves, reaches
-from transship import Client, JobFailed, State
+from transship import Client, Job, JobFailed, State
 from transship_config.settings import Settings
 
 pytestmark = [pytest.mark.engine, pytest.mark.redis, pytest.mark.registry]
@@ -40,6 +40,14 @@ def lab(site: Site, link: TcpProxy) -> str:
     return link.address
 
 
+def begun(site: Site, client: docker.DockerClient, image: str) -> Job:
+    """The push of a new image, of which some bytes are on their way."""
+    make_image(client, image, layers=[SIZE])
+    job = site.client.push(image, registry="lab")
+    moves(job)
+    return job
+
+
 def accepted_finishes(site: Site, job: str) -> int:
     """How often a job became final, by its own history."""
     return sum(
@@ -61,9 +69,7 @@ def test_cancel_while_pushing_stops_the_upload(
     site: Site, lab: str, docker_client: docker.DockerClient, plain_registry: Registry
 ) -> None:
     site.start_worker()
-    make_image(docker_client, f"{lab}/ml/cancel:1", layers=[SIZE])
-    job = site.client.push(f"{lab}/ml/cancel:1", registry="lab")
-    moves(job)
+    job = begun(site, docker_client, f"{lab}/ml/cancel:1")
 
     job.cancel()
 
@@ -77,9 +83,7 @@ def test_cancel_on_a_stalled_stream_is_heard(
     site: Site, lab: str, link: TcpProxy, docker_client: docker.DockerClient
 ) -> None:
     site.start_worker()
-    make_image(docker_client, f"{lab}/ml/stalled:1", layers=[SIZE])
-    job = site.client.push(f"{lab}/ml/stalled:1", registry="lab")
-    moves(job)
+    job = begun(site, docker_client, f"{lab}/ml/stalled:1")
     link.hang()
 
     job.cancel()
@@ -91,9 +95,7 @@ def test_a_push_without_progress_is_given_up_and_tried_again(
     site: Site, lab: str, link: TcpProxy, docker_client: docker.DockerClient
 ) -> None:
     site.start_worker(TRANSSHIP_STALL="2")
-    make_image(docker_client, f"{lab}/ml/hang:1", layers=[SIZE])
-    job = site.client.push(f"{lab}/ml/hang:1", registry="lab")
-    moves(job)
+    job = begun(site, docker_client, f"{lab}/ml/hang:1")
     link.hang()
 
     record = reaches(job, State.RETRYING, within=15)
@@ -124,9 +126,7 @@ def test_a_tag_rebuilt_and_pushed_again_during_the_first_push_ends_at_the_second
 ) -> None:
     site.start_worker()
     name = f"{lab}/ml/rebuilt:1"
-    make_image(docker_client, name, layers=[SIZE])
-    first = site.client.push(name, registry="lab")
-    moves(first)
+    first = begun(site, docker_client, name)
     make_image(docker_client, name, layers=[1000])
 
     second = site.client.push(name, registry="lab")
@@ -162,9 +162,7 @@ def test_a_worker_killed_mid_push_is_replaced_by_another(
     site: Site, lab: str, link: TcpProxy, docker_client: docker.DockerClient
 ) -> None:
     first = site.start_worker()
-    make_image(docker_client, f"{lab}/ml/killed:1", layers=[SIZE])
-    job = site.client.push(f"{lab}/ml/killed:1", registry="lab")
-    moves(job)
+    job = begun(site, docker_client, f"{lab}/ml/killed:1")
     second = site.start_worker()
 
     first.kill9()
@@ -179,9 +177,7 @@ def test_a_frozen_worker_that_wakes_up_cannot_finish_a_job_it_lost(
     site: Site, lab: str, link: TcpProxy, docker_client: docker.DockerClient
 ) -> None:
     first = site.start_worker()
-    make_image(docker_client, f"{lab}/ml/frozen:1", layers=[SIZE])
-    job = site.client.push(f"{lab}/ml/frozen:1", registry="lab")
-    moves(job)
+    job = begun(site, docker_client, f"{lab}/ml/frozen:1")
     second = site.start_worker()
 
     first.freeze()
@@ -218,9 +214,7 @@ def test_sigterm_lets_a_push_that_is_nearly_done_finish(
     site: Site, lab: str, docker_client: docker.DockerClient
 ) -> None:
     worker = site.start_worker(TRANSSHIP_GRACE="30")
-    make_image(docker_client, f"{lab}/ml/graced:1", layers=[SIZE])
-    job = site.client.push(f"{lab}/ml/graced:1", registry="lab")
-    moves(job)
+    job = begun(site, docker_client, f"{lab}/ml/graced:1")
 
     assert worker.end(signal.SIGTERM) == 0
 
@@ -235,9 +229,7 @@ def test_redis_restarted_mid_push_costs_nothing(
         try:
             site.write_catalog({"lab": {"flavor": "default", "uri": link.address}})
             worker = site.start_worker()
-            make_image(docker_client, f"{link.address}/ml/redis:1", layers=[SIZE])
-            job = site.client.push(f"{link.address}/ml/redis:1", registry="lab")
-            moves(job)
+            job = begun(site, docker_client, f"{link.address}/ml/redis:1")
             redis_server.kill9()
             redis_server.start()
 
@@ -261,9 +253,7 @@ def test_a_registry_that_dies_mid_push_and_comes_back_gets_the_image(
         link.rate = SLOW
         site.write_catalog({"lab": {"flavor": "default", "uri": link.address}})
         site.start_worker()
-        make_image(docker_client, f"{link.address}/ml/back:1", layers=[SIZE])
-        job = site.client.push(f"{link.address}/ml/back:1", registry="lab")
-        moves(job)
+        job = begun(site, docker_client, f"{link.address}/ml/back:1")
 
         registry.kill9()
         link.rate = None

@@ -41,7 +41,7 @@ def lab(site: Site, link: TcpProxy) -> str:
 
 
 def begun(site: Site, client: docker.DockerClient, image: str) -> Job:
-    """The push of a new image, of which some bytes are on their way."""
+    """Push a new image; return once some bytes are sent."""
     make_image(client, image, layers=[SIZE])
     job = site.client.push(image, registry="lab")
     moves(job)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.images.registry_images import noise, put_blob, repository
+from tests.support.images.two_registries import repository_of
 from tests.support.proxies.tcp import TcpProxy
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from tests.support.servers.registry import Registry
@@ -64,15 +65,11 @@ def description(data: bytes, *, size: int | None = None) -> Descriptor:
     return Descriptor("application/octet-stream", digest, len(data) if size is None else size)
 
 
-def name_of(request: pytest.FixtureRequest) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
-
-
 async def test_a_source_that_breaks_goes_on_where_it_was(
     pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
 ) -> None:
     source, target = registries
-    data, name = noise(24 * MIB, request.node.name), name_of(request)
+    data, name = noise(24 * MIB, request.node.name), repository_of(request)
 
     await put_blob(repository(pool, source.address, name), data)
     with TcpProxy(source.port) as proxy:
@@ -94,7 +91,7 @@ async def test_a_target_that_forgets_a_broken_upload_gets_the_blob_again(
     pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
 ) -> None:
     source, target = registries
-    data, name = noise(24 * MIB, request.node.name), name_of(request)
+    data, name = noise(24 * MIB, request.node.name), repository_of(request)
 
     await put_blob(repository(pool, source.address, name), data)
     with TcpProxy(target.port) as proxy:
@@ -114,7 +111,7 @@ async def test_a_target_that_stays_away_ends_the_copy_and_takes_back_what_was_to
     pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
 ) -> None:
     source, target = registries
-    data, name = noise(8 * MIB, request.node.name), name_of(request)
+    data, name = noise(8 * MIB, request.node.name), repository_of(request)
 
     await put_blob(repository(pool, source.address, name), data)
     with TcpProxy(target.port) as proxy:
@@ -135,7 +132,7 @@ async def test_a_large_blob_travels_in_parts_where_the_registry_takes_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, target = registries
-    data, name = noise(5 * MIB + 1, request.node.name), name_of(request)
+    data, name = noise(5 * MIB + 1, request.node.name), repository_of(request)
     monkeypatch.setattr(blob_module, "WHOLE_MOST", 4 * MIB)
     monkeypatch.setattr(blob_module, "PART", 2 * MIB)
 

@@ -65,7 +65,7 @@ class Sides:
 def side(
     pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
 ) -> Sides:
-    """Both registries, in repositories of the test's own."""
+    """Both registries, with a repository for this test alone."""
     return Sides(pool, registries, repository_of(request))
 
 

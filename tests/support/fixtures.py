@@ -74,7 +74,7 @@ def keys() -> Keys:
 
 @pytest.fixture
 def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    """A look at the session's Redis."""
+    """A client of the session's Redis."""
     with closing(redis_server.client()) as client:
         yield client
 
@@ -158,13 +158,13 @@ def registries() -> Iterator[tuple[Registry, Registry]]:
 def side(
     pool: ClientPool, registries: tuple[Registry, Registry], request: pytest.FixtureRequest
 ) -> Sides:
-    """Both registries, in repositories of the test's own."""
+    """Both registries, with a repository for this test alone."""
     return Sides(pool, registries, repository_of(request))
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ClientPool]:
-    """A registry client's connections that no proxy stands before."""
+    """Connections to registries, without a proxy."""
     async with ClientPool({}) as made:
         yield made
 

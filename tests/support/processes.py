@@ -116,7 +116,7 @@ class Server(ABC):
 
     def __init__(self) -> None:
         # Directly under /tmp: the path of a unix socket may have 107 characters at most.
-        self.folder = Path(tempfile.mkdtemp(prefix="ls-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         # A test may stop it from a timer's thread and start it from its own.

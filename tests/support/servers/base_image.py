@@ -63,7 +63,7 @@ def base_archive() -> Path:
         return archive
     debootstrap = program("debootstrap")
     _CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="ls-standin-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ts-base-") as folder:
         root = Path(folder) / "root"
         packages = f"--include={','.join(_PACKAGES)}"
         run([debootstrap, "--variant=minbase", packages, suite, str(root), site], proxy=True)
@@ -84,7 +84,7 @@ def wheels(python: str, *locks: Path) -> Path:
     folder = _CACHE / f"wheels-{hashlib.sha256(f'{python} {content}'.encode()).hexdigest()[:12]}"
     if folder.exists():
         return folder
-    with tempfile.TemporaryDirectory(prefix="ls-wheels-") as new:
+    with tempfile.TemporaryDirectory(prefix="ts-wheels-") as new:
         wanted = Path(new) / "requirements.txt"
         wanted.write_text("\n".join(_wanted(content, python)))
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]

@@ -104,7 +104,10 @@ def _explained(error: ModuleNotFoundError, entry: Entry, command: str) -> Except
     missing = error.name or "a library"
     if not entry.needs_worker or missing.partition(".")[0] in _OURS:
         return error
+    # Reads package metadata, which no other command line needs.
+    from transship.installation import extra_hint
+
     return UsageError(
-        f"`{command}` needs the worker's libraries (no module {missing!r} here): "
-        "pip install 'transship[worker]'"
+        f"`{command}` needs the extra 'worker' (no module {missing!r}); hint: "
+        f"{extra_hint('worker')}"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from transship.installation import extra_hint
 from transship_config.errors import UsageError
 from transship_config.text import did_you_mean
 from transship_worker.flavors.sdk import installed
@@ -84,7 +85,7 @@ class Flavors:
         rows = []
         for name, entry in BUILT_IN.items():
             usable = not entry.needs or installed(entry.needs)
-            hint = "" if usable else f"pip install 'transship[{entry.extra}]'"
+            hint = "" if usable else extra_hint(entry.extra)
             source = entry.target.replace(":", ".")
             rows.append(FlavorRow(name, source, entry.integration, usable, hint))
         rows += [

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from transship.errors import PrepareFailed
+from transship.installation import extra_hint
 
 
 @contextmanager
@@ -19,10 +20,10 @@ def needed(library: str, *, flavor: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        detail = "" if isinstance(error, ModuleNotFoundError) else f" ({error})"
+        detail = "" if isinstance(error, ModuleNotFoundError) else f": {error}"
         raise PrepareFailed(
-            f"flavor {flavor!r} needs {library}, which cannot be imported here{detail}; run: "
-            f"pip install 'transship[{extra}]'"
+            f"flavor {flavor!r} needs the extra {extra!r} on the worker "
+            f"(cannot import {library}{detail}); hint: {extra_hint(extra)}"
         ) from error
 
 

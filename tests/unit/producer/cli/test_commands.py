@@ -212,10 +212,11 @@ def test_a_workers_command_without_its_libraries_names_the_extra(
         source = "import click\n@click.command\ndef worker():\n    import absent_library\n"
     _add_module(monkeypatch, "transship_worker.stub_for_tests", source)
     monkeypatch.setitem(cli.table, "worker", Entry("transship_worker.stub_for_tests:worker", ""))
+    monkeypatch.setattr("transship.installation.extra_hint", lambda extra: f"add {extra}")
     assert main(["worker"]) == 2
     assert capsys.readouterr().err == (
-        "transship: `transship worker` needs the worker's libraries "
-        "(no module 'absent_library' here): pip install 'transship[worker]'\n"
+        "transship: `transship worker` needs the extra 'worker' (no module 'absent_library'); "
+        "hint: add worker\n"
     )
 
 

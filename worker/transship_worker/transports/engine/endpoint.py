@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import docker
 
+from transship.installation import library_hint
 from transship_config.errors import UsageError
 from transship_worker.credentials.private_ca import PrivateCaAdapter
 
@@ -183,8 +184,7 @@ def _check_ssh(origin: str) -> None:
     # The SDK's ssh transport calls the `ssh` command, and still imports paramiko.
     if find_spec("paramiko") is None:
         raise UsageError(
-            f"{origin}: the Docker SDK needs paramiko for ssh://; "
-            "pip install 'docker[ssh]', or forward the engine's socket and name it with unix://"
+            f"{origin}: the Docker SDK needs paramiko for ssh://; hint: {library_hint('paramiko')}"
         )
 
 

@@ -25,7 +25,12 @@ def check_url(url: str) -> None:
             "TRANSSHIP_URL has a bad host or port; write redis://host:6379/0"
         ) from None
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-        raise InvalidSettings("TRANSSHIP_URL must be redis://host:port/db, or rediss:// for TLS")
+        # Without "//" the part before the colon may be an account.
+        other = "://" in url and parts.scheme not in {"", "redis", "rediss"}
+        refused = f"; {parts.scheme}:// is not supported" if other else ""
+        raise InvalidSettings(
+            f"TRANSSHIP_URL must be redis://host:port/db, or rediss:// for TLS{refused}"
+        )
     if port == 0 or not re.fullmatch(r"/?\d{0,4}", parts.path):
         raise InvalidSettings(
             "TRANSSHIP_URL must end with a database number, for example "

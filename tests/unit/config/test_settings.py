@@ -32,7 +32,11 @@ def test_variables_of_others_are_left_alone() -> None:
         ),
         ({"TRANSSHIP_REDIS_URL": "redis://h/0"}, "did you mean 'TRANSSHIP_URL'"),
         ({"TRANSSHIP_NAMESPACE": "a b"}, "TRANSSHIP_NAMESPACE"),
-        ({"TRANSSHIP_URL": "http://x"}, "must be redis://"),
+        (
+            {"TRANSSHIP_URL": "amqp://x"},
+            "must be redis://host:port/db, or rediss:// for TLS; amqp:// is not supported$",
+        ),
+        ({"TRANSSHIP_URL": "x:6379"}, "must be redis://host:port/db, or rediss:// for TLS$"),
         ({"TRANSSHIP_URL": "redis://x:port"}, "bad host or port"),
         ({"TRANSSHIP_URL": "redis://x/y"}, "database number"),
         ({"TRANSSHIP_URL": "redis://a-b:c@x"}, "'a-b' cannot be used"),

@@ -155,18 +155,20 @@ def command_lines(text: str) -> Iterator[list[str]]:
         if prompt and not line.startswith("$ "):
             continue
         line = re.sub(
-            r"\s#\s.*$", "", line.removeprefix("$ ").removeprefix("- ").removeprefix("run: ")
+            r"\s#\s.*$",
+            "",
+            line.strip().removeprefix("$ ").removeprefix("- ").removeprefix("run: "),
         )
         # What a substitution runs is a command of its own, and one word of the command around it.
         inner = re.findall(r"\$\(([^()]*)\)", line)
         for part in [re.sub(r"\$\([^()]*\)", "SUBSTITUTED", line), *inner]:
-            for command in re.split(r"&&|\|\||[|;&<>]", part.replace("2>&1", "")):
+            for command in re.split(r"&&|\|\||[|;&<>]", re.sub(r"\s\d>(&\d)?", " >", part)):
                 # What YAML quotes may be cut in two above.
                 whole = all(command.count(quote) % 2 == 0 for quote in "'\"")
                 words = shlex.split(command) if whole else command.split()
                 while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                     words.pop(0)
-                if words and words[0] == "transship":
+                if words and words[0] in {"transship", ".venv/bin/transship"}:
                     yield words
 
 

@@ -10,13 +10,13 @@ sent in parts, so that a break costs one of them.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
 from transship.errors import PushError, RegistryUnavailable, RegistryUnreachable, UploadLost
-from transship_worker.concurrency.gather import both
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.blobs import Upload
 from transship_worker.oci.client import Repository
@@ -105,10 +105,16 @@ class BlobCopy:
 
     async def _start(self) -> Upload:
         """Open an upload, and the source meanwhile."""
-        algorithm = digests.algorithm_of(self._blob.digest)
-        upload, _ = await both(
-            blobs.start(self._target, algorithm=algorithm), self._bytes.prepare()
-        )
+        # Not ``both``: a second task for the upload costs a sixth of the time of small blobs.
+        opening = asyncio.create_task(self._bytes.prepare())
+        try:
+            algorithm = digests.algorithm_of(self._blob.digest)
+            upload = await blobs.start(self._target, algorithm=algorithm)
+            await opening
+        except BaseException:
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+            raise
         return upload
 
     async def _send_parts(self, upload: Upload) -> None:

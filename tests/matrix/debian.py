@@ -8,18 +8,16 @@ so that a missing program is a failure and not a skipped test.
 from __future__ import annotations
 
 import argparse
-import os
-import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.matrix.roots import Root, cache_folder, fresh_root, missing_programs
+from tests.matrix.hostconfig import HOME
+from tests.matrix.outcomes import Result, counts_of, log_of, require_roots, say, say_end
+from tests.matrix.roots import Root, fresh_root
 
 SUITES: Final = ("bookworm", "trixie")
 #: Only where they are named: what is in them changes from day to day.
@@ -28,33 +26,10 @@ COMMANDS: Final = ("demo", "test")
 #: No command may take longer. Unit: s.
 LIMIT_S: Final = 90 * 60
 #: The checkout inside a root.
-INSIDE: Final = "/root/transship"
+INSIDE: Final = f"{HOME}/transship"
 CHECKOUT: Final = Path(__file__).parents[2]
 
 _SUITES_HELP: Final = f"default: {' '.join(SUITES)}; also: {' '.join(MORE_SUITES)}"
-_COUNTS: Final = re.compile(rb"(\d+ (?:passed|failed|skipped|errors?|xfailed)\b)")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The outcome of one command in one root."""
-
-    suite: str
-    command: str
-    passed: bool
-    #: pytest's own counts; for the demo: whether both digests are equal.
-    counts: str
-    seconds: float
-    log: Path
-
-    @property
-    def line(self) -> str:
-        """A line of the table."""
-        outcome = "passed" if self.passed else "failed"
-        return (
-            f"{self.suite:<10} {self.command:<6} {outcome:<7} {self.seconds:>7.0f} s  "
-            f"{self.counts or '-':<40} {self.log}"
-        )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,10 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.suites) - {*SUITES, *MORE_SUITES}:
         parser.error(f"unknown suite: {', '.join(sorted(unknown))}")
-    if os.geteuid() != 0:
-        parser.error("a root file system can only be made and entered by root")
-    if missing := missing_programs():
-        parser.error(f"not installed: {', '.join(missing)}")
+    require_roots(parser)
     # As Ctrl-C does: what was started is stopped, what was mounted or made is removed. A shell
     # starts what runs in its background with SIGINT ignored, which the tests would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -85,15 +57,15 @@ def main(arguments: Sequence[str]) -> int:
         for suite in options.suites or SUITES:
             for result in _run_suite(suite, options):
                 results.append(result)
-                _say(result.line)
+                say(result.line)
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return 130
     except (OSError, subprocess.SubprocessError) as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 1
     if len(results) > 1:
-        _say("", *(result.line for result in results))
+        say("", *(result.line for result in results))
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -106,9 +78,8 @@ def _run_suite(suite: str, options: argparse.Namespace) -> Iterator[Result]:
 
 
 def _run(root: Root, words: Sequence[str]) -> Result:
-    log = cache_folder() / "logs" / f"debian-{root.suite}-{words[0]}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    _say(f"{root.suite}: ./dev {' '.join(words)}; log: {log}")
+    log = log_of(f"debian-{root.suite}-{words[0]}")
+    say(f"{root.suite}: ./dev {' '.join(words)}; log: {log}")
     began = time.monotonic()
     with log.open("wb") as output:
         try:
@@ -125,20 +96,11 @@ def _run(root: Root, words: Sequence[str]) -> Result:
     seconds = time.monotonic() - began
     text = log.read_bytes()
     if status:
-        sys.stdout.write(text[-3000:].decode(errors="replace"))
-    return Result(root.suite, words[0], status == 0, counts_of(words[0], text), seconds, log)
+        say_end(text)
+    counts = _digests(text) if words[0] == "demo" else counts_of(text)
+    return Result(root.suite, words[0], status == 0, counts, seconds, log)
 
 
-def counts_of(command: str, log: bytes) -> str:
-    """What the output says of the outcome."""
-    if command == "demo":
-        return "digests equal" if b"They are the same." in log else ""
-    # pytest's last line.
-    last = log.strip().rpartition(b"\n")[2]
-    return ", ".join(count.decode() for count in _COUNTS.findall(last))
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+def _digests(log: bytes) -> str:
+    """What the demo says of its two digests."""
+    return "digests equal" if b"They are the same." in log else ""

@@ -18,6 +18,8 @@ from typing import Final
 _APT_OPTIONS: Final = re.compile(
     r"Acquire::(http|https|ftp)\b|Acquire::(Check-|Retries|ForceIPv[46]|AllowInsecure)", re.I
 )
+#: The home folder of the user inside a root.
+HOME: Final = "/home/newcomer"
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 #: Copied as they are: names, and CA certificates that this machine trusts besides Debian's.
 _FILES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/apt/auth.conf")
@@ -174,7 +176,7 @@ def _pip_files() -> Iterator[tuple[Path, str]]:
     named = os.environ.get("PIP_CONFIG_FILE", "")
     places = {Path(p): p for p in (named, "/etc/pip.conf", "/etc/xdg/pip/pip.conf") if p}
     for path in (".pip/pip.conf", ".config/pip/pip.conf"):
-        places[home / path] = f"/root/{path}"
+        places[home / path] = f"{HOME}/{path}"
     for source, path in places.items():
         if source.is_file() and str(source) != os.devnull:
             yield source, path

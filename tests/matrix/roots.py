@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from tests.matrix import hostconfig
+from tests.matrix.hostconfig import HOME
 
 #: A new number makes new archives.
 _EDITION: Final = 1
@@ -71,6 +72,7 @@ class Root:
         self.folder = folder
         self._host = hostconfig.read(suite)
         self._host.write(folder)
+        (folder / HOME.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
     def copy_checkout(self, checkout: Path, target: str) -> None:
         """Put the files of the checkout's last commit into a folder of the root."""
@@ -100,7 +102,7 @@ class Root:
             subprocess.TimeoutExpired: It took longer than ``timeout_s``.
         """
         variables = {
-            "HOME": "/root",
+            "HOME": HOME,
             "LANG": "C.UTF-8",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             **self._host.environment,

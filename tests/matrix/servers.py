@@ -17,12 +17,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.matrix.debian import CHECKOUT, counts_of
-from tests.matrix.roots import cache_folder, fresh_root, missing_programs
+from tests.matrix.debian import CHECKOUT
+from tests.matrix.outcomes import Result, counts_of, log_of, require_roots, say, say_end
+from tests.matrix.roots import fresh_root
 from tests.support.servers.redis import valkey_binary
 
 #: A server by its package, and the release of Debian that has it.
@@ -39,27 +39,6 @@ TESTS: Final = ("-m", "redis and not engine and not registry", "-n", "auto", "--
 LIMIT_S: Final = 45 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The outcome on one server."""
-
-    server: str
-    version: str
-    passed: bool
-    counts: str
-    seconds: float
-    log: Path
-
-    @property
-    def line(self) -> str:
-        """A line of the table."""
-        outcome = "passed" if self.passed else "failed"
-        return (
-            f"{self.server:<10} {self.version:<16} {outcome:<7} {self.seconds:>5.0f} s  "
-            f"{self.counts or '-':<32} {self.log}"
-        )
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the matrix and show a table; the exit status."""
     parser = argparse.ArgumentParser(
@@ -71,16 +50,12 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.servers) - set(SERVERS):
         parser.error(f"unknown server: {', '.join(sorted(unknown))}; known: {' '.join(SERVERS)}")
-    if os.geteuid() != 0:
-        parser.error("a root file system can only be made and entered by root")
-    if missing := missing_programs():
-        parser.error(f"not installed: {', '.join(missing)}")
+    require_roots(parser)
     results = []
     for server in options.servers or SERVERS:
         with binary_of(server) as binary:
             results.append(_run(server, binary, options.pytest.split()))
-        sys.stdout.write(f"{results[-1].line}\n")
-        sys.stdout.flush()
+        say(results[-1].line)
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -92,7 +67,7 @@ def binary_of(server: str) -> Iterator[str]:
         return
     suite, package = PACKAGES[server]
     with fresh_root(suite) as root, tempfile.TemporaryDirectory() as folder:
-        log = _log(f"{server}-install")
+        log = log_of(f"servers-{server}-install")
         with log.open("wb") as output:
             script = (
                 "apt-get update -q && "
@@ -120,7 +95,7 @@ def binary_of(server: str) -> Iterator[str]:
 
 
 def _run(server: str, binary: str, more: Sequence[str]) -> Result:
-    log = _log(server)
+    log = log_of(f"servers-{server}")
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
     version = re.search(r"v=(\S+)", told.stdout)
     began = time.monotonic()
@@ -135,18 +110,12 @@ def _run(server: str, binary: str, more: Sequence[str]) -> Result:
         )
     text = log.read_bytes()
     if done.returncode:
-        sys.stdout.write(text[-3000:].decode(errors="replace"))
+        say_end(text)
     return Result(
         server,
         version[1] if version else "?",
         done.returncode == 0,
-        counts_of("test", text),
+        counts_of(text),
         time.monotonic() - began,
         log,
     )
-
-
-def _log(name: str) -> Path:
-    log = cache_folder() / "logs" / f"servers-{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return log

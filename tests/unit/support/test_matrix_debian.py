@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix.debian import counts_of
+from tests.matrix.debian import _digests
 from tests.matrix.hostconfig import adapt_lines, adapt_stanzas, existing_paths, mirror_of
+from tests.matrix.outcomes import counts_of
 
 STANZAS = """\
 Types: deb
@@ -66,5 +67,5 @@ def test_paths_are_found_in_values_and_file_urls_only_where_they_exist(tmp_path:
 
 def test_counts_are_those_of_pytests_last_line() -> None:
     log = b"3 failed\n===== 2 failed, 40 passed, 1 skipped, 3 errors in 7.1s =====\n"
-    assert counts_of("test", log) == "2 failed, 40 passed, 1 skipped, 3 errors"
-    assert counts_of("demo", b"They are the same. Everything was stopped") == "digests equal"
+    assert counts_of(log) == "2 failed, 40 passed, 1 skipped, 3 errors"
+    assert _digests(b"They are the same. Everything was stopped") == "digests equal"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote, urlsplit
 
 from transship_config.errors import InvalidSettings
@@ -15,8 +16,12 @@ def check_url(url: str) -> None:
     Raises:
         InvalidSettings: saying what is wrong and what would be right.
     """
-    import re
-
+    if any(c.isspace() or not c.isprintable() for c in url) or "#" in url:
+        # urlsplit would drop some of them, and the libraries read another URL then.
+        raise InvalidSettings(
+            "TRANSSHIP_URL has a space, a control character or a '#'; write them in a password as "
+            "%20 or %23"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -24,12 +29,17 @@ def check_url(url: str) -> None:
         raise InvalidSettings(
             "TRANSSHIP_URL has a bad host or port; write redis://host:6379/0"
         ) from None
-    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+    if not url.startswith(("redis://", "rediss://")) or not parts.hostname:
         # Without "//" the part before the colon may be an account.
-        other = "://" in url and parts.scheme not in {"", "redis", "rediss"}
-        refused = f"; {parts.scheme}:// is not supported" if other else ""
+        written = url.partition("://")[0] if "://" in url and parts.scheme else "redis"
+        refused = "" if written in {"redis", "rediss"} else f"; {written}:// is not supported"
         raise InvalidSettings(
             f"TRANSSHIP_URL must be redis://host:port/db, or rediss:// for TLS{refused}"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+(%\w+)?", parts.hostname):
+        raise InvalidSettings(
+            "TRANSSHIP_URL has a host with characters that no host name has; write "
+            "redis://host:6379/0"
         )
     if port == 0 or not re.fullmatch(r"/?\d{0,4}", parts.path):
         raise InvalidSettings(

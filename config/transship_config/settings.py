@@ -6,8 +6,9 @@ Settings are read once, at the entry point, and passed down.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
@@ -18,6 +19,8 @@ from transship_config.redis_url import check_url
 from transship_config.text import did_you_mean
 
 PREFIX: Final = "TRANSSHIP_"
+#: Variables that are meant as settings: the prefix, also in another case or with one S too few.
+_PREFIXED: Final = re.compile(r"transs?hip_", re.IGNORECASE)
 #: Variables with the prefix that are not settings but are read by name elsewhere.
 _OTHERS: Final = frozenset({"TRANSSHIP_DEV_CACHE"})
 Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
@@ -111,21 +114,20 @@ class Settings(BaseModel):
         environment = os.environ if environment is None else environment
         values: dict[str, str] = {}
         for name, value in environment.items():
-            if not name.startswith(PREFIX) or name in _OTHERS or value == "":
+            if not _PREFIXED.match(name) or name in _OTHERS or value == "":
                 continue
             field = name.removeprefix(PREFIX).lower()
             if field not in cls.model_fields or name != variable(field):
                 known = [variable(field) for field in cls.model_fields]
-                raise InvalidSettings(f"{name} is not a setting;{did_you_mean(name, known)}")
+                told = did_you_mean(name.upper(), known)
+                raise InvalidSettings(f"{name} is not a setting;{told}")
             values[field] = value
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = str(first["loc"][0])
-            raise InvalidSettings(
-                f"{variable(field)}={values[field]!r}: {str(first['msg']).lower()}"
-            ) from None
+            raise InvalidSettings(f"{variable(field)}={values[field]!r}: {_rule(first)}") from None
         if settings.url.get_secret_value():
             check_url(settings.url.get_secret_value())
         return settings
@@ -144,13 +146,19 @@ class Settings(BaseModel):
             first = error.errors(include_url=False)[0]
             field = str(first["loc"][0])
             option = "--" + field.replace("_", "-")
-            raise InvalidSettings(f"{option}: {str(first['msg']).lower()}") from None
+            raise InvalidSettings(f"{option}: {_rule(first)}") from None
 
     @property
     def account(self) -> str:
         """The Redis account that the URL logs in as."""
         user = urlsplit(self.url.get_secret_value()).username
         return unquote(user) if user else DEFAULT_ACCOUNT
+
+
+def _rule(error: Mapping[str, Any]) -> str:
+    """The rule that a value breaks, as the end of a message."""
+    text = str(error["msg"])
+    return text[:1].lower() + text[1:]
 
 
 def settings_with_url(settings: Settings, url: str) -> Settings:

@@ -35,7 +35,7 @@ _SUITES_HELP: Final = f"default: {' '.join(SUITES)}; also: {' '.join(MORE_SUITES
 def main(arguments: Sequence[str]) -> int:
     """Run the matrix and show a table; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.matrix debian",
+        prog="./dev test matrix debian",
         description="Run ./dev demo and ./dev test of the last commit in fresh Debian roots.",
     )
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=_SUITES_HELP)

@@ -42,7 +42,7 @@ LIMIT_S: Final = 45 * 60
 def main(arguments: Sequence[str]) -> int:
     """Run the matrix and show a table; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.matrix servers",
+        prog="./dev test matrix servers",
         description="Run the tests of Redis on every supported server.",
     )
     parser.add_argument("servers", nargs="*", metavar="SERVER", help=f"of {' '.join(SERVERS)}")

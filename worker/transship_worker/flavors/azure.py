@@ -28,6 +28,7 @@ from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.listing import catalog
 from transship_worker.flavors.sdk import needed
+from transship_worker.oci.headers import retry_after
 
 if TYPE_CHECKING:
     import requests
@@ -214,7 +215,7 @@ class AzureRegistry(BaseContainerRegistry):
         if answer.status_code == 429 or answer.status_code >= 500:
             raise CloudUnavailable(
                 f"{registry} answered the token exchange with {answer.status_code}",
-                retry_after_s=_seconds(answer.headers.get("Retry-After")),
+                retry_after_s=retry_after(answer.headers),
             )
         token = _refresh_token_in(body) if answer.status_code == 200 else None
         if token is None:
@@ -231,10 +232,6 @@ def _refresh_token_in(body: bytes) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return token if isinstance(token, str) and token else None
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 def expiry(token: str) -> datetime | None:

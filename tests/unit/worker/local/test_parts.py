@@ -104,7 +104,8 @@ def test_a_free_port_is_the_wanted_one_unless_it_is_taken() -> None:
 def _lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # The second one: it ended between the opening and the reading.
         return False
     # A zombie waits only for somebody to collect it.
     return state != "Z"

@@ -32,7 +32,8 @@ def files() -> Iterator[Path]:
         if top.is_file():
             yield top
         elif top.name in FOLDERS:
-            yield from (path for path in sorted(top.rglob("*")) if path.is_file())
+            found = (p for p in sorted(top.rglob("*")) if p.is_file())
+            yield from (p for p in found if "__pycache__" not in p.parts)
 
 
 def test_no_file_says_to_install_the_bare_name() -> None:

@@ -37,6 +37,7 @@ def files() -> Iterator[Path]:
 
 
 def test_no_file_says_to_install_the_bare_name() -> None:
+    assert {ROOT / "README.md", ROOT / "dev", ROOT / "docs" / "cli.md"} <= set(files())
     wrong = {}
     for file in files():
         name = str(file.relative_to(ROOT))

@@ -262,6 +262,35 @@ async def test_a_copy_that_was_silent_for_too_long_comes_back_without_its_leads(
         assert await waits == LEAD
 
 
+async def test_tasks_of_a_copy_that_died_come_back_as_one_copy(
+    redis_url: str, redis_client: redis.Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workers(redis_url, keys, 2) as leads:
+        await leads[0].take(PLACE, "one", [A, B])
+        assert await leads[1].take(PLACE, "two", [A, B]) == {A: WAIT, B: WAIT}
+        ask, taken, both_took = leads[1]._ask, Counter[str](), asyncio.Event()
+
+        async def ask_late(name: str, *args: str | int, patient: bool = True) -> object:
+            """The first task's take is on its way until the second task takes, too."""
+            taken[name] += 1
+            if taken["take"] == 2:
+                both_took.set()
+            elif name == "take":
+                await both_took.wait()
+            return await ask(name, *args, patient=patient)
+
+        monkeypatch.setattr(leads[1], "_ask", ask_late)
+        for key in redis_client.scan_iter(match=f"{keys.copy('two')}.*", count=1000):
+            redis_client.delete(key)
+
+        waits = [asyncio.create_task(leads[1].wait(PLACE, "two", blob)) for blob in (A, B)]
+        await asyncio.wait_for(both_took.wait(), 10)
+        await leads[0].arrived(PLACE, "one", [A, B])
+
+        assert await asyncio.gather(*waits) == [HERE, HERE]
+    assert left(redis_client, keys) == []
+
+
 # A Redis that goes away.
 
 

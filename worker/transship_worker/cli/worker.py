@@ -48,6 +48,21 @@ def worker(
     that cannot be used, 3 when Redis cannot be reached, and 75 when a stop could not be orderly.
     SIGTERM or Ctrl-C: no new jobs, running ones get a grace period, then go back to the queue.
     """
+    given = {
+        "pushes": pushes,
+        "bulk": bulk,
+        "copies": copies,
+        "engine_name": engine_name,
+        "catalog": catalog,
+    }
+    settings = Settings.from_environment().overridden(given)
+    if no_engine and not settings.copies:
+        raise click.UsageError("--no-engine with no copies leaves nothing to do")
+    sys.exit(_run(settings, with_engine=not no_engine))
+
+
+def _run(settings: Settings, *, with_engine: bool) -> int:
+    """Connect to everything that the worker needs and run it; the exit status."""
     from transship.ledger.connection import address, connect, connection_url, reaching
     from transship_config.settings import settings_with_url
     from transship_worker.broker.application import create_app
@@ -58,18 +73,8 @@ def worker(
     from transship_worker.process.runtime import Runtime
     from transship_worker.transports.engine.client import find_engine
 
-    given = {
-        "pushes": pushes,
-        "bulk": bulk,
-        "copies": copies,
-        "engine_name": engine_name,
-        "catalog": catalog,
-    }
-    settings = Settings.from_environment().overridden(given)
     url = connection_url(settings)
     settings = settings_with_url(settings, url)
-    if no_engine and not settings.copies:
-        raise click.UsageError("--no-engine with no copies leaves nothing to do")
     opened: list[Catalog] = []
 
     def secrets() -> Iterator[str]:
@@ -84,7 +89,7 @@ def worker(
     # An outage later is outlived; a queue that is not there at the start is a mistake.
     with connect(url, retries=0) as client, reaching(url):
         client.ping()
-    engine = None if no_engine else find_engine(name=settings.engine_name)
+    engine = find_engine(name=settings.engine_name) if with_engine else None
     runtime = Runtime(settings, found, engine)
     logging.getLogger("transship.worker").info(
         "worker %s: %s, catalogue %s, queue %s, slots: %s",
@@ -94,4 +99,4 @@ def worker(
         address(url),
         ", ".join(f"{limit} {lane}" for lane, limit in runtime.slots.limits.items() if limit),
     )
-    sys.exit(run(runtime, create_app(settings)))
+    return run(runtime, create_app(settings))

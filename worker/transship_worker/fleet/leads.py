@@ -134,11 +134,14 @@ class RedisLeads(Leads):
         }
         for digest, what in found.items():
             self._note(copy, (place.registry, digest), what.where)
-        if copy.over:
-            self._forget_copy(copy)
-        else:
+        if not copy.over:
             copy.begun = True
             self._renew_copies()
+        elif copy.begun:
+            # Another task of this holder took meanwhile, and what it took has ended by now.
+            self._abandon(copy)
+        else:
+            self._forget_copy(copy)
         return found
 
     async def arrived(self, place: Place, holder: str, digests: Iterable[str]) -> None:
@@ -180,8 +183,10 @@ class RedisLeads(Leads):
         blob = (place.registry, digest)
         while True:
             copy = self._copies.get(holder)
-            if copy is None:
-                # It never took the blob, or was silent for so long that it died in Redis.
+            if copy is None or not copy.begun:
+                # It never took the blob, or was silent for so long that it died in Redis. Where
+                # another task of this holder takes again at this moment, a look that overtakes
+                # that call would find no copy and forget the new one, which nobody then ends.
                 found = (await self.take(place, holder, [digest]))[digest]
                 if found.where is not Where.WAIT:
                     return found

@@ -98,7 +98,7 @@ class BaseContainerRegistry(BaseModel):
     uri: str
     username: Text | None = None
     password: Secret | None = None
-    #: ``docker-config``: use the login in this host's Docker ``config.json``.
+    #: ``docker-config``: use this host's login, as ``docker login`` or ``podman login`` stored it.
     credentials_from: Literal["docker-config"] | None = Field(None, alias="credentials")
     #: Plain HTTP, or TLS that is not verified.
     insecure: bool = False
@@ -258,7 +258,7 @@ class BaseContainerRegistry(BaseModel):
             CredentialsMissing: naming the component and what cannot be had.
         """
         if self.credentials_from == "docker-config":
-            return docker_config.from_docker_config(self.registry_uri.registry, self.name)
+            return docker_config.from_docker_config(self.registry_uri, self.name)
         username, password = self.resolve("username"), self.resolve("password")
         if username is None and password is None:
             return None

@@ -21,7 +21,7 @@ class NothingRegistry(BaseContainerRegistry):
         self,
         image_name: str,
         *,
-        transport: PushTransport,  # noqa: ARG002 - nothing is pushed
+        transport: PushTransport | None = None,  # noqa: ARG002 - nothing is pushed
     ) -> str:
         """Do nothing."""
         Marks(self.marks).add(image_name)

@@ -195,7 +195,10 @@ class InvalidRequest(PushError):
 
 
 class EngineMisconfigured(PushError):
-    """The Docker Engine lacks a setting that this registry needs (insecure registry, CA)."""
+    """The Docker Engine lacks a setting that this registry needs (insecure registry, CA).
+
+    Of a push without a job also: no usable engine is named, or the Docker SDK is not installed.
+    """
 
     code = "engine_misconfigured"
 

@@ -33,7 +33,7 @@ from transship.errors import ImmutableTag, RepositoryMissing
 from transship_worker.catalog import Catalog
 from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.aws import AwsRegistry
-from transship_worker.flavors.base import collected_notes
+from transship_worker.flavors.notes import collected_notes
 from transship_worker.transports.engine.client import Engine, find_engine
 from transship_worker.transports.engine_push import DockerPush
 

@@ -122,7 +122,7 @@ def check(ctx: click.Context, name: str, no_engine: bool, catalog: str | None) -
 def prepare(name: str, image: str, catalog: str | None) -> None:
     """Prepare a registry for an image, as a worker does before a push; may create things."""
     from transship_worker.cli.checks import require_engine_settings
-    from transship_worker.flavors.base import collected_notes
+    from transship_worker.flavors.notes import collected_notes
 
     place = _place(catalog)
     registry = _read(place).registry(name)

@@ -7,7 +7,6 @@ import re
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -36,6 +35,7 @@ from transship_worker.credentials.secret_sources import (
     Text,
     resolve,
 )
+from transship_worker.flavors.notes import add_note
 from transship_worker.flavors.options import (
     EVERY_USE,
     EndpointUrl,
@@ -44,6 +44,7 @@ from transship_worker.flavors.options import (
     Use,
     Uses,
 )
+from transship_worker.flavors.own_transport import transport_for, with_any_transport
 from transship_worker.fleet.limits import Limits
 from transship_worker.transports.port import PushTransport
 
@@ -53,9 +54,6 @@ if TYPE_CHECKING:
     from transship_worker.oci.endpoint import Endpoint
 
 logger = logging.getLogger("transship.flavor")
-
-#: Where sentences about what was prepared go while somebody collects them.
-_notes: ContextVar[list[str] | None] = ContextVar("transship_notes", default=None)
 
 #: The longest message that a custom flavor's exception may give a job. Unit: characters.
 LONGEST_MESSAGE = 2_000
@@ -115,6 +113,13 @@ class BaseContainerRegistry(BaseModel):
     allow: Uses = EVERY_USE
     #: The most that all workers together do there with this login.
     limits: LimitsOption = Limits()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Let a flavor's own ``push_image`` be called with and without a transport."""
+        super().__pydantic_init_subclass__(**options)
+        if "push_image" in vars(cls):
+            cls.push_image = with_any_transport(cls.push_image)  # type: ignore[method-assign]
 
     @field_validator("uri")
     @classmethod
@@ -241,14 +246,20 @@ class BaseContainerRegistry(BaseModel):
         """
         raise CannotList(f"flavor {self.FLAVOR!r} cannot list repositories; write their names out")
 
-    def push_image(self, image_name: str, *, transport: PushTransport) -> str:
-        """Push an image of this registry and return its digest; the worker calls this.
+    def push_image(self, image_name: str, *, transport: PushTransport | None = None) -> str:
+        """Push an image of this registry and return its digest, ``sha256:…``.
+
+        A worker passes the transport of its job. Without one the image is pushed at once, in
+        one attempt, by the Docker Engine that the ``docker`` command would use; no queue, retry
+        or limit of the fleet is involved.
 
         Raises:
             NotUnderRegistry: a ``ValueError``: the image does not lie under the URI.
+            InvalidReference: a ``ValueError``: it is no image reference, or names a digest.
             PushError: what went wrong, as a typed error.
         """
         image = self.prepared(image_name)
+        transport = transport_for(self, transport)
         return transport.push(image, credentials=self.credentials(), access=self.access)
 
     def credentials(self) -> Credentials | None:
@@ -377,21 +388,8 @@ class BaseContainerRegistry(BaseModel):
         """Say what was done to the registry; `transship registry prepare` shows it."""
         sentence = self.redacted(sentence)
         logger.info("%s: %s", self.name, sentence)
-        collected = _notes.get()
-        if collected is not None:
-            collected.append(sentence)
+        add_note(sentence)
 
     def _is_set(self, option: str) -> bool:
         value: Any = getattr(self, option)
         return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
-
-
-@contextmanager
-def collected_notes() -> Iterator[list[str]]:
-    """Collect what flavors say with ``note`` in this thread while the block runs."""
-    notes: list[str] = []
-    token = _notes.set(notes)
-    try:
-        yield notes
-    finally:
-        _notes.reset(token)

@@ -29,7 +29,7 @@ from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.aws import AwsRegistry
 from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
 from transship_worker.flavors.aws.hosts import EcrHost
-from transship_worker.flavors.base import collected_notes
+from transship_worker.flavors.notes import collected_notes
 
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 IMAGE = f"{HOST}/ml/train:42"

@@ -183,7 +183,7 @@ class AwsRegistry(BaseContainerRegistry):
         if created:
             self.note(f"created repository {name} in account {self._account}, {self._region}")
 
-    def push_image(self, image_name: str, *, transport: PushTransport) -> str:
+    def push_image(self, image_name: str, *, transport: PushTransport | None = None) -> str:
         """Push, and say of an immutable tag what it holds.
 
         A push of the very image that the tag holds is no conflict: ECR accepts it.

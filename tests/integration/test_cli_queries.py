@@ -195,6 +195,22 @@ def test_another_accounts_job_cannot_be_cancelled(shell: Shell) -> None:
     assert "submitted by account 'ci'" in err
 
 
+DOCKER = {
+    "product": "Docker",
+    "version": "28.5.2",
+    "api_version": "1.51",
+    "store": "containerd",
+    "driver": "overlayfs",
+}
+PODMAN = {
+    "product": "Podman",
+    "version": "4.3.1",
+    "api_version": "1.41",
+    "store": "podman",
+    "driver": "overlay",
+}
+
+
 def test_workers_is_a_health_check(shell: Shell) -> None:
     status, out, err = shell.run("workers")
     assert (status, out) == (1, "")
@@ -202,10 +218,20 @@ def test_workers_is_a_health_check(shell: Shell) -> None:
     shell.publish(running=3)
     status, out, _ = shell.run("workers")
     assert status == 0
-    row = ["transship@host.1", "build-7", "3", "4/2/8", "1", "0s", "ok"]
+    row = ["transship@host.1", "build-7", "-", "3", "4/2/8", "1", "0s", "ok"]
     assert out.splitlines()[1].split() == row
     (found,) = shell.objects("workers")
     assert (found["name"], found["engine"]) == ("transship@host.1", "build-7")
+
+
+def test_workers_names_the_version_and_the_store_of_each_engine(shell: Shell) -> None:
+    shell.publish(engine_info=DOCKER)
+    shell.publish("transship@host.2", engine="pod-2", engine_info=PODMAN)
+    _, out, _ = shell.run("workers")
+    assert "build-7  Docker 28.5.2, containerd  " in out
+    assert "pod-2    Podman 4.3.1  " in out
+    first = shell.objects("workers")[0]["engine_info"]
+    assert first == DOCKER | {"min_api_version": "", "rootless": False, "tested": True}
 
 
 def test_workers_here_counts_only_this_machine(
@@ -284,6 +310,20 @@ def test_doctor_says_that_no_worker_is_alive_and_what_starts_one(shell: Shell) -
     assert status == 1
     assert "missing  workers" in out
     assert "to mend it: transship worker" in out
+
+
+def test_doctor_names_each_engine_and_whether_it_is_supported(shell: Shell) -> None:
+    shell.publish(engine_info=DOCKER)
+    shell.publish("transship@host.2", engine_info=DOCKER)
+    shell.publish("transship@host.3", engine="pod-2", engine_info=PODMAN)
+    shell.publish("transship@host.4", engine="older")
+    docker = "Docker 28.5.2 (API 1.51, containerd image store, overlayfs): supported"
+    podman = "Podman 4.3.1 (API 1.41, containers/storage, overlay): not tested"
+    assert checks(shell, 0)["engine"] == [
+        ("ok", f"build-7: {docker}"),
+        ("ok", "older"),
+        ("untested_engine", f"pod-2: {podman}; reports no progress during a push"),
+    ]
 
 
 def test_doctor_names_the_worker_without_an_engine(shell: Shell) -> None:

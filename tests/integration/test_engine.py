@@ -37,6 +37,8 @@ from transship.errors import (
 from transship.model.references import ImageReference, RegistryUri
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.transports.engine.client import Engine, connect, find_engine
+from transship_worker.transports.engine.describe import describe
+from transship_worker.transports.engine.watch import EngineWatch
 
 pytestmark = [pytest.mark.engine]
 
@@ -70,6 +72,31 @@ def until_cancelled(push: Push) -> threading.Event:
 def test_an_engine_is_called_as_docker_info_does_or_as_it_was_told(docker_url: str) -> None:
     assert find_engine({"DOCKER_HOST": docker_url}).name == socket.gethostname()
     assert find_engine({"DOCKER_HOST": docker_url}, name="gpu-2").name == "gpu-2"
+
+
+def test_an_engine_says_which_version_and_store_it_has(
+    docker_url: str, docker_client: docker.DockerClient
+) -> None:
+    found = describe(find_engine({"DOCKER_HOST": docker_url}))
+    version = docker_client.version()
+    assert (found.product, found.version) == ("Docker", version["Version"])
+    assert found.api_version == version["ApiVersion"]
+    info = docker_client.info()
+    assert found.driver == info["Driver"]
+    is_containerd = "io.containerd.snapshotter.v1" in str(info["DriverStatus"])
+    assert found.store == ("containerd" if is_containerd else "classic")
+
+
+def test_a_watch_knows_what_its_engine_is_and_when_it_answers(docker_url: str) -> None:
+    with (
+        closing(find_engine({"DOCKER_HOST": docker_url})) as engine,
+        closing(EngineWatch(engine)) as watch,
+    ):
+        assert watch.info is None
+        watch.start()
+        eventually(lambda: watch.info is not None, what="the description of the engine")
+        assert watch.info == describe(engine)
+        assert watch.problem is None
 
 
 def test_the_sdks_own_client_is_there_only_when_the_engine_answers(

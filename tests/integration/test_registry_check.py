@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fixtures import PASSWORD, USER
 from tests.support.processes import free_port
+from tests.support.scripted_servers.podman_socket import PodmanSocket
 from tests.support.scripted_servers.registry import ScriptedRegistry, error
 from tests.support.servers.registry import Registry
 from transship.cli import main
@@ -104,6 +105,21 @@ def test_a_registry_that_is_not_there_fails(check: Check) -> None:
     assert status == 1
     assert lines[-1].startswith("FAIL  registry")
     assert address in lines[-1]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_an_engine_that_cannot_ask_registries_does_not_hide_a_wrong_login(
+    check: Check, basic_registry: Registry, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    password = PASSWORD if right else "wrong"
+    with PodmanSocket() as podman:
+        monkeypatch.setenv("DOCKER_HOST", podman.url)
+        status, lines = check(basic_registry.address, username=USER, password=password)
+    assert status == (0 if right else 1)
+    verdict = "ok" if right else "FAIL"
+    assert [line.split()[0] for line in lines if line.split()[1] == "registry"] == [verdict]
+    assert any("Podman 5.8.6 (API 1.41, containers/storage, overlay)" in line for line in lines)
+    assert not [path for path in podman.asked if path.startswith("/distribution")]
 
 
 def test_a_registry_can_be_asked_without_an_engine(

@@ -120,9 +120,18 @@ def _engines(fleet: Fleet) -> Iterator[Finding]:
             message = f"{worker.name} has no Docker Engine: {reason}"
             mend = "start Docker there, or set DOCKER_HOST or DOCKER_CONTEXT for the worker"
             yield Finding("engine", False, "no_engine", message, mend)
-    answering = sorted({w.engine for w in fleet.workers if w.engine and not w.engine_error})
-    if answering:
-        yield Finding("engine", True, "ok", ", ".join(answering))
+    answering = [worker for worker in fleet.workers if worker.engine and not worker.engine_error]
+    for name, info in sorted({(w.engine, w.engine_info) for w in answering}, key=str):
+        if info is None:
+            # A worker of an older version, or one whose engine was not asked yet.
+            yield Finding("engine", True, "ok", str(name))
+            continue
+        message = f"{name}: {info.title}: {info.support}"
+        if info.tested:
+            yield Finding("engine", True, "ok", message)
+        else:
+            mend = "docs/compatibility.md lists the engines that the tests run against"
+            yield Finding("engine", True, "untested_engine", message, mend)
 
 
 def _catalogues(fleet: Fleet) -> Iterator[Finding]:

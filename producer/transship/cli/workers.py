@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Final
 
 import click
 
@@ -16,6 +17,12 @@ from transship.client import Client
 from transship.errors import RedisUnreachable
 from transship.formatting import age
 from transship.model.components import WorkerView
+from transship.model.engines import Store
+
+#: The columns of ``transship workers``.
+HEAD: Final = (
+    *("WORKER", "ENGINE", "VERSION", "RUNNING", "PUSH/BULK/COPY", "COMPONENTS", "UP", "STATE"),
+)
 
 
 @click.command
@@ -35,8 +42,7 @@ def workers(ctx: click.Context, here: bool, as_json: bool) -> None:
         for view in views:
             say_json(view.model_dump_json())
     elif views:
-        head = ["WORKER", "ENGINE", "RUNNING", "PUSH/BULK/COPY", "COMPONENTS", "UP", "STATE"]
-        say_table(head, [_row(view) for view in views])
+        say_table(HEAD, [_row(view) for view in views])
     if not views:
         where = " on this machine" if here else ""
         complain(f"no live worker{where}; start one: transship worker (or transship up)")
@@ -58,12 +64,22 @@ def _row(view: WorkerView) -> list[str]:
     return [
         view.name,
         view.engine or "-",
+        _engine_version(view),
         str(view.running),
         f"{view.interactive_slots}/{view.bulk_slots}/{view.copy_slots}",
         str(len(view.components)),
         age(view.started_at),
         state,
     ]
+
+
+def _engine_version(view: WorkerView) -> str:
+    """``Docker 28.5.2, containerd``: the engine's product, version and image store."""
+    info = view.engine_info
+    if info is None:
+        return "-"
+    name = " ".join(filter(None, [info.product, info.version]))
+    return name if info.store == Store.PODMAN else f"{name}, {info.store}"
 
 
 @click.command

@@ -8,6 +8,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from transship.errors import UnknownComponent
+from transship.model.engines import EngineInfo
 from transship.model.references import ImageReference, RegistryUri
 from transship_config.errors import UsageError
 from transship_config.text import did_you_mean
@@ -41,6 +42,8 @@ class WorkerView(BaseModel):
     catalog_error: str | None = None
     #: Why no engine answers.
     engine_error: str | None = None
+    #: What the engine is; ``None`` until it was asked.
+    engine_info: EngineInfo | None = None
     #: Components whose secrets cannot be read on this worker, with why (an unset variable, an
     #: absent file). Whether a registry accepts them shows only when it is asked.
     credential_errors: dict[str, str] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from transship.errors import Denied, EngineMisconfigured, EngineUnavailable
+from transship.errors import Denied, EngineMisconfigured, EngineUnavailable, PushRejected
 from transship.model.references import ImageReference
 from transship_config.errors import TransshipError
 from transship_worker.credentials.access import Credentials
@@ -16,6 +16,7 @@ from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.layout import LayoutRegistry
 
 if TYPE_CHECKING:
+    from transship.model.engines import EngineInfo
     from transship_worker.transports.engine.client import Engine
 
 #: A name that nobody pushes; a registry that does not know it has answered.
@@ -59,7 +60,9 @@ def run_checks(
         return
     try:
         engine = _engine(engine_name)
-        yield CheckResult("ok", "engine", f"{engine.name} at {engine.endpoint.url}")
+        info = _described(engine)
+        about = f": {info.title}: {info.support}" if info is not None else ""
+        yield CheckResult("ok", "engine", f"{engine.name} at {engine.endpoint.url}{about}")
         missing = engine.missing_settings(registry.registry_uri, registry.access)
     except TransshipError as error:
         yield CheckResult("FAIL", "engine", error.message)
@@ -70,7 +73,28 @@ def run_checks(
         yield CheckResult("FAIL", "settings", sentence)
     if not missing:
         yield CheckResult("ok", "settings", "the engine lacks none that can be seen from here")
+    if info is not None and not info.asks_registries:
+        # Its 404 for such a question says nothing of the registry.
+        yield _answer(
+            lambda: f"{_ask_directly(registry, credentials)}: {info.product} cannot ask it",
+            have_login=have_credentials,
+        )
+        return
     yield _answer(lambda: _ask(engine, registry, credentials), have_login=have_credentials)
+
+
+def _described(engine: Engine) -> EngineInfo | None:
+    """What the engine is; ``None``: it answers, and refuses to say.
+
+    Raises:
+        EngineUnavailable: it does not answer.
+    """
+    from transship_worker.transports.engine.describe import describe
+
+    try:
+        return describe(engine)
+    except PushRejected:
+        return None
 
 
 def _answer(ask: Callable[[], str], *, have_login: bool) -> CheckResult:

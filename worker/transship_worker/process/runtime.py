@@ -18,6 +18,7 @@ from transship.ledger.keys import Keys
 from transship.ledger.notifications import Doorbell
 from transship.ledger.submit import Ledger
 from transship.model.components import WorkerView
+from transship.model.engines import EngineInfo
 from transship.model.jobs import Kind
 from transship_config import __version__
 from transship_config.lanes import BULK_COPY_QUEUE, COPY_QUEUE, PLAN_QUEUE, worker_queues
@@ -187,6 +188,9 @@ class Runtime:
     def _engine_problem(self) -> str | None:
         return self.engine_watch.problem if self.engine_watch is not None else None
 
+    def _engine_info(self) -> EngineInfo | None:
+        return self.engine_watch.info if self.engine_watch is not None else None
+
     def _engine_away(self, problem: str) -> None:
         """A question found the engine away before its watch did."""
         if self.engine_watch is not None:
@@ -201,6 +205,7 @@ class Runtime:
             components=components.public(),
             catalog_error=self.catalog.error,
             engine_error=self._engine_problem(),
+            engine_info=self._engine_info(),
             credential_errors={
                 name: problem
                 for name, component in components.registries.items()
@@ -219,7 +224,8 @@ class Runtime:
 
     def _what_counts(self) -> object:
         """What producers should hear of at once when it changes."""
-        return self.catalog.current(), self.catalog.error, self._engine_problem() is None
+        answers = self._engine_problem() is None
+        return self.catalog.current(), self.catalog.error, answers, self._engine_info()
 
     def start(self) -> None:
         """Start the threads that stand beside Celery's."""

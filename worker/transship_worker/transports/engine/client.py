@@ -102,6 +102,16 @@ class Engine:
         with self.line() as line:
             return self._info(line)
 
+    def version(self) -> dict[str, Any]:
+        """What ``docker version`` tells of the engine.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+        """
+        with self.line() as line:
+            version: dict[str, Any] = self._asked(line.version)
+            return version
+
     def keeps_layers_compressed(self) -> bool:
         """Whether it has the containerd image store, which sends layers as it holds them.
 

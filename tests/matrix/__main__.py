@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tests.matrix import debian, servers
+from tests.matrix.engines import run as engines
 
 #: Each matrix by its name; it takes the remaining arguments and returns the exit status.
 MATRICES: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "debian": debian.main,
     "servers": servers.main,
+    "engines": engines.main,
 }
 
 

@@ -20,6 +20,7 @@ _APT_OPTIONS: Final = re.compile(
 )
 #: The home folder of the user inside a root.
 HOME: Final = "/home/newcomer"
+_OPTIONS_FILE: Final = "/etc/apt/apt.conf.d/90host"
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 #: Copied as they are: names, and CA certificates that this machine trusts besides Debian's.
 _FILES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/apt/auth.conf")
@@ -47,7 +48,7 @@ class HostConfig:
         """Write it into a root."""
         if self.sources:
             (root / "etc/apt/sources.list").unlink(missing_ok=True)
-        generated = {**self.sources, "/etc/apt/apt.conf.d/90host": self.apt_options}
+        generated = {**self.sources, _OPTIONS_FILE: self.apt_options}
         for path, text in generated.items():
             _inside(root, path).write_text(text)
         for source, path in self.files.items():
@@ -56,6 +57,11 @@ class HostConfig:
             shutil.copy(source, target)
         for folder in self.folders:
             _inside(root, str(folder)).mkdir(parents=True, exist_ok=True)
+
+    def erase(self, root: Path) -> None:
+        """Delete what ``write`` wrote, for a root that is stored."""
+        for path in [*self.sources, _OPTIONS_FILE, *self.files.values()]:
+            _inside(root, path).unlink(missing_ok=True)
 
 
 def read(suite: str) -> HostConfig:

@@ -17,38 +17,17 @@ from typing import IO, Final
 
 from tests.matrix import hostconfig
 from tests.matrix.hostconfig import HOME
+from tests.support.servers.root import Entry
 
 #: A new number makes new archives.
 _EDITION: Final = 1
 #: An older archive is made again, so that its packages are not too far behind. Unit: s.
 _ARCHIVE_AGE_S: Final = 30 * 86_400
 _SCRIPTS: Final = Path("/usr/share/debootstrap/scripts")
+#: No installation may take longer. Unit: s.
+_INSTALL_S: Final = 45 * 60
 #: Seconds between SIGKILL and the end of all processes of a root. Unit: s.
 _END_S: Final = 30
-#: Makes the root the only file system that the command sees. The shell stays process 1 of its
-#: PID namespace: it collects orphans, and when it ends, the kernel ends all others.
-_ENTER: Final = """\
-set -eu
-root=$1
-shift
-mount --bind "$root" "$root"
-mount --rbind /dev "$root/dev"
-mount --rbind /sys "$root/sys"
-mount -t proc proc "$root/proc"
-for folder; do
-    [ "$folder" != -- ] || break
-    mount --bind "$folder" "$root$folder"
-    mount -o remount,bind,ro "$root$folder"
-    shift
-done
-shift
-cd "$root"
-pivot_root . mnt
-umount -l /mnt
-status=0
-/usr/bin/env -i "$@" || status=$?
-exit "$status"
-"""
 
 
 def cache_folder() -> Path:
@@ -101,23 +80,10 @@ class Root:
         Raises:
             subprocess.TimeoutExpired: It took longer than ``timeout_s``.
         """
-        variables = {
-            "HOME": HOME,
-            "LANG": "C.UTF-8",
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            **self._host.environment,
-            **environment,
-        }
-        inside = [f"{name}={value}" for name, value in variables.items()]
-        # env's option -C is newer than some systems that could be tested.
-        inside += ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", folder, *command]
-        binds = map(str, self._host.folders)
+        entry = Entry(self.folder, read=self._host.folders)
+        variables = {"HOME": HOME, **self._host.environment, **environment}
         process = subprocess.Popen(
-            [
-                *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"),
-                *("--kill-child=KILL", "--propagation", "private", "sh", "-c", _ENTER, "sh"),
-                *(str(self.folder), *binds, "--", *inside),
-            ],
+            entry.words(command, environment=variables, folder=folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -130,6 +96,52 @@ class Root:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 process.wait(_END_S)
+
+    def install(self, packages: Sequence[str], *, output: IO[bytes], timeout_s: float) -> None:
+        """Install packages of the release, without those that they only recommend.
+
+        Raises:
+            OSError: They could not be installed; the output says why.
+        """
+        # invoke-rc.d(8): 101 forbids the action.
+        policy = self.folder / "usr/sbin/policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        script = (
+            "apt-get update -q && "
+            "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
+            f"{shlex.join(packages)} && apt-get clean"
+        )
+        status = self.run(
+            ["sh", "-c", script], folder="/", environment={}, output=output, timeout_s=timeout_s
+        )
+        if status:
+            raise OSError(f"{' '.join(packages)} could not be installed in {self.suite}")
+
+    def store(self, folder: Path) -> None:
+        """Move the root to another folder, without the host's package configuration."""
+        self._host.erase(self.folder)
+        self.folder.rename(folder)
+
+
+def stored_root(name: str, suite: str, packages: Sequence[str], *, output: IO[bytes]) -> Path:
+    """A root with these packages, made unless a recent one of this name is stored.
+
+    Commands that enter it must not change it: it is shared.
+
+    Raises:
+        OSError: It could not be made; the output says why.
+    """
+    folder = cache_folder() / name
+    if folder.exists() and time.time() - folder.stat().st_mtime < _ARCHIVE_AGE_S:
+        return folder
+    with fresh_root(suite) as root:
+        root.install(packages, output=output, timeout_s=_INSTALL_S)
+        if folder.exists():
+            delete(folder)
+        os.utime(root.folder)
+        root.store(folder)
+    return folder
 
 
 @contextmanager

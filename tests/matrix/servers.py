@@ -69,16 +69,10 @@ def binary_of(server: str) -> Iterator[str]:
     with fresh_root(suite) as root, tempfile.TemporaryDirectory() as folder:
         log = log_of(f"servers-{server}-install")
         with log.open("wb") as output:
-            script = (
-                "apt-get update -q && "
-                "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
-                f"{package}"
-            )
-            status = root.run(
-                ["sh", "-c", script], folder="/", environment={}, output=output, timeout_s=LIMIT_S
-            )
-        if status:
-            raise OSError(f"{package} could not be installed in {suite}; see {log}")
+            try:
+                root.install([package], output=output, timeout_s=LIMIT_S)
+            except OSError as error:
+                raise OSError(f"{error}; see {log}") from None
         # The loader of that release finds its libraries; the host's kernel runs them.
         machine = platform.machine()
         loader = next((root.folder / "usr").glob("lib*/ld-linux-*.so.*"), None) or next(

@@ -20,8 +20,9 @@ from typing import IO, Any, Self, TypeVar
 
 import pytest
 
-#: Seconds that a server may take to answer, or to end. Unit: s.
-PATIENCE_S = 30.0
+#: Seconds that a server may take to answer, or to end; ``TEST_PATIENCE`` changes it on a busy
+#: machine. Unit: s.
+PATIENCE_S = float(os.environ.get("TEST_PATIENCE", "30"))
 #: Pause between two looks at a condition. Unit: s.
 POLL_S = 0.02
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -80,16 +82,7 @@ class DockerDaemon(Server):
         return self
 
     def answers(self) -> bool:
-        import http.client
-        import socket
-
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(5)
-            line.connect(str(self.socket))
-            connection = http.client.HTTPConnection("localhost")
-            connection.sock = line
-            connection.request("GET", "/_ping")
-            return connection.getresponse().status == 200
+        return engine_answers(self.socket)
 
     def close(self) -> None:
         self.stop()
@@ -117,6 +110,17 @@ class DockerDaemon(Server):
             if str(self._run).encode() in command.read_bytes():
                 os.kill(pid, signal.SIGKILL)
         file.unlink()
+
+
+def engine_answers(path: Path) -> bool:
+    """Whether an engine answers on a unix socket; an ``OSError`` means not yet."""
+    with socket.socket(socket.AF_UNIX) as connected:
+        connected.settimeout(5)
+        connected.connect(str(path))
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = connected
+        connection.request("GET", "/_ping")
+        return connection.getresponse().status == 200
 
 
 def _mounts_under(folder: Path) -> list[str]:

@@ -1,0 +1,74 @@
+"""The engine matrix: what its arguments select, and the table of its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.matrix.engines.cases import CASES
+from tests.matrix.engines.results import EngineResult, Outcome, Results, write_table
+from tests.matrix.engines.run import selected
+from tests.support.engines.kinds import BY_NAME
+
+
+def result(outcome: Outcome, reason: str = "", case: str = "tiny-engine") -> EngineResult:
+    return EngineResult("podman-5.8", case, outcome, reason, 1.0, "abc1234")
+
+
+def test_without_words_all_engines_and_cases_are_selected() -> None:
+    assert selected([]) == (list(BY_NAME), list(CASES))
+
+
+def test_words_select_engines_and_cases_and_a_star_all_that_begin_so() -> None:
+    engines, cases = selected(["podman-*", "tiny-engine", "login*"])
+
+    assert engines == ["podman-5.4", "podman-5.8"]
+    assert cases == ["tiny-engine", "login", "login-wrong", "login-missing"]
+
+
+def test_a_word_that_names_neither_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown engine or case: podman-6"):
+        selected(["podman-6"])
+
+
+def test_a_newer_result_replaces_an_older_one_also_in_another_run(tmp_path: Path) -> None:
+    first = Results(tmp_path / "results.json")
+    first.add(result(Outcome.FAILED, "no digest"))
+    Results(tmp_path / "results.json").add(result(Outcome.PASSED))
+
+    table = Results(tmp_path / "results.json").table()
+
+    assert table.count("| passed |") == 1
+    assert "failed" not in table
+
+
+def test_the_table_names_each_reason_once_and_what_was_not_run(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.json")
+    results.add(result(Outcome.FAILED, "a | b\nc"))
+    results.add(result(Outcome.FAILED, "a | b\nc", "tiny-stream"))
+    results.add(result(Outcome.SKIPPED, "not here", "tiny-auto"))
+
+    lines = results.table().splitlines()
+
+    assert lines[2].startswith("| tiny image, `engine` | not run |")
+    assert lines[2].endswith("| failed (1) |")
+    assert lines[3].endswith("| failed (1) |")
+    assert lines[4].endswith("| skipped (2) |")
+    assert lines[-2:] == ["1. a \\| b c", "2. not here"]
+
+
+def test_the_table_replaces_the_one_between_the_marks_of_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    begin, end = (
+        "<!-- ./dev test matrix engines --write begins here -->",
+        "<!-- and ends here -->",
+    )
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+
+    write_table(page, "new")
+
+    assert page.read_text() == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
+    page.write_text("nothing\n")
+    with pytest.raises(ValueError, match="has no line"):
+        write_table(page, "new")

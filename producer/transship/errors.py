@@ -31,6 +31,7 @@ the error, decided here once. An error that is not in this tree is never retried
         ├── EngineMisconfigured       engine_misconfigured
         ├── DigestMismatch            digest_mismatch
         ├── PushRejected              push_rejected
+        ├── BodyTooLarge              body_too_large
         ├── RegistryUntrusted         registry_untrusted
         ├── AnswerMalformed           answer_malformed
         ├── ManifestUnsupported       manifest_unsupported
@@ -213,6 +214,12 @@ class PushRejected(PushError):
     """The registry or the engine refused the push for a reason that has no code of its own."""
 
     code = "push_rejected"
+
+
+class BodyTooLarge(PushError):
+    """The registry, or a proxy before it, accepts no request of this size (413)."""
+
+    code = "body_too_large"
 
 
 class RegistryUntrusted(PushError):

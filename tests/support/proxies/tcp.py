@@ -96,7 +96,10 @@ class TcpProxy:
             return None
 
     def _serve(self, client: socket.socket) -> None:
-        server = self.connect(client)
+        try:
+            server = self.connect(client)
+        except OSError:
+            server = None
         if server is None:
             _reset((client, client))
             return

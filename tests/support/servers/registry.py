@@ -32,7 +32,8 @@ class Registry(Server):
     Plain by default; ``users`` (name → password) turns Basic auth on, ``tokens`` token auth,
     ``tls`` (certificate, key) TLS, ``clients`` asks for certificates of this authority, and
     ``client`` is one (with its key) for this class's own questions. The engine trusts it on
-    127.0.0.1 in each case; on the address of a ``network`` of its own it does not.
+    127.0.0.1 in each case; on the address of a ``network`` of its own it does not. Its API lies
+    below ``prefix``, which this class's own questions leave out.
     """
 
     title = "docker-registry"
@@ -47,6 +48,7 @@ class Registry(Server):
         client: tuple[Path, Path] | None = None,
         network: PrivateNetwork | None = None,
         maintenance_read_only: bool = False,
+        prefix: str = "/",
     ) -> None:
         self._program = program("docker-registry", "registry")
         super().__init__()
@@ -56,6 +58,7 @@ class Registry(Server):
         self.tls = tls
         self._clients, self._client, self._network = clients, client, network
         self._read_only = maintenance_read_only
+        self._prefix = prefix
         self.data = self.folder / "data"
         self._config = self.folder / "config.yml"
 
@@ -76,7 +79,7 @@ class Registry(Server):
         return [*inside, self._program, "serve", str(self._config)]
 
     def answers(self) -> bool:
-        return self._ask("GET", f"{self.base}/v2/").status_code in {200, 401}
+        return self._ask("GET", f"{self.base}{self._prefix}v2/").status_code in {200, 401}
 
     def digest(self, repository: str, tag: str) -> str | None:
         """What the tag points to, asked from the registry itself; ``None``: there is none."""
@@ -150,6 +153,8 @@ class Registry(Server):
         }
         if self._read_only:
             storage["maintenance"] = {"readonly": {"enabled": True}}
+        if self._prefix != "/":
+            http["prefix"] = self._prefix
         settings: dict[str, Any] = {
             "version": 0.1,
             "log": {"level": "info", "accesslog": {"disabled": False}},

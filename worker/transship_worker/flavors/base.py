@@ -40,6 +40,7 @@ from transship_worker.flavors.options import (
     EVERY_USE,
     EndpointUrl,
     LimitsOption,
+    MaxBody,
     Realms,
     Use,
     Uses,
@@ -83,6 +84,8 @@ class BaseContainerRegistry(BaseModel):
     URI_EXAMPLE: ClassVar[str] = "registry.example.com/ml"
     #: Whether the registry takes a blob in chunks, each a request with its ``Content-Range``.
     CHUNKED: ClassVar[bool] = True
+    #: Why ``max_body`` cannot be used with this registry; empty: it can.
+    NO_MAX_BODY: ClassVar[str] = ""
     #: Whether a blob can be mounted only from where a manifest references it.
     MOUNTS_NEED_MANIFEST: ClassVar[bool] = False
     #: How many tags or repositories are asked for at once; distribution 3 refuses more.
@@ -105,10 +108,14 @@ class BaseContainerRegistry(BaseModel):
     #: PEM files of the certificate that the registry knows its clients by, and of its key.
     client_cert: LocalPath | None = None
     client_key: LocalPath | None = None
-    #: Base URL where a worker reaches the registry under another address than its name.
+    #: Base URL where a worker reaches the registry under another address than its name, or below a
+    #: path.
     endpoint: EndpointUrl | None = None
     #: Token servers that may see the login, besides the registry's own host.
     auth_realms: Realms = frozenset()
+    #: The largest body that a proxy before the registry accepts: a larger blob is sent in chunks of
+    #: at most this size. Unit: bytes.
+    max_body: MaxBody | None = None
     #: What the component is for.
     allow: Uses = EVERY_USE
     #: The most that all workers together do there with this login.
@@ -156,6 +163,12 @@ class BaseContainerRegistry(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _max_body_is_possible(self) -> BaseContainerRegistry:
+        if self.max_body is not None and self.NO_MAX_BODY:
+            raise ValueError(f"max_body is not for {self.FLAVOR}: {self.NO_MAX_BODY}; leave it out")
+        return self
+
     @property
     def requires_authentication(self) -> bool:
         """Whether the component brings a login of its own: ``username`` and ``password``."""
@@ -188,7 +201,9 @@ class BaseContainerRegistry(BaseModel):
 
         # A URL's host has no brackets where a name in the catalogue must have them.
         realms = frozenset(re.sub(r"[][]", "", realm) for realm in self.auth_realms)
-        return Endpoint(self.registry_uri.registry, self.access, self.endpoint, realms)
+        return Endpoint(
+            self.registry_uri.registry, self.access, self.endpoint, realms, self.max_body
+        )
 
     @property
     def chunked(self) -> bool:

@@ -27,7 +27,7 @@ from transship_config.text import did_you_mean
 from transship_worker.credentials.access import Credentials
 from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.base import BaseContainerRegistry
-from transship_worker.flavors.sdk import needed
+from transship_worker.flavors.sdk import check_proxy, needed
 from transship_worker.flavors.web import Api, named, pages
 from transship_worker.fleet.limits import Limits
 
@@ -39,6 +39,8 @@ KEY_USER: Final = "_json_key"
 ENCODED_KEY_USER: Final = "_json_key_base64"
 _USERS: Final = (OAUTH_USER, KEY_USER, ENCODED_KEY_USER)
 
+#: Where most kinds of credentials are exchanged for a token.
+_TOKEN_SERVER: Final = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _ARTIFACT_HOST = re.compile(r"[a-z]+(?:-[a-z]+\d*)*-docker\.pkg\.dev", re.ASCII)
 _CONTAINER_HOST = re.compile(r"(?:[a-z]+\.)?gcr\.io", re.ASCII)
@@ -80,6 +82,7 @@ class GcpRegistry(BaseContainerRegistry):
     API: ClassVar[str] = "https://artifactregistry.googleapis.com"
     #: cloud.google.com/artifact-registry/docs/reference/docker-api.
     CHUNKED: ClassVar[bool] = False
+    NO_MAX_BODY: ClassVar[str] = "Artifact Registry does not support chunked uploads"
     #: 18,000 writes a minute for a project and region; reads have more than three times that
     #: (cloud.google.com/artifact-registry/quotas).
     QUOTAS: ClassVar[Limits] = Limits(requests_per_second=300)
@@ -213,6 +216,7 @@ class GcpRegistry(BaseContainerRegistry):
             import google.auth.exceptions
             import google.auth.transport.requests
             from google.oauth2 import service_account
+        check_proxy("google-auth", _TOKEN_SERVER)
         text = login.password.get_secret_value()
         try:
             content = base64.b64decode(text) if login.username == ENCODED_KEY_USER else text
@@ -248,6 +252,7 @@ class GcpRegistry(BaseContainerRegistry):
             import google.auth
             import google.auth.exceptions
             import google.auth.transport.requests
+        check_proxy("google-auth", _TOKEN_SERVER)
         try:
             found, _ = google.auth.default(scopes=[_SCOPE])
             found.refresh(google.auth.transport.requests.Request())

@@ -38,6 +38,7 @@ _OF_SERVERS: Final = {
     "endpoint": "endpoint",
     "auth_realms": "auth_realms",
     "limits": "limits",
+    "max_body": "max_body",
 }
 
 

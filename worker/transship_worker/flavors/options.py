@@ -14,6 +14,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from transship_config.text import did_you_mean
 from transship_worker.fleet.limits import Limits
+from transship_worker.oci.names import is_base_path
 
 #: Sizes as people write them. Unit: bytes.
 _UNITS: Final = {
@@ -55,7 +56,7 @@ def _endpoint(value: object) -> str:
     """The same judgement as ``oci.endpoint``'s, without its libraries; the value may be secret."""
     try:
         url = urlsplit(value if isinstance(value, str) else "")
-        good = url.scheme in {"http", "https"} and bool(url.hostname) and url.path in {"", "/"}
+        good = url.scheme in {"http", "https"} and bool(url.hostname) and is_base_path(url.path)
         good = good and url.port != 0 and "@" not in url.netloc
     except ValueError:
         good = False
@@ -125,11 +126,20 @@ def _count(value: object) -> int:
 
 
 def _bytes(value: object) -> int:
+    return _size(value, "limits: bytes_per_second")
+
+
+def _max_body(value: object) -> int:
+    return _size(value, "max_body")
+
+
+def _size(value: object, option: str) -> int:
+    """A number of bytes, or one with a unit."""
     found = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
     size = int(float(found[1]) * _UNITS.get(found[2], 0)) if found else 0
     if size < 1:
         raise ValueError(
-            "limits: bytes_per_second must be a positive number of bytes, or one with a unit, "
+            f"{option} must be a positive number of bytes, or one with a unit, "
             "such as 50MB or 20MiB"
         )
     return size
@@ -159,9 +169,11 @@ def _written(value: Limits) -> dict[str, float]:
     return {name: number for name, number in asdict(value).items() if number is not None}
 
 
-#: A base URL, without a slash at its end.
+#: A base URL, which may have a path, without a slash at its end.
 EndpointUrl = Annotated[str, PlainValidator(_endpoint)]
 #: ``host[:port]``, in lower case.
 Realms = Annotated[frozenset[str], PlainValidator(_realms), PlainSerializer(_sorted)]
 Uses = Annotated[frozenset[Use], PlainValidator(_uses), PlainSerializer(_sorted)]
+#: The largest body of a request. Unit: bytes.
+MaxBody = Annotated[int, PlainValidator(_max_body)]
 LimitsOption = Annotated[Limits, PlainValidator(_limits), PlainSerializer(_written)]

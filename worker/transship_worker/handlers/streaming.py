@@ -42,8 +42,12 @@ class Streaming:
 
     @property
     def forced(self) -> bool:
-        """Whether the job asks for this way."""
-        return self.via is Via.STREAM
+        """Whether the job asks for this path, or the registry takes no other.
+
+        An engine sends each layer in one request, which ``max_body`` says is too large.
+        """
+        limited = self.component.max_body is not None and self.via is not Via.ENGINE
+        return limited or self.via is Via.STREAM
 
     def remembered(self, image: ImageReference, image_id: str) -> str | None:
         """Digest of the manifest that an image became in this way before; a hint."""

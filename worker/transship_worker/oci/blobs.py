@@ -14,7 +14,15 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from transship.errors import AnswerMalformed, BlobMissing, DigestMismatch, ImageNotFound, UploadLost
+from transship.errors import (
+    AnswerMalformed,
+    BlobMissing,
+    Denied,
+    DigestMismatch,
+    ImageNotFound,
+    PushRejected,
+    UploadLost,
+)
 from transship_worker.oci import digests
 from transship_worker.oci.bodies import SILENCE_S, Stream
 from transship_worker.oci.budget import metered
@@ -122,6 +130,37 @@ async def read(
         raise BlobMissing(error.message) from error.__cause__
 
 
+async def confirm(repository: Repository, digest: str, size: int) -> None:
+    """Return if a repository holds all of a blob that was sent in chunks.
+
+    Nothing is known where the registry answers neither HEAD nor GET to this login.
+
+    Raises:
+        UploadLost: it does not hold the blob, or another number of bytes. Unit: bytes.
+        PushError: the registry does not answer.
+    """
+    what = _name(repository, digest)
+    try:
+        found = await _held(repository, digest)
+    except BlobMissing:
+        found = None
+    except (Denied, PushRejected):
+        return
+    if found is None:
+        raise UploadLost(f"{what}: its upload was closed, and the registry does not hold it")
+    if found.size not in (None, size):
+        raise UploadLost(f"{what}: {size} bytes were sent, the registry holds {found.size}")
+
+
+async def _held(repository: Repository, digest: str) -> BlobHead | None:
+    try:
+        return await head(repository, digest)
+    except (Denied, PushRejected):
+        # Some registries refuse HEAD alone.
+        async with read(repository, digest) as stream:
+            return BlobHead(digest, stream.size)
+
+
 async def fetch(repository: Repository, digest: str, *, limit: int) -> bytes:
     """A small blob, verified: a config, an attestation.
 
@@ -153,11 +192,16 @@ class Upload:
     #: A chunk but the last may not be smaller (``OCI-Chunk-Min-Length``). Unit: bytes.
     least_chunk: int = 0
 
-    async def patch(self, body: bytes | Stream, *, length: int | None = None) -> Upload:
+    async def patch(
+        self, body: bytes | Stream, *, length: int | None = None, may_lag: bool = False
+    ) -> Upload:
         """Send bytes: a chunk where ``length`` says how many, else all of a stream's.
 
         A stream without a length carries no ``Content-Range``: this is how the Docker Engine
         sends whole blobs, also to registries that forbid chunks.
+
+        With ``may_lag`` the upload that is returned may have a smaller offset than was sent: the
+        registry says that it did not take the rest, which is to be sent again.
 
         Raises:
             UploadLost: the registry knows the upload no longer, or at another offset.
@@ -178,11 +222,12 @@ class Upload:
             expected = self.offset + length
             # ECR's answer tells a stale Range (aws/containers-roadmap#2831): going on would
             # leave a hole.
-            if reached is not None and expected > 1 and reached != expected:
+            if reached is None or expected <= 1:
+                reached = expected
+            if reached != expected and not (may_lag and self.offset <= reached < expected):
                 raise UploadLost(
                     f"{self._what}: {expected} bytes were sent, the registry has {reached}"
                 )
-            reached = expected
         return self._next(answer, reached or 0)
 
     async def finish(

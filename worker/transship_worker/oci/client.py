@@ -117,7 +117,7 @@ class Repository:
     async def url(self, path: str) -> URL:
         """``/v2/NAME/PATH`` at the registry's base; a query in the path stands as it is."""
         base = await self.client.base()
-        return base.join(URL(f"/v2/{self.name}/{path}", encoded=True))
+        return base.join(URL(f"v2/{self.name}/{path}", encoded=True))
 
 
 class RegistryClient:
@@ -177,7 +177,7 @@ class RegistryClient:
             PushError: it does not.
         """
         base = await self.base()
-        await self.ask(Request("GET", base.join(URL("/v2/")), about="its API"), limit=ERROR_LIMIT)
+        await self.ask(Request("GET", base.join(URL("v2/")), about="its API"), limit=ERROR_LIMIT)
 
     async def base(self) -> URL:
         """The base URL; where several are possible, the first that answers, kept by the pool.
@@ -390,7 +390,7 @@ class RegistryClient:
             await self.governor.request()
         failures: list[Exception] = []
         for base in bases:
-            request = Request("GET", base.join(URL("/v2/")), total_s=EXCHANGE_S)
+            request = Request("GET", base.join(URL("v2/")), total_s=EXCHANGE_S)
             try:
                 response = await self._exchange(request, None)
             except (aiohttp.ClientConnectionError, TimeoutError) as error:

@@ -3,7 +3,8 @@
 What Docker does for a registry on the loopback, or one called insecure, is done here too
 (docs.docker.com, "dockerd", "Insecure registries"): HTTPS is tried first, its certificate is
 not checked, and where nothing speaks TLS it is plain HTTP. A ``ca``, a ``client_cert`` or an
-``endpoint`` says it outright: then nothing else is tried.
+``endpoint`` says it outright: then nothing else is tried. Its URL may have a path, below which the
+API lies (``https://host/repository/x/v2/``).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from transship.model.references import DOCKER_HUB, RegistryUri
 from transship_config.errors import InvalidSettings
 from transship_worker.credentials.access import Access
 from transship_worker.oci.errors import shown
+from transship_worker.oci.names import is_base_path
 
 #: Docker Hub's API is not at its name.
 _HUB_API: Final = "registry-1.docker.io"
@@ -42,6 +44,8 @@ class Endpoint:
     endpoint: str | None = None
     #: ``host[:port]`` of token servers that may see the login, besides the registry's own host.
     auth_realms: frozenset[str] = frozenset()
+    #: The largest body of a request that a proxy before the registry accepts. Unit: bytes.
+    max_body: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a base URL that is none.
@@ -53,7 +57,7 @@ class Endpoint:
             return
         try:
             url = url_of(self.endpoint)
-            good = url.scheme in {"http", "https"} and bool(url.host) and url.path == "/"
+            good = url.scheme in {"http", "https"} and bool(url.host) and is_base_path(url.raw_path)
         except ValueError:
             good = False
         if not good or url.user or url.password or url.query_string or url.fragment:
@@ -64,9 +68,12 @@ class Endpoint:
 
     @property
     def bases(self) -> tuple[URL, ...]:
-        """Base URLs in the order in which they are tried; the first that answers is kept."""
+        """Base URLs, each with a slash at its end, in the order in which they are tried.
+
+        The first that answers is used from then on.
+        """
         if self.endpoint is not None:
-            return (URL(self.endpoint).with_path("/"),)
+            return (URL(f"{self.endpoint.rstrip('/')}/"),)
         host = _HUB_API if self.registry == DOCKER_HUB else self.registry
         secure = URL(f"https://{host}/")
         if self.access.insecure or (self.is_loopback and self.access.is_plain):
@@ -94,16 +101,17 @@ class Endpoint:
         """The URL at this registry's base, if it means this registry; else ``None``.
 
         A registry behind a proxy often writes ``http://`` or its public name into a
-        ``Location``; both mean the way that it was asked on.
+        ``Location``; both mean the address that it was asked at. Where the proxy removes a path
+        (``endpoint``), the registry does not know of that either.
         """
         if url.origin() == base.origin():
-            return url
+            return _below(base, url)
         named = RegistryUri.parse(self.registry)
         port = named.port or 443
         same_name = url.host == named.host.strip("[]") and url.port in {port, named.port or 80}
         same_base = url.host == base.host and url.port in {base.port, _other_port(base)}
         if same_base or same_name:
-            return base.origin().join(url.relative())
+            return _below(base, base.origin().join(url.relative()))
         return None
 
     def may_follow(self, url: URL, from_url: URL) -> None:
@@ -138,6 +146,15 @@ def _hosts(registry: str, endpoint: str | None) -> frozenset[str]:
     return frozenset(
         {named, *(base.host or "" for base in Endpoint(registry, endpoint=endpoint).bases)}
     )
+
+
+def _below(base: URL, url: URL) -> URL:
+    """A URL of the base's origin with the base's path before ``/v2/``, where that is missing."""
+    path = base.raw_path
+    if path == "/" or url.raw_path.startswith(path) or not url.raw_path.startswith("/v2/"):
+        return url
+    # As a text: what follows stays byte for byte.
+    return URL(f"{base.origin()}{path.rstrip('/')}{url.relative()}", encoded=True)
 
 
 def _other_port(base: URL) -> int | None:

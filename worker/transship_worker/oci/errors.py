@@ -19,6 +19,7 @@ from yarl import URL
 from transship.errors import (
     AnswerMalformed,
     BlobMissing,
+    BodyTooLarge,
     Denied,
     ImageNotFound,
     ImmutableTag,
@@ -174,6 +175,12 @@ def _judge(refused: Refusal, speaker: Speaker, about: str) -> tuple[type[PushErr
     # immutable" (aws/containers-roadmap#862); Harbor: 412 "… configured as immutable".
     if re.search(r"immutab|ImageTagAlreadyExists|cannot be overwritten", refused.message):
         return ImmutableTag, f"{registry} does not let the tag of {about} move"
+    if status == 413:
+        # Of a proxy, mostly: nginx accepts 1 MB where nothing else is set.
+        return BodyTooLarge, (
+            f"{registry}, or a proxy before it, accepts no request of this size for {about}; set "
+            "max_body of the component to a size that it accepts"
+        )
     if codes & {"NAME_UNKNOWN", "NAME_INVALID"}:
         return RepositoryMissing, f"{registry} has no repository for {about}"
     if codes & {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}:

@@ -51,7 +51,7 @@ async def repositories(
         PushError: the registry refuses, or does not answer.
     """
     about = f"the catalogue of {client.endpoint.registry}"
-    url = (await client.base()).join(URL("/v2/_catalog")).with_query(n=page_size)
+    url = (await client.base()).join(URL("v2/_catalog")).with_query(n=page_size)
     request = Request("GET", url, frozenset({catalog()}), about)
     async for page in _lists(client, request, "repositories", is_repository):
         yield page

@@ -28,6 +28,13 @@ ENDPOINTS = {
     "https://registry.example.com/": True,
     "http://[::1]:5000": True,
     "http://127.0.0.1:5000": True,
+    "https://registry.example.com/repository/x": True,
+    "https://registry.example.com/repository/x/": True,
+    "http://registry/v2/x": True,
+    "http://registry/x/v2": False,
+    "http://registry/x/v2/": False,
+    "http://registry//x": False,
+    "http://registry/a b": False,
     "registry:5000": False,
     "ftp://registry": False,
     "http://": False,
@@ -231,6 +238,42 @@ def test_limits_are_read_as_people_write_them(value: dict[str, Any], right: Limi
     assert made.limits == right
     again = registry(limits=json.loads(made.model_dump_json())["limits"])
     assert again.limits == right
+
+
+@pytest.mark.parametrize(
+    ("value", "right"), [(1, 1), ("900kB", 900_000), ("1MB", 1_000_000), ("20 MiB", 20_971_520)]
+)
+def test_max_body_is_a_size_and_the_client_gets_it(value: object, right: int) -> None:
+    made = registry(max_body=value)
+    assert (made.max_body, made.registry_endpoint.max_body) == (right, right)
+    assert registry(max_body=json.loads(made.model_dump_json())["max_body"]).max_body == right
+    assert registry().registry_endpoint.max_body is None
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "1mb", "many", "0.5", [1], {"bytes": 1}])
+def test_what_is_no_size_is_told_with_what_would_be(value: object) -> None:
+    assert mistake(max_body=value) == (
+        "max_body must be a positive number of bytes, or one with a unit, such as 50MB or 20MiB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("aws", "max_body is not for aws: ECR drops the bytes of every chunk after the first"),
+        ("gcp", "max_body is not for gcp: Artifact Registry does not support chunked uploads"),
+        ("azure", None),
+        ("dockerhub", None),
+    ],
+)
+def test_max_body_is_refused_where_chunks_cannot_be_used(name: str, right: str | None) -> None:
+    values = {"name": "a", "uri": built_in(name).URI_EXAMPLE, "max_body": "1MB"}
+    if right is None:
+        assert built_in(name).model_validate(values).max_body == 1_000_000
+        return
+    with pytest.raises(ValidationError) as caught:
+        built_in(name).model_validate(values)
+    assert right in str(caught.value.errors()[0]["msg"])
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ class AwsRegistry(BaseContainerRegistry):
     URI_EXAMPLE: ClassVar[str] = EXAMPLE
     #: Its answers to chunks tell a stale offset (aws/containers-roadmap#2831).
     CHUNKED: ClassVar[bool] = False
+    NO_MAX_BODY: ClassVar[str] = (
+        "ECR drops the bytes of every chunk after the first (aws/containers-roadmap#2831)"
+    )
     #: aws/containers-roadmap#2860.
     MOUNTS_NEED_MANIFEST: ClassVar[bool] = True
     #: InitiateLayerUpload and CompleteLayerUpload, the lowest that a layer needs ("Amazon ECR

@@ -5,7 +5,8 @@ upload", POST then PUT): two requests. containerd knows no other way, and regcli
 as the one that most registries take.
 Its last bytes are held back until its hash is known to be right, so that a wrong blob is never
 finished, whether or not the registry looks. Where the registry takes parts, a large blob is
-sent in parts, so that a break costs one of them.
+sent in parts, so that a break costs one of them; where a proxy before the registry limits the size
+of a request (``max_body``), in parts of that size.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import suppress
 from typing import Final
 
 from transship.errors import PushError, RegistryUnavailable, RegistryUnreachable, UploadLost
-from transship_worker.oci import blobs, digests
+from transship_worker.oci import blobs, chunks, digests
 from transship_worker.oci.blobs import Upload
 from transship_worker.oci.client import Repository
 from transship_worker.oci.content import ContentSource, Moved
@@ -49,6 +50,8 @@ class BlobCopy:
         self._blob = blob
         self._target = target
         self._moved = moved
+        #: The largest body of a request; ``None``: any size. Unit: bytes.
+        self._max_body: int | None = None
         self._chunked = chunked
         self._bytes = Resuming(source, blob)
         self._upload: Upload | None = None
@@ -63,6 +66,8 @@ class BlobCopy:
             PushError: the source or the target failed too often, or for good.
         """
         self._upload = opened
+        self._max_body = self._target.client.endpoint.max_body
+        self._chunked = self._chunked or self._max_body is not None
         breaks, error = 0, None
         try:
             while True:
@@ -97,7 +102,7 @@ class BlobCopy:
         if size == 0:
             self._bytes.check()
             await upload.finish(digest)
-        elif upload.offset == 0 and not (self._chunked and size > WHOLE_MOST):
+        elif upload.offset == 0 and not (self._chunked and size > (self._max_body or WHOLE_MOST)):
             await upload.finish(digest, lambda: self._body(size), length=size)
         else:
             await self._send_parts(upload)
@@ -118,12 +123,21 @@ class BlobCopy:
         return upload
 
     async def _send_parts(self, upload: Upload) -> None:
-        part = max(PART, upload.least_chunk)
+        part, lags = chunks.size_for(upload, self._max_body, PART), 0
         while upload.offset < self._blob.size:
             length = min(part, self._blob.size - upload.offset)
-            upload = await upload.patch(functools.partial(self._body, length), length=length)
+            end = upload.offset + length
+            body = functools.partial(self._body, length)
+            upload = await upload.patch(body, length=length, may_lag=True)
             self._upload = upload
+            if upload.offset < end:
+                # It did not take all of it. What is missing is sent again, and nothing is skipped.
+                lags = chunks.counted(lags, upload)
+                self._report_at(upload.offset)
+                await self._bytes.seek(upload.offset)
         await upload.finish(self._blob.digest)
+        if self._max_body is not None:
+            await blobs.confirm(self._target, self._blob.digest, self._blob.size)
 
     async def _body(self, length: int) -> AsyncIterator[bytes]:
         async for piece in self._bytes.pieces(length):

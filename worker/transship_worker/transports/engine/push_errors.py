@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from transship.errors import (
+    BodyTooLarge,
     Denied,
     EngineMisconfigured,
     EngineUnavailable,
@@ -200,6 +201,15 @@ _RULES: Final = (
     _rule(
         r"context cancell?ed|daemon is shutting down",
         _saying(EngineUnavailable, "engine {engine} gave the push up"),
+    ),
+    # The engine sends each layer in one request.
+    _rule(
+        r"HTTP (status: )?413|unexpected status.*: 413|request entity too large",
+        _saying(
+            BodyTooLarge,
+            "{registry}, or a proxy before it, accepts no request of this size for {image}; set "
+            "max_body of the component and push with --via stream",
+        ),
     ),
     # A lost upload session or a stale hint about a blob; the next attempt finds out anew.
     _rule(

@@ -1,7 +1,8 @@
 """What a streamed push does in the background loop: blobs whose digest is known at their end.
 
 A layer goes out in one ``PATCH`` without a length and is closed with its digest. This is how the
-Docker Engine sends layers, so that every registry that takes pushes knows it.
+Docker Engine sends layers, so that every registry that takes pushes knows it. Where a proxy before
+the registry limits the size of a request (``max_body``), it goes out in chunks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 from transship.errors import Denied, PushRejected, RepositoryMissing
 from transship_worker.fleet.port import KnownLayer
-from transship_worker.oci import blobs, manifests
+from transship_worker.oci import blobs, chunks, manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.digests import digest_of
@@ -73,6 +74,10 @@ async def send_layer(repository: Repository, conveyor: Conveyor) -> Descriptor:
     Raises:
         PushError: the registry refuses, or does not answer.
     """
+    max_body = repository.client.endpoint.max_body
+    if max_body is not None:
+        digest, size = await chunks.send(repository, conveyor.pieces(), max_body=max_body)
+        return Descriptor(LAYER_TYPE, digest, size)
     upload = await blobs.start(repository)
     hashed, size = hashlib.sha256(), 0
 
@@ -136,10 +141,22 @@ async def send_image(
     """
     digest = digest_of(config)
     if await blobs.head(repository, digest) is None:
-        await (await blobs.start(repository)).finish(digest, config)
+        await _send_config(repository, digest, config)
     await write_tag(
         control,
         str(repository),
         tag,
         lambda timeout_s: manifests.put(repository, tag, manifest, timeout_s=timeout_s),
     )
+
+
+async def _send_config(repository: Repository, digest: str, config: bytes) -> None:
+    max_body = repository.client.endpoint.max_body
+    if max_body is None or len(config) <= max_body:
+        await (await blobs.start(repository)).finish(digest, config)
+        return
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield config
+
+    await chunks.send(repository, pieces(), max_body=max_body)

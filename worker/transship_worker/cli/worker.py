@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
@@ -45,7 +46,8 @@ def worker(
     """Run a worker: claim queued jobs and bring their images to their registries.
 
     The exit status is 0 after an orderly stop, 1 when no Docker Engine answers, 2 for a catalogue
-    that cannot be used, 3 when Redis cannot be reached, and 75 when a stop could not be orderly.
+    or a proxy variable that cannot be used, 3 when Redis cannot be reached, and 75 when a stop
+    could not be orderly.
     SIGTERM or Ctrl-C: no new jobs, running ones get a grace period, then go back to the queue.
     """
     given = {
@@ -68,11 +70,14 @@ def _run(settings: Settings, *, with_engine: bool) -> int:
     from transship_worker.broker.application import create_app
     from transship_worker.catalog import Catalog
     from transship_worker.credentials.redaction import Redactor, spellings
+    from transship_worker.oci.proxies import Proxies
     from transship_worker.process import logs
     from transship_worker.process.celery_worker import run
     from transship_worker.process.runtime import Runtime
     from transship_worker.transports.engine.client import find_engine
 
+    # Requests that are meant for a proxy must not go directly: a mistake there counts now.
+    Proxies(os.environ)
     url = connection_url(settings)
     settings = settings_with_url(settings, url)
     opened: list[Catalog] = []

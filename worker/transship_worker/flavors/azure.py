@@ -27,7 +27,7 @@ from transship_worker.credentials.access import Credentials
 from transship_worker.credentials.cache import TokenCache
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.listing import catalog
-from transship_worker.flavors.sdk import needed
+from transship_worker.flavors.sdk import check_proxy, needed
 from transship_worker.oci.headers import retry_after
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ class AzureRegistry(BaseContainerRegistry):
     def _refresh_token(self) -> Credentials:
         with needed("azure-identity", flavor=self.FLAVOR, extra="azure"):
             from azure.core.exceptions import AzureError, ClientAuthenticationError
+        check_proxy("azure-identity", f"https://{self._cloud.authority}")
+        check_proxy("requests", self.exchange_url())
         options: dict[str, Any] = {} if self.tenant_id is None else {"tenant_id": self.tenant_id}
         try:
             access = self.identity().get_token(self._cloud.scope, **options)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from transship.errors import AnswerMalformed, CloudUnavailable, Denied, PushError, RepositoryMissing
+from transship_worker.flavors.sdk import check_proxy
 from transship_worker.oci.headers import retry_after
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Api:
 
         if urlsplit(url)[:2] != urlsplit(self.base)[:2]:
             raise AnswerMalformed(f"{self.vendor}: {about} go on at another host, {_host(url)}")
+        check_proxy("requests", url)
         try:
             with requests.request(
                 "GET" if body is None else "POST",

@@ -1,20 +1,18 @@
 """How URLs of registries are reached: proxies, TLS, and the connections that clients share.
 
-Proxies are taken from the environment here and not by the HTTP library, which would also take
-logins from ``~/.netrc``.
+Proxies are taken from the environment here (``proxies``) and not by the HTTP library, which would
+also take logins from ``~/.netrc``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import ipaddress
 import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from yarl import URL
@@ -22,8 +20,9 @@ from yarl import URL
 from transship.errors import CredentialsMissing, RegistryUntrusted
 from transship_config import __version__
 from transship_worker.credentials.access import Access
-from transship_worker.oci.endpoint import Endpoint, literal_address
+from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.guard import Reach, Sockets, check, kind_of
+from transship_worker.oci.proxies import Proxies, Proxy
 
 #: Ways to origins that are remembered; a registry's storage may have many.
 WAYS_KEPT: Final = 1_024
@@ -53,8 +52,14 @@ class Connections:
     """The sessions of one worker process. Not to be used outside its event loop."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """Read the proxies of an environment, of this process where none is given.
+
+        Raises:
+            InvalidSettings: a variable names a proxy that cannot be used.
+        """
         self._proxies = Proxies(os.environ if environment is None else environment)
-        self._sessions: dict[Reach, aiohttp.ClientSession] = {}
+        #: By where their connections may go, or by the SOCKS proxy that they go through.
+        self._sessions: dict[Reach | Proxy, aiohttp.ClientSession] = {}
         self._tls: dict[tuple[Access, bool], ssl.SSLContext] = {}
         #: Base URLs that answered, by endpoint: shared by the clients of all its logins.
         self.bases: dict[Endpoint, URL] = {}
@@ -94,7 +99,9 @@ class Connections:
         if proxy is None:
             return Way(self._session(allowed), tls)
         # The proxy looks the name up; its own address is the environment's choice.
-        return Way(self._session(Reach.ANYWHERE), tls, proxy.with_user(None), _basic(proxy))
+        if proxy.is_socks:
+            return Way(self._socks_session(proxy), tls)
+        return Way(self._session(Reach.ANYWHERE), tls, URL(proxy.url), proxy.authorization)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -106,24 +113,19 @@ class Connections:
     def _session(self, allowed: Reach) -> aiohttp.ClientSession:
         """The session whose connections may go there: one that may not never reuses another's."""
         if allowed not in self._sessions:
-            self._sessions[allowed] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    # How much runs at once is for those who hold budgets to say.
-                    limit=0,
-                    ttl_dns_cache=NAME_CACHE_S,
-                    keepalive_timeout=KEEP_ALIVE_S,
-                    socket_factory=Sockets(allowed),
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                # A digest is that of the bytes as they are stored.
-                auto_decompress=False,
-                headers={
-                    "User-Agent": f"transship/{__version__}",
-                    "Accept-Encoding": "identity",
-                },
-                read_bufsize=READ_BUFFER,
+            connector = aiohttp.TCPConnector(
+                socket_factory=Sockets(allowed), **_connector_options()
             )
+            self._sessions[allowed] = _made_session(connector)
         return self._sessions[allowed]
+
+    def _socks_session(self, proxy: Proxy) -> aiohttp.ClientSession:
+        if proxy not in self._sessions:
+            # Most workers have no such proxy, and load nothing for it.
+            from transship_worker.oci.socks import SocksConnector
+
+            self._sessions[proxy] = _made_session(SocksConnector(proxy, **_connector_options()))
+        return self._sessions[proxy]
 
     async def _context(self, access: Access, *, verify: bool) -> ssl.SSLContext:
         key = (access, verify)
@@ -136,68 +138,27 @@ class Connections:
             return self._tls[key]
 
 
-class Proxies:
-    """``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``, in either case.
-
-    As for the ``docker`` command, the loopback is never asked through a proxy, and
-    ``no_proxy`` may hold networks (golang.org/x/net/http/httpproxy).
-    """
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        lower = {name.lower(): value for name, value in environment.items() if name.isupper()}
-        lower |= {name: value for name, value in environment.items() if name.islower()}
-        self._found = {
-            scheme: url
-            for scheme in ("http", "https")
-            if (url := _proxy_url(lower.get(f"{scheme}_proxy") or lower.get("all_proxy") or ""))
-        }
-        self._names: list[str] = []
-        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-        for entry in lower.get("no_proxy", "").replace(" ", ",").split(","):
-            try:
-                self._networks.append(ipaddress.ip_network(entry.strip(), strict=False))
-            except ValueError:
-                self._names.append(entry.strip().lower())
-
-    def of(self, url: URL) -> URL | None:
-        """The proxy for a URL; ``None``: it is asked directly."""
-        proxy = self._found.get(url.scheme)
-        host = url.host or ""
-        address = literal_address(host)
-        if proxy is None or host == "localhost" or (address is not None and address.is_loopback):
-            return None
-        if address is not None and any(address in network for network in self._networks):
-            return None
-        return None if any(_names(name, host, url.port) for name in self._names) else proxy
+def _connector_options() -> dict[str, Any]:
+    return {
+        # How much runs at once is for those who hold budgets to say.
+        "limit": 0,
+        "ttl_dns_cache": NAME_CACHE_S,
+        "keepalive_timeout": KEEP_ALIVE_S,
+    }
 
 
-def _names(entry: str, host: str, port: int | None) -> bool:
-    """Whether an entry of ``no_proxy`` means this host: itself and all names under it."""
-    if entry == "*":
-        return True
-    name, _, only = entry.partition(":")
-    name = name.removeprefix("*").removeprefix(".")
-    if not name or (only and only != str(port)):
-        return False
-    return host == name or host.endswith(f".{name}")
-
-
-def _proxy_url(text: str) -> URL | None:
-    if not text:
-        return None
-    try:
-        url = URL(text if "://" in text else f"http://{text}")
-    except ValueError:
-        return None
-    # aiohttp speaks to no other kind.
-    return url if url.scheme in {"http", "https"} and url.host else None
-
-
-def _basic(proxy: URL) -> str | None:
-    if proxy.user is None:
-        return None
-    login = f"{proxy.user}:{proxy.password or ''}".encode()
-    return f"Basic {base64.b64encode(login).decode()}"
+def _made_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # A digest is that of the bytes as they are stored.
+        auto_decompress=False,
+        headers={
+            "User-Agent": f"transship/{__version__}",
+            "Accept-Encoding": "identity",
+        },
+        read_bufsize=READ_BUFFER,
+    )
 
 
 def _reach_of(endpoint: Endpoint) -> Reach:

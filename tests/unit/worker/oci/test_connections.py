@@ -16,14 +16,15 @@ from yarl import URL
 from transship.errors import AnswerMalformed, RegistryUntrusted
 from transship_config.errors import InvalidSettings
 from transship_worker.credentials.access import Access
-from transship_worker.oci.connections import Proxies
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.errors import ForbiddenAddress
 from transship_worker.oci.guard import Reach, Sockets, check, kind_of
 from transship_worker.oci.pool import ClientPool
+from transship_worker.oci.proxies import Proxies
 
 HUB = Endpoint("docker.io")
 PROD = Endpoint("registry.example.com")
+BELOW = Endpoint("registry.example.com", endpoint="https://h.example.com/r/x/")
 INSIDE = Endpoint("registry.example.com", endpoint="http://registry:5000")
 
 
@@ -33,6 +34,7 @@ INSIDE = Endpoint("registry.example.com", endpoint="http://registry:5000")
         (HUB, ["https://registry-1.docker.io/"], True),
         (PROD, ["https://registry.example.com/"], True),
         (INSIDE, ["http://registry:5000/"], True),
+        (BELOW, ["https://h.example.com/r/x/"], True),
         (Endpoint("127.0.0.1:5000"), ["https://127.0.0.1:5000/", "http://127.0.0.1:5000/"], False),
         (Endpoint("localhost", Access(ca=Path("ca.pem"))), ["https://localhost/"], True),
         (
@@ -103,6 +105,13 @@ def test_a_listed_token_server_must_have_the_listed_port() -> None:
         (INSIDE, "https://registry.example.com/x?a=%2F", "http://registry:5000/x?a=%2F"),
         (INSIDE, "http://registry:5001/x", None),
         (HUB, "https://registry-1.docker.io/x", "https://registry-1.docker.io/x"),
+        # Below a path: one that the proxy removes is missing, one that it passes on is there.
+        (BELOW, "https://h.example.com/v2/a/b?c=%2F", "https://h.example.com/r/x/v2/a/b?c=%2F"),
+        (BELOW, "https://h.example.com/r/x/v2/a?c=%2F", "https://h.example.com/r/x/v2/a?c=%2F"),
+        (BELOW, "http://registry.example.com/v2/a", "https://h.example.com/r/x/v2/a"),
+        (BELOW, "https://h.example.com/storage/a", "https://h.example.com/storage/a"),
+        (BELOW, "https://h.example.com/v2x/a", "https://h.example.com/v2x/a"),
+        (BELOW, "https://other.example.com/v2/a", None),
     ],
 )
 def test_a_place_that_means_the_registry_is_asked_at_its_base(
@@ -221,6 +230,115 @@ ENVIRONMENT = {
 def test_the_environment_names_the_proxy(url: str, proxy: str | None) -> None:
     found = Proxies(ENVIRONMENT).of(URL(url))
     assert (found.host if found else None) == proxy
+
+
+@pytest.mark.parametrize(
+    ("entries", "url", "direct"),
+    [
+        # As golang.org/x/net/http/httpproxy reads them.
+        ("*", "https://registry.example.com/", True),
+        ("a.b,*", "https://registry.example.com/", True),
+        ("example.com", "https://example.com/", True),
+        ("example.com", "https://registry.example.com/", True),
+        ("example.com", "https://badexample.com/", False),
+        (".example.com", "https://registry.example.com/", True),
+        (".example.com", "https://example.com/", False),
+        ("*.example.com", "https://registry.example.com/", True),
+        ("*.example.com", "https://example.com/", False),
+        ("EXAMPLE.com", "https://registry.example.com/", True),
+        ("example.com:8443", "https://registry.example.com:8443/", True),
+        ("example.com:8443", "https://registry.example.com/", False),
+        (".example.com:443", "https://registry.example.com/", True),
+        ("10.0.0.0/8", "https://10.1.2.3/", True),
+        ("10.0.0.0/8", "https://[::ffff:10.1.2.3]/", True),
+        ("10.1.2.3", "https://10.1.2.3:5000/", True),
+        ("10.1.2.3:5000", "https://10.1.2.3:5000/", True),
+        ("10.1.2.3:5000", "https://10.1.2.3/", False),
+        ("10.1.2.3", "https://10.1.2.30/", False),
+        ("2001:db8::/32", "https://[2001:db8:1::1]/", True),
+        ("[2001:db8::]/32", "https://[2001:db8:1::1]/", True),
+        ("2001:db8::/32", "https://[2001:db9::1]/", False),
+        ("2001:db8::1", "https://[2001:DB8:0::1]/", True),
+        ("[2001:db8::1]", "https://[2001:db8::1]/", True),
+        ("[2001:db8::1]:5000", "https://[2001:db8::1]:5000/", True),
+        ("[2001:db8::1]:5000", "https://[2001:db8::1]/", False),
+        # An address is no name: 3 is not its domain.
+        ("2.3", "https://10.1.2.3/", False),
+        ("other.example, example.com", "https://registry.example.com/", True),
+        ("other.example example.com", "https://registry.example.com/", True),
+        (",,.,:,[,", "https://registry.example.com/", False),
+        # The loopback is never asked through a proxy.
+        ("", "https://localhost:5000/", True),
+        ("", "https://[::1]:5000/", True),
+        ("", "https://127.9.9.9/", True),
+    ],
+)
+def test_no_proxy_is_read_as_go_reads_it(entries: str, url: str, direct: bool) -> None:
+    for kind in ("http://proxy:3128", "socks5h://proxy"):
+        proxies = Proxies({"ALL_PROXY": kind, "NO_PROXY": entries})
+        assert (proxies.of(URL(url)) is None) == direct
+        assert (proxies.of_text(url) is None) == direct
+
+
+@pytest.mark.parametrize(
+    ("environment", "http", "https"),
+    [
+        ({}, None, None),
+        ({"ALL_PROXY": "socks5h://a"}, "socks5h://a:1080", "socks5h://a:1080"),
+        ({"all_proxy": "socks5://a:9050"}, "socks5h://a:9050", "socks5h://a:9050"),
+        (
+            {"HTTPS_PROXY": "http://b:3128", "ALL_PROXY": "socks4a://a"},
+            "socks4a://a:1080",
+            "http://b:3128",
+        ),
+        ({"https_proxy": "c", "HTTPS_PROXY": "d"}, None, "http://c:80"),
+        ({"https_proxy": "", "HTTPS_PROXY": "https://d"}, None, "https://d:443"),
+        ({"HTTPS_PROXY": "", "ALL_PROXY": ""}, None, None),
+        ({"https_proxy": "http://[2001:db8::1]:3128"}, None, "http://[2001:db8::1]:3128"),
+        ({"Https_Proxy": "http://x"}, None, None),
+    ],
+)
+def test_the_own_variable_of_a_scheme_comes_first_and_lower_case_before_upper(
+    environment: dict[str, str], http: str | None, https: str | None
+) -> None:
+    proxies = Proxies(environment)
+    found = proxies.of(URL("http://registry.example.com"))
+    assert (found.url if found else None) == http
+    found = proxies.of(URL("https://registry.example.com"))
+    assert (found.url if found else None) == https
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "socks4://proxy:1080",
+        "ftp://proxy",
+        "quic://me:hunter22@proxy",
+        "http://",
+        "socks5h://:1080",
+        "http://proxy:99999",
+        "http://proxy:0",
+        "http://[::1",
+        "http://a b",
+        "://proxy",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_an_error_and_never_means_directly(value: str) -> None:
+    for variable in ("https_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        with pytest.raises(InvalidSettings) as caught:
+            Proxies({variable: value})
+        assert caught.value.message.startswith(variable)
+        assert "socks5h://proxy.example.com:1080" in caught.value.message
+        assert "hunter22" not in caught.value.message
+        with pytest.raises(InvalidSettings):
+            ClientPool({variable: value})
+
+
+def test_a_socks_proxy_shows_its_password_to_nobody() -> None:
+    found = Proxies({"all_proxy": "socks5h://me:hunter22@proxy"}).of(URL("https://r.example.com"))
+    assert found is not None
+    assert (found.username, found.password) == ("me", "hunter22")
+    assert "hunter22" not in f"{found} {found!r} {found.url}"
 
 
 async def test_a_proxys_login_goes_to_the_proxy_alone() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from transship_config import __version__
 from transship_worker.flavors.aws.errors import translated
-from transship_worker.flavors.sdk import needed
+from transship_worker.flavors.sdk import check_boto3_proxy, needed
 
 #: A role's credentials are asked for anew this long before their end.
 ROLE_MARGIN: Final = timedelta(minutes=5)
@@ -87,7 +87,9 @@ class Clients:
                 region_name=endpoint.region,
             )
         self._ends = None
+        check_boto3_proxy(endpoint.url or _host_of("api.ecr", endpoint.region))
         if identity.role_arn is not None:
+            check_boto3_proxy(_host_of("sts", endpoint.region))
             session = self._in_role(session, identity.role_arn, config, endpoint.region)
         with translated(self._component, "ecr:GetAuthorizationToken", "*"):
             return session.client("ecr", endpoint_url=endpoint.url, config=config)
@@ -107,3 +109,9 @@ class Clients:
             aws_session_token=role["SessionToken"],
             region_name=region,
         )
+
+
+def _host_of(service: str, region: str) -> str:
+    """The URL of a service in a region, near enough for ``no_proxy``."""
+    end = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://{service}.{region}.{end}"

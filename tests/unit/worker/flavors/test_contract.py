@@ -127,7 +127,7 @@ CASES = {
         (f"{ECR}/ml/train:42",),
         (f"{ECR}/mlx/train", f"{ECR.replace('eu', 'us')}/ml/train", "ml/train"),
         (
-            "public.ecr.aws/acme",
+            "gallery.ecr.aws/acme",
             "12345.dkr.ecr.eu-central-1.amazonaws.com",
             "123456789012.dkr.ecr.cn-north-1.amazonaws.com",
             "123456789012.dkr.ecr.eu-central-1.amazonaws.com.cn",

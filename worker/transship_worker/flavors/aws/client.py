@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from transship_config import __version__
 from transship_worker.flavors.aws.errors import translated
@@ -40,6 +40,8 @@ class Endpoint:
     dual_stack: bool = False
     #: Instead of AWS's own: a VPC endpoint, or a stand-in in tests.
     url: str | None = None
+    #: boto3's name of it: ``ecr`` or ``ecr-public``.
+    service: Literal["ecr", "ecr-public"] = "ecr"
 
 
 class Clients:
@@ -87,12 +89,12 @@ class Clients:
                 region_name=endpoint.region,
             )
         self._ends = None
-        check_boto3_proxy(endpoint.url or _host_of("api.ecr", endpoint.region))
+        check_boto3_proxy(endpoint.url or _host_of(f"api.{endpoint.service}", endpoint.region))
         if identity.role_arn is not None:
             check_boto3_proxy(_host_of("sts", endpoint.region))
             session = self._in_role(session, identity.role_arn, config, endpoint.region)
         with translated(self._component, "ecr:GetAuthorizationToken", "*"):
-            return session.client("ecr", endpoint_url=endpoint.url, config=config)
+            return session.client(endpoint.service, endpoint_url=endpoint.url, config=config)
 
     def _in_role(self, session: Any, role_arn: str, config: Any, region: str) -> Any:
         import boto3

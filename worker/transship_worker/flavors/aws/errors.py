@@ -41,8 +41,13 @@ _THROTTLED: Final = frozenset(
         "TransactionInProgressException",
     }
 )
-#: Here the code means a quota of repositories, which waiting does not mend.
-_QUOTA: Final = ("LimitExceededException", "ecr:CreateRepository")
+#: Here the code means a quota of repositories, which waiting does not change.
+_QUOTA: Final = frozenset(
+    {
+        ("LimitExceededException", "ecr:CreateRepository"),
+        ("LimitExceededException", "ecr-public:CreateRepository"),
+    }
+)
 
 #: botocore's errors without an answer of AWS that mean: no credentials that can be used.
 _NO_CREDENTIALS: Final = frozenset(
@@ -106,7 +111,7 @@ def _answered(component: str, action: str, target: str, response: Any) -> PushEr
         )
     if code in _UNKNOWN_KEY:
         return Denied(f"AWS does not accept the credentials of component {component!r} ({code})")
-    if (code in _THROTTLED or status == 429) and (code, action) != _QUOTA:
+    if (code in _THROTTLED or status == 429) and (code, action) not in _QUOTA:
         return CloudUnavailable(f"AWS asks for fewer requests ({action}: {code})")
     if status >= 500 or code in {"ServerException", "InternalFailure"}:
         return CloudUnavailable(f"AWS has a problem ({action}: {code or status}): {said}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
@@ -19,16 +20,26 @@ from pydantic import (
     model_validator,
 )
 
-from transship.errors import Denied, ImmutableTag, PrepareFailed, PushError, RepositoryMissing
+from transship.errors import (
+    CredentialsMissing,
+    Denied,
+    ImmutableTag,
+    PrepareFailed,
+    PushError,
+    RepositoryMissing,
+)
 from transship.model.references import RegistryUri
 from transship_worker.credentials.access import Credentials
 from transship_worker.credentials.cache import TokenCache
 from transship_worker.credentials.secret_sources import Kind, Secret, Text, local_path
+from transship_worker.flavors.aws import public
 from transship_worker.flavors.aws.api import Ecr, NewRepository
 from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
 from transship_worker.flavors.aws.hosts import EXAMPLE, REGION, EcrHost
 from transship_worker.flavors.aws.known import Known
+from transship_worker.flavors.aws.public import CatalogData, EcrPublic, NewPublicRepository
 from transship_worker.flavors.base import BaseContainerRegistry
+from transship_worker.flavors.options import Use
 from transship_worker.fleet.limits import Limits
 from transship_worker.transports.port import PushTransport
 
@@ -58,7 +69,7 @@ _Policy = Annotated[dict[str, Any] | Path, PlainValidator(_policy), Kind.PATH]
 
 
 class AwsRegistry(BaseContainerRegistry):
-    """A private ECR registry, or a part of it.
+    """A private ECR registry, or a part of it; or an alias of ECR Public.
 
     Account and region stand in the host. Where the host is another one (a proxy or a name of
     one's own in front of ECR) ``account`` and ``region`` say them.
@@ -115,6 +126,8 @@ class AwsRegistry(BaseContainerRegistry):
     lifecycle_policy: _Policy | None = None
     #: The policy itself, or the path of a JSON file.
     repository_policy: _Policy | None = None
+    #: What the gallery of ECR Public shows of a new repository.
+    catalog_data: CatalogData | None = None
 
     _clients: Clients = PrivateAttr()
     _known: Known = PrivateAttr()
@@ -128,18 +141,17 @@ class AwsRegistry(BaseContainerRegistry):
     @classmethod
     def _ecr_uri(cls, value: str) -> str:
         uri = RegistryUri.parse(value)
-        if uri.registry in {"public.ecr.aws", "ecr-public.aws.com"}:
-            raise ValueError(
-                f"uri {value!r} is ECR Public, which is another service; for a private "
-                f"registry write uri: {cls.URI_EXAMPLE}"
-            )
         EcrHost.parse(uri.registry)
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         host = EcrHost.parse(self.registry_uri.registry)
-        if host is None and not (self.account and self.region):
+        if self._is_public:
+            self._check_public_options()
+        elif self.catalog_data is not None:
+            raise ValueError("catalog_data is for ECR Public only (uri: public.ecr.aws/ALIAS)")
+        elif host is None and not (self.account and self.region):
             raise ValueError(
                 f"uri {self.uri!r} is not on an ECR host; write uri: {self.URI_EXAMPLE}, or set "
                 "account and region where it is another name for ECR"
@@ -165,7 +177,13 @@ class AwsRegistry(BaseContainerRegistry):
             RepositoryMissing: it does not exist, and ``create`` is false.
             PushError: AWS refused, or did not answer.
         """
-        name = self.placed(image_name).repository
+        image = self.placed(image_name)
+        name = image.repository
+        if self._is_public:
+            settings = self._new_public_repository() if self.create else None
+            if self._ecr_public().prepare(image, self._known, settings):
+                self.note(f"created repository {name}")
+            return
         if name in self._known:
             return
         ecr = self._ecr()
@@ -211,17 +229,32 @@ class AwsRegistry(BaseContainerRegistry):
         """
         if self.credentials_from or self._is_set("username") or self._is_set("password"):
             return super().credentials()
-        return _TOKENS.get(self._token_key(), lambda: self._ecr().login())
+        if not self._is_public:
+            return _TOKENS.get(self._token_key(), lambda: self._ecr().login())
+        try:
+            return _TOKENS.get(self._token_key(), lambda: self._ecr_public().login())
+        except CredentialsMissing:
+            # Everybody may read there.
+            if self.allow == {Use.COPY_FROM}:
+                return None
+            raise
 
     async def list_repositories(
         self,
         client: RegistryClient,  # noqa: ARG002 - ECR's own API tells them
     ) -> AsyncIterator[list[str]]:
-        """The account's repositories in the region.
+        """The account's repositories in the region, or those under its alias of ECR Public.
 
         Raises:
             PushError: AWS refused, or did not answer, or there are no AWS credentials.
         """
+        if self._is_public:
+            alias = self.registry_uri.path.partition("/")[0]
+            public_ecr = await asyncio.to_thread(self._ecr_public)
+            pages = public_ecr.list_pages(alias, self.PAGE_SIZE)
+            while (page := await asyncio.to_thread(next, pages, None)) is not None:
+                yield page
+            return
         ecr, after = await asyncio.to_thread(self._ecr), None
         while True:
             names, after = await asyncio.to_thread(ecr.names, after, self.PAGE_SIZE)
@@ -230,7 +263,29 @@ class AwsRegistry(BaseContainerRegistry):
                 return
 
     @property
+    def quotas(self) -> Limits:
+        """The component's own limits, and where it has none those of its service."""
+        limits = super().quotas
+        if self._is_public and self.limits.requests_per_second is None:
+            return replace(limits, requests_per_second=public.REQUESTS_PER_SECOND)
+        return limits
+
+    @property
+    def _is_public(self) -> bool:
+        return self.registry_uri.registry in public.HOSTS
+
+    def _check_public_options(self) -> None:
+        wrong = sorted(self.model_fields_set & public.PRIVATE_OPTIONS)
+        if wrong:
+            raise ValueError(
+                f"ECR Public has no {' and no '.join(wrong)}; leave that out, or write "
+                f"uri: {self.URI_EXAMPLE} for a private registry"
+            )
+
+    @property
     def _host(self) -> EcrHost:
+        if self._is_public:
+            return EcrHost(account="", region=public.REGION)
         found = EcrHost.parse(self.registry_uri.registry)
         return found or EcrHost(account=self.account or "", region=self.region or "")
 
@@ -262,8 +317,20 @@ class AwsRegistry(BaseContainerRegistry):
         client = self._clients.ecr(self._identity(), endpoint)
         return Ecr(client, account=host.account, component=self.name)
 
+    def _ecr_public(self) -> EcrPublic:
+        endpoint = Endpoint(public.REGION, url=self.endpoint_url, service="ecr-public")
+        client = self._clients.ecr(self._identity(), endpoint)
+        return EcrPublic(client, component=self.name)
+
+    def _new_public_repository(self) -> NewPublicRepository:
+        return NewPublicRepository(
+            self.catalog_data, self.tags, self._policy_text("repository_policy")
+        )
+
     def _conflict(self, image_name: str, error: ImmutableTag) -> ImmutableTag:
         image = self.belonging(image_name)
+        if self._is_public:
+            return error
         try:
             held = self._ecr().tagged(image.repository, image.tag or "")
         except PushError:

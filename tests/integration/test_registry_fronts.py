@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +13,14 @@ from tests.support.images.registry_images import image, noise, put_blob, put_ima
 from tests.support.proxies.front import Front
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from tests.support.servers.registry import Registry
-from transship.errors import BodyTooLarge, DigestMismatch, PushError, PushRejected, UploadLost
+from transship.errors import (
+    BodyTooLarge,
+    DigestMismatch,
+    PushError,
+    PushRejected,
+    RegistryUnavailable,
+    UploadLost,
+)
 from transship_worker.credentials.access import Credentials
 from transship_worker.oci import blobs, chunks, digests, manifests, tags
 from transship_worker.oci.client import Repository
@@ -176,10 +183,10 @@ async def sent_to(server: HostileServer, data: bytes, source: Repository, stream
             await there.write_blob(description(data), RegistryRepository(source), lambda _: None)
 
 
-def chunk(number: int, last: int, reached: int) -> tuple[str, Reply, dict[str, str]]:
-    """An upload's address, what it answers, and the header of the chunk that it gets."""
+def chunk(number: int, reached: int) -> tuple[str, Reply]:
+    """An upload's address, and what it answers there."""
     answer = {"Location": f"{UPLOADS}{number + 1}", "Range": f"0-{reached - 1}"}
-    return f"{UPLOADS}{number}", Reply(202, headers=answer), {"Content-Range": f"{last}"}
+    return f"{UPLOADS}{number}", Reply(202, headers=answer)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -192,16 +199,15 @@ async def test_bytes_that_a_registry_did_not_take_are_sent_again(
     digest = digests.digest_of(data)
     with HostileServer() as server:
         server.expect("POST", UPLOADS, Reply(202, headers={"Location": f"{UPLOADS}0"}))
-        # From, to, and how much the registry says that it has then.
-        steps = [(0, 400, 150), (150, 400 if streamed else 550, 0)]
-        steps[1] = (150, steps[1][1], steps[1][1])
-        reached = steps[1][2]
+        # From, to, and how much the registry says that it has then. A stream sends what is missing
+        # of its chunk, a copy the next chunk from there on.
+        steps = [(0, 400, 150)]
         if streamed:
-            steps += [(400, 800, 800), (800, 1000, 1000)]
+            steps += [(150, 400, 400), (400, 800, 800), (800, 1000, 1000)]
         else:
-            steps += [(reached, reached + 400, reached + 400), (950, 1000, 1000)]
+            steps += [(150, 550, 550), (550, 950, 950), (950, 1000, 1000)]
         for number, (start, end, has) in enumerate(steps):
-            place, reply, _ = chunk(number, 0, has)
+            place, reply = chunk(number, has)
             headers = {"Content-Range": f"{start}-{end - 1}", "Content-Length": str(end - start)}
             server.expect("PATCH", place, reply, headers=headers, body=data[start:end])
         last = f"{UPLOADS}{len(steps)}?digest={digest}"
@@ -216,7 +222,7 @@ async def test_a_registry_that_never_takes_all_of_a_chunk_is_given_up() -> None:
     with HostileServer() as server:
         server.expect("POST", UPLOADS, Reply(202, headers={"Location": f"{UPLOADS}0"}))
         for number in range(chunks.LAGS_MOST + 1):
-            place, reply, _ = chunk(number, 0, 100)
+            place, reply = chunk(number, 100)
             server.expect("PATCH", place, reply)
         async with ClientPool({}) as pool:
             endpoint = Endpoint(server.address, endpoint=server.base, max_body=400)
@@ -225,32 +231,70 @@ async def test_a_registry_that_never_takes_all_of_a_chunk_is_given_up() -> None:
                 await chunks.send(target, in_pieces(data), max_body=400)
 
 
-@pytest.mark.parametrize(
-    ("closing", "looked", "kind", "match"),
-    [
-        ({}, Reply(404), UploadLost, "does not hold it"),
-        ({}, Reply(200, headers={"Content-Length": "999"}), UploadLost, "holds 999"),
-        ({"Docker-Content-Digest": f"sha256:{'0' * 64}"}, None, DigestMismatch, "the registry has"),
-    ],
-)
-async def test_what_the_registry_holds_is_confirmed_after_chunks(
-    closing: dict[str, str], looked: Reply | None, kind: type[PushError], match: str
+BLOB_SIZE = 600
+SIZED = {"Content-Length": f"{BLOB_SIZE}"}
+OTHER = {"Docker-Content-Digest": f"sha256:{'0' * 64}"}
+
+
+async def confirmed(
+    closing: Mapping[str, str], head: Reply | None = None, get: Reply | None = None
 ) -> None:
-    data = noise(600, "confirmed")
+    """A blob in two chunks, at a registry that answers so at the end."""
+    data = noise(BLOB_SIZE, "confirmed")
     digest = digests.digest_of(data)
     with HostileServer() as server:
         server.expect("POST", UPLOADS, Reply(202, headers={"Location": f"{UPLOADS}0"}))
-        for number, has in enumerate((400, 600)):
-            place, reply, _ = chunk(number, 0, has)
+        for number, has in enumerate((400, BLOB_SIZE)):
+            place, reply = chunk(number, has)
             server.expect("PATCH", place, reply)
         server.expect("PUT", f"{UPLOADS}2?digest={digest}", Reply(201, headers=closing))
-        if looked is not None:
-            server.expect("HEAD", f"/v2/{NAME}/blobs/{digest}", looked)
+        for method, answer in (("HEAD", head), ("GET", get)):
+            if answer is not None:
+                server.expect(method, f"/v2/{NAME}/blobs/{digest}", answer)
         async with ClientPool({}) as pool:
             endpoint = Endpoint(server.address, endpoint=server.base, max_body=400)
             target = pool.client(endpoint).repository(NAME, writing=True)
-            with pytest.raises(kind, match=match):
-                await chunks.send(target, in_pieces(data), max_body=400)
+            await chunks.send(target, in_pieces(data), max_body=400)
+
+
+@pytest.mark.parametrize(
+    ("closing", "head", "get", "kind", "match"),
+    [
+        ({}, Reply(404), Reply(404), UploadLost, "does not have it"),
+        ({}, Reply(200, headers={"Content-Length": "599"}), Reply(200, b"x" * 599), UploadLost,
+         "600 bytes were sent, the registry has 599"),
+        ({}, Reply(405), Reply(200, b"x" * 601), UploadLost, "the registry has 601"),
+        (OTHER, None, None, DigestMismatch, "the registry has sha256:000"),
+        ({}, Reply(200, headers={**SIZED, **OTHER}), None, DigestMismatch, "sha256:000"),
+        ({}, Reply(500), None, RegistryUnavailable, "500"),
+    ],
+)  # fmt: skip
+async def test_size_and_digest_are_confirmed_after_chunks(
+    closing: Mapping[str, str],
+    head: Reply | None,
+    get: Reply | None,
+    kind: type[PushError],
+    match: str,
+) -> None:
+    with pytest.raises(kind, match=match):
+        await confirmed(closing, head, get)
+
+
+@pytest.mark.parametrize(
+    ("head", "get"),
+    [
+        (Reply(200, headers=SIZED), None),
+        # HEAD is refused, or says nothing, or something else; GET is right.
+        (Reply(405), Reply(200, b"x" * BLOB_SIZE)),
+        (Reply(403), Reply(200, b"x" * BLOB_SIZE)),
+        (Reply(404), Reply(200, b"x" * BLOB_SIZE)),
+        (Reply(200, headers={"Content-Length": "0"}), Reply(200, b"x" * BLOB_SIZE)),
+        # A login that may not read.
+        (Reply(403), Reply(403)),
+    ],
+)
+async def test_get_decides_where_head_is_of_no_use(head: Reply, get: Reply | None) -> None:
+    await confirmed({}, head, get)
 
 
 async def test_a_registry_that_wants_larger_chunks_than_max_body_is_refused() -> None:

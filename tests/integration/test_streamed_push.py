@@ -18,12 +18,14 @@ import pytest
 import redis
 
 from tests.support.images.engine_images import archive
+from tests.support.proxies.front import Front
 from tests.support.proxies.tcp import TcpProxy
 from tests.support.servers.registry import MANIFEST_TYPES, Registry
 from tests.support.workers.recording_control import RecordingControl
 from tests.support.workers.single_push import LOGIN, Push
 from tests.support.workers.streaming import stream_way
 from transship.errors import (
+    BodyTooLarge,
     Denied,
     EngineUnavailable,
     LeaseLost,
@@ -366,3 +368,39 @@ def test_a_registry_that_only_the_engine_reaches_is_left_to_it(
     push = fresh(f"{plain_registry.address}/stream/apart:1", os.urandom(2 * MIB), via=Via.AUTO)
     pushed = push.run()
     assert pushed.digest == plain_registry.digest("stream/apart", "1")
+
+
+@pytest.mark.parametrize("via", [Via.AUTO, Via.STREAM])
+def test_a_push_past_a_proxy_with_a_body_limit_is_streamed_in_chunks(
+    fresh: Fresh, plain_registry: Registry, via: Via
+) -> None:
+    with Front(plain_registry.port, max_body=MIB) as front:
+        push = fresh(f"{front.address}/stream/limited-{via}:1", os.urandom(3 * MIB), via=via)
+        push.options = {"max_body": "1MiB"}
+        pushed = push.run()
+        assert pushed.digest == plain_registry.digest(f"stream/limited-{via}", "1")
+        assert push.control.warnings == []
+        assert max(one.size for one in front.asked) == MIB
+        assert front.count("PATCH") >= 3
+
+
+@pytest.mark.parametrize("via", [Via.AUTO, Via.STREAM, Via.ENGINE])
+def test_a_push_that_a_proxy_refuses_for_its_size_names_the_option(
+    fresh: Fresh, plain_registry: Registry, via: Via
+) -> None:
+    with Front(plain_registry.port, max_body=MIB) as front:
+        push = fresh(f"{front.address}/stream/large-{via}:1", os.urandom(3 * MIB), via=via)
+        with pytest.raises(BodyTooLarge, match="set max_body of the component") as caught:
+            push.run()
+    assert not caught.value.retryable
+
+
+def test_a_registry_below_a_path_takes_a_streamed_push(
+    fresh: Fresh, plain_registry: Registry
+) -> None:
+    with Front(plain_registry.port, prefix="/repository/x/") as front:
+        # No engine can reach this name.
+        push = fresh("registry.example.invalid/stream/below:1", os.urandom(50_000))
+        push.options = {"endpoint": front.endpoint}
+        pushed = push.run()
+        assert pushed.digest == plain_registry.digest("stream/below", "1")

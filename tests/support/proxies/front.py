@@ -81,7 +81,9 @@ class _FrontHandler(LoopbackHandler):
         path = self.path
         if front._strips:
             path = f"/{path.removeprefix(front.prefix)}"
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOPS}
+        names = {name.title() for name in self.headers if name.lower() not in _HOPS}
+        # Engines repeat Accept.
+        headers = {name: ", ".join(self.headers.get_all(name, [])) for name in names}
         there = http.client.HTTPConnection("127.0.0.1", front._target, timeout=30)
         with contextlib.closing(there):
             if body or self.command in {"POST", "PUT", "PATCH"}:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import docker
 from pydantic import SecretStr
@@ -38,6 +39,8 @@ class Push:
     streams: StreamWay | None = None
     recall: Callable[[ImageReference, str], str | None] | None = None
     via: Via = Via.AUTO
+    #: Further options of the component.
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def image(self) -> ImageReference:
@@ -58,7 +61,8 @@ class Push:
         return transport.outcome
 
     def _streamed(self) -> Streaming:
-        component = DefaultRegistry.model_validate({"name": "lab", "uri": self.image.registry})
+        values = {"name": "lab", "uri": self.image.registry, **self.options}
+        component = DefaultRegistry.model_validate(values)
         recall = self.recall or (lambda *_: None)
         return Streaming(
             lambda: self.streams, recall, self.engine, component, self.control, self.via

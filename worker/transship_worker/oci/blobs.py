@@ -6,7 +6,7 @@ Nothing here is retried and nothing is hashed while it streams: who copies knows
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
@@ -78,17 +78,20 @@ async def head(repository: Repository, digest: str) -> BlobHead | None:
     Raises:
         PushError: the registry refuses, or does not answer.
     """
-    request = Request(
+    answer = await repository.client.ask(await _look(repository, digest), limit=0)
+    if answer.status == 404:
+        return None
+    return BlobHead(digest, _size(answer.headers))
+
+
+async def _look(repository: Repository, digest: str) -> Request:
+    return Request(
         "HEAD",
         await repository.url(f"blobs/{digests.checked(digest)}"),
         repository.scopes,
         _name(repository, digest),
         expected=frozenset({200, 404}),
     )
-    answer = await repository.client.ask(request, limit=0)
-    if answer.status == 404:
-        return None
-    return BlobHead(digest, _size(answer.headers))
 
 
 @asynccontextmanager
@@ -133,32 +136,31 @@ async def read(
 async def confirm(repository: Repository, digest: str, size: int) -> None:
     """Return if a repository holds all of a blob that was sent in chunks.
 
-    Nothing is known where the registry answers neither HEAD nor GET to this login.
+    GET decides where HEAD is refused or says something else. Nothing is known where the registry
+    answers neither to this login.
 
     Raises:
+        DigestMismatch: the registry calls it by another digest.
         UploadLost: it does not hold the blob, or another number of bytes. Unit: bytes.
         PushError: the registry does not answer.
     """
     what = _name(repository, digest)
+    with suppress(Denied, PushRejected):
+        answer = await repository.client.ask(await _look(repository, digest), limit=0)
+        if answer.status == 200:
+            _confirmed(answer, digest, what)
+            if _size(answer.headers) in (None, size):
+                return
     try:
-        found = await _held(repository, digest)
+        async with read(repository, digest) as stream:
+            if stream.size not in (None, size):
+                raise UploadLost(f"{what}: {size} bytes were sent, the registry has {stream.size}")
     except BlobMissing:
-        found = None
+        raise UploadLost(
+            f"{what}: its upload was closed, and the registry does not have it"
+        ) from None
     except (Denied, PushRejected):
         return
-    if found is None:
-        raise UploadLost(f"{what}: its upload was closed, and the registry does not hold it")
-    if found.size not in (None, size):
-        raise UploadLost(f"{what}: {size} bytes were sent, the registry holds {found.size}")
-
-
-async def _held(repository: Repository, digest: str) -> BlobHead | None:
-    try:
-        return await head(repository, digest)
-    except (Denied, PushRejected):
-        # Some registries refuse HEAD alone.
-        async with read(repository, digest) as stream:
-            return BlobHead(digest, stream.size)
 
 
 async def fetch(repository: Repository, digest: str, *, limit: int) -> bytes:

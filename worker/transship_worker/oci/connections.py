@@ -74,7 +74,8 @@ class Connections:
 
         Raises:
             ForbiddenAddress: the URL names such an address.
-            RegistryUntrusted: the component's ``ca`` cannot be read.
+            RegistryUntrusted: the component's ``ca`` cannot be read, or the proxy would be shown
+                its ``client_cert``.
             CredentialsMissing: its ``client_cert`` or ``client_key`` cannot.
         """
         place = (url.scheme, url.host, url.port, endpoint, own)
@@ -101,6 +102,12 @@ class Connections:
         # The proxy looks the name up; its own address is the environment's choice.
         if proxy.is_socks:
             return Way(self._socks_session(proxy), tls)
+        if proxy.scheme == "https" and access.client_cert is not None:
+            # The HTTP library has one TLS context for the proxy and for what is behind it.
+            raise RegistryUntrusted(
+                f"{proxy.variable} names an https:// proxy, which would be shown the client_cert "
+                f"of {endpoint.registry}; use an http:// or socks5h:// proxy"
+            )
         return Way(self._session(Reach.ANYWHERE), tls, URL(proxy.url), proxy.authorization)
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from yarl import URL
 
+from tests.support.servers.certificates import Authority
 from transship.errors import AnswerMalformed, RegistryUntrusted
 from transship_config.errors import InvalidSettings
 from transship_worker.credentials.access import Access
@@ -345,6 +346,19 @@ async def test_a_proxys_login_goes_to_the_proxy_alone() -> None:
     async with ClientPool(ENVIRONMENT) as pool:
         way = await pool.connections.way(URL("https://registry.example.com/"), PROD, own=True)
     assert (str(way.proxy), way.proxy_login) == ("http://secure:3128", "Basic dXNlcjpwQHNz")
+
+
+async def test_a_client_certificate_is_not_shown_to_a_proxy_that_speaks_tls(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path).issue("worker")
+    access = Access(client_cert=certificate, client_key=key)
+    endpoint, url = Endpoint("registry.example.com", access), URL("https://registry.example.com/")
+    async with ClientPool({"https_proxy": "https://proxy"}) as pool:
+        with pytest.raises(RegistryUntrusted, match="use an http:// or socks5h:// proxy"):
+            await pool.connections.way(url, endpoint, own=True)
+        # Others are shown no certificate.
+        await pool.connections.way(URL("https://cdn.example.com/"), endpoint, own=False)
+    async with ClientPool({"https_proxy": "http://proxy"}) as pool:
+        await pool.connections.way(url, endpoint, own=True)
 
 
 @pytest.mark.parametrize("name", ["none.pem", "empty.pem"])

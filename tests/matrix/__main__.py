@@ -8,12 +8,14 @@ from typing import Final
 
 from tests.matrix import debian, servers
 from tests.matrix.engines import run as engines
+from tests.matrix.registries import run as registries
 
 #: Each matrix by its name; it takes the remaining arguments and returns the exit status.
 MATRICES: Final[Mapping[str, Callable[[Sequence[str]], int]]] = {
     "debian": debian.main,
     "servers": servers.main,
     "engines": engines.main,
+    "registries": registries.main,
 }
 
 

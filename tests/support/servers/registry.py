@@ -33,7 +33,9 @@ class Registry(Server):
     ``tls`` (certificate, key) TLS, ``clients`` asks for certificates of this authority, and
     ``client`` is one (with its key) for this class's own questions. The engine trusts it on
     127.0.0.1 in each case; on the address of a ``network`` of its own it does not. Its API lies
-    below ``prefix``, which this class's own questions leave out.
+    below ``prefix``, which this class's own questions leave out. With ``upstream``, the URL of
+    another registry, it is a pull-through proxy of that one; ``data`` is the folder of another's
+    data; ``words`` run another version.
     """
 
     title = "docker-registry"
@@ -49,8 +51,11 @@ class Registry(Server):
         network: PrivateNetwork | None = None,
         maintenance_read_only: bool = False,
         prefix: str = "/",
+        upstream: str | None = None,
+        data: Path | None = None,
+        words: Sequence[str] = (),
     ) -> None:
-        self._program = program("docker-registry", "registry")
+        self._words = list(words) or [program("docker-registry", "registry")]
         super().__init__()
         self.port = free_port()
         self.users = dict(users or {})
@@ -58,8 +63,8 @@ class Registry(Server):
         self.tls = tls
         self._clients, self._client, self._network = clients, client, network
         self._read_only = maintenance_read_only
-        self._prefix = prefix
-        self.data = self.folder / "data"
+        self._prefix, self._upstream = prefix, upstream
+        self.data = data or self.folder / "data"
         self._config = self.folder / "config.yml"
 
     @property
@@ -76,7 +81,7 @@ class Registry(Server):
         # JSON is YAML.
         self._config.write_text(json.dumps(self._settings()))
         inside = self._network.words if self._network else []
-        return [*inside, self._program, "serve", str(self._config)]
+        return [*inside, *self._words, "serve", str(self._config)]
 
     def answers(self) -> bool:
         return self._ask("GET", f"{self.base}{self._prefix}v2/").status_code in {200, 401}
@@ -171,6 +176,8 @@ class Registry(Server):
                 "rootcertbundle": str(self.tokens.certificate),
             }
             settings["auth"] = {"token": token}
+        if self._upstream:
+            settings["proxy"] = {"remoteurl": self._upstream}
         return settings
 
     def _htpasswd(self) -> Path:

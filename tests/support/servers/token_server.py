@@ -67,7 +67,8 @@ class _Handler(LoopbackHandler):
 class TokenServer(Loopback):
     """Answers ``GET /token`` (Basic auth) and ``POST /token`` (password grant) with JWTs.
 
-    A user gets ``pull`` and ``push`` on everything, or only the actions in ``rights``.
+    A user gets ``pull`` and ``push`` on everything, or only the actions in ``rights``, where ``*``
+    is the list of repositories.
     """
 
     ISSUER = "transship-tests"
@@ -132,7 +133,8 @@ class TokenServer(Loopback):
     def _access(self, user: str, scope: str) -> dict[str, Any] | None:
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
-        if kind != "repository":
+        # The list of repositories is `registry:catalog:*`.
+        if kind not in {"repository", "registry"}:
             return None
         allowed = self.rights.get(user, {"pull", "push"}) & set(actions.split(","))
         return {"type": kind, "name": name, "actions": sorted(allowed)}

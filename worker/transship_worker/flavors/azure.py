@@ -157,7 +157,6 @@ class AzureRegistry(BaseContainerRegistry):
     def _refresh_token(self) -> Credentials:
         with needed("azure-identity", flavor=self.FLAVOR, extra="azure"):
             from azure.core.exceptions import AzureError, ClientAuthenticationError
-        check_proxy("azure-identity", f"https://{self._cloud.authority}")
         check_proxy("requests", self.exchange_url())
         options: dict[str, Any] = {} if self.tenant_id is None else {"tenant_id": self.tenant_id}
         try:
@@ -171,6 +170,8 @@ class AzureRegistry(BaseContainerRegistry):
                 "az login, or set username and password"
             ) from None
         except AzureError as error:
+            if "SOCKS" in str(error):
+                check_proxy("azure-identity", f"https://{self._cloud.authority}")
             raise CloudUnavailable(f"Azure gave no access token: {type(error).__name__}") from error
         token = self._exchange(access.token)
         return Credentials(NULL_GUID_USER, SecretStr(token), expiry(token))

@@ -216,7 +216,6 @@ class GcpRegistry(BaseContainerRegistry):
             import google.auth.exceptions
             import google.auth.transport.requests
             from google.oauth2 import service_account
-        check_proxy("google-auth", _TOKEN_SERVER)
         text = login.password.get_secret_value()
         try:
             content = base64.b64decode(text) if login.username == ENCODED_KEY_USER else text
@@ -252,7 +251,6 @@ class GcpRegistry(BaseContainerRegistry):
             import google.auth
             import google.auth.exceptions
             import google.auth.transport.requests
-        check_proxy("google-auth", _TOKEN_SERVER)
         try:
             found, _ = google.auth.default(scopes=[_SCOPE])
             found.refresh(google.auth.transport.requests.Request())
@@ -267,8 +265,15 @@ class GcpRegistry(BaseContainerRegistry):
         return _login(found)
 
     def _translated(self, error: Any) -> CloudUnavailable | Denied:
-        """Google's error as ours; its text holds no token, at most the account's name."""
+        """Google's error as ours; its text holds no token, at most the account's name.
+
+        Raises:
+            PrepareFailed: the library cannot use the proxy that the environment names.
+        """
         said = " ".join(str(error.args[0] if error.args else error).split())[:300]
+        if "SOCKS" in said:
+            # Not before: the metadata server of a machine is asked without a proxy.
+            check_proxy("google-auth", _TOKEN_SERVER)
         kind = type(error).__name__
         if getattr(error, "retryable", False) or kind == "TransportError":
             return CloudUnavailable(f"Google did not give an access token: {said}")

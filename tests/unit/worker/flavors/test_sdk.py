@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from transship.errors import PrepareFailed
 from transship_config.errors import InvalidSettings
 from transship_worker.flavors import sdk
 from transship_worker.flavors.aws.client import Clients, Endpoint, Identity
+from transship_worker.flavors.gcp import GcpRegistry
 from transship_worker.flavors.web import Api
 
 URL = "https://oauth2.googleapis.com/token"
@@ -74,3 +79,31 @@ def test_boto3_uses_an_http_proxy_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HTTPS_PROXY", "quic://proxy")
     with pytest.raises(InvalidSettings, match="the kind 'quic'"):
         Clients("prod").ecr(Identity("AKIA0000", "secret"), ECR)
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "https_proxy"])
+def test_google_auth_names_the_proxy_that_it_cannot_use(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "socks5h://me:hunter22@127.0.0.1:1")
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    key = {
+        "type": "service_account",
+        "client_email": "me@my-project.iam.gserviceaccount.com",
+        "private_key": pem,
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    component = GcpRegistry.model_validate(
+        {
+            "name": "g",
+            "uri": "gcr.io/my-project",
+            "username": "_json_key",
+            "password": json.dumps(key),
+        }
+    )
+    login = component.credentials()
+    assert login is not None
+    with pytest.raises(PrepareFailed, match="google-auth speaks no SOCKS") as caught:
+        component._token_of_key(login)
+    assert "hunter22" not in caught.value.message

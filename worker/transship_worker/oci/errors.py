@@ -221,6 +221,8 @@ def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> 
         return RegistryUnreachable(f"{where} does not speak TLS: {_reason(error, speaker)}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return RegistryUnreachable(f"no connection to {where}: {_reason(error, speaker)}")
+    if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == 407:
+        return Denied(f"the proxy before {where} requires a login that it accepts (407)")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return RegistryUnreachable(f"the proxy refused {where}: it answered {error.status}")
     if isinstance(error, TimeoutError):

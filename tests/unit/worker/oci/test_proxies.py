@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from yarl import URL
 
+from tests.support.scripted_servers.hostile import HostileServer, Reply
+from transship.errors import Denied
 from transship_config.errors import InvalidSettings
+from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
 from transship_worker.oci.proxies import Proxies
 
@@ -145,3 +148,14 @@ def test_a_socks_proxy_shows_its_password_to_nobody() -> None:
     assert found is not None
     assert (found.username, found.password) == ("me", "hunter22")
     assert "hunter22" not in f"{found} {found!r} {found.url}"
+
+
+async def test_a_proxy_that_wants_another_login_is_a_refusal_for_good(
+    server: HostileServer,
+) -> None:
+    challenge = {"Proxy-Authenticate": "Basic realm=x"}
+    server.expect("CONNECT", "registry.example.com:443", Reply(407, headers=challenge))
+    async with ClientPool({"https_proxy": f"http://me:hunter22@{server.address}"}) as pool:
+        with pytest.raises(Denied, match=r"requires a login that it accepts \(407\)") as caught:
+            await pool.client(Endpoint("registry.example.com")).ping()
+    assert "hunter22" not in caught.value.message

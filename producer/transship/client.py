@@ -146,6 +146,7 @@ class Client:
         target_registry: str | None = None,
         platforms: Sequence[str] = (),
         referrers: bool = False,
+        foreign_layers: str = "copy",
         tags: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,
         deadline: int | None = None,
@@ -161,6 +162,8 @@ class Client:
             target_registry: the target's component; may be left out in the same way.
             platforms: such as ``linux/arm64``; all that the image has when empty.
             referrers: whether signatures, SBOMs and attestations go along.
+            foreign_layers: ``copy`` nondistributable layers that the source holds, or leave them
+                all as a ``reference``.
             tags: further tags of the target repository.
             labels: free text to find the job by.
             deadline: seconds that one attempt may run (6 h when left out).
@@ -173,8 +176,8 @@ class Client:
         from transship.copies import Copy, copy_request, references
 
         one = Copy(
-            source, target, source_registry, target_registry, platforms, referrers, tags,
-            labels or {}, deadline, expires,
+            source, target, source_registry, target_registry, platforms, referrers,
+            foreign_layers, tags, labels or {}, deadline, expires,
         )  # fmt: skip
         references(one)
         fleet, request = self._settled(lambda fleet: copy_request(one, fleet))

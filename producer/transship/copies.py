@@ -27,6 +27,7 @@ class Copy:
     target_registry: str | None = None
     platforms: Sequence[str] = ()
     referrers: bool = False
+    foreign_layers: str = "copy"
     tags: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     #: Unit: s.
@@ -81,6 +82,7 @@ def copy_request(copy: Copy, fleet: Fleet) -> CopyRequest:
         "more_tags": copy.tags,
         "platforms": copy.platforms,
         "referrers": copy.referrers,
+        "foreign_layers": copy.foreign_layers,
         "labels": copy.labels,
         "deadline_s": DEFAULT_DEADLINE_S if copy.deadline is None else copy.deadline,
         "expires_s": DEFAULT_EXPIRES_S if copy.expires is None else copy.expires,

@@ -19,6 +19,7 @@ the error, decided here once. An error that is not in this tree is never retried
     ├── JobFailed                     exit 1: a waited job ended as failed or cancelled
     └── PushError                     why an attempt at a push ended; kept with the job
         ├── ImageNotFound             image_not_found
+        │   └── PlatformMissing       platform_missing
         ├── NotUnderRegistry          not_under_registry (also a ValueError)
         ├── NotAllowed                not_allowed
         ├── CannotList                cannot_list
@@ -31,7 +32,13 @@ the error, decided here once. An error that is not in this tree is never retried
         ├── EngineMisconfigured       engine_misconfigured
         ├── DigestMismatch            digest_mismatch
         ├── PushRejected              push_rejected
-        ├── BodyTooLarge              body_too_large
+        │   ├── BodyTooLarge          body_too_large
+        │   ├── DigestInvalid         digest_invalid
+        │   ├── ForeignLayersRefused  foreign_layers_refused
+        │   ├── ManifestInvalid       manifest_invalid
+        │   ├── MediaTypeUnsupported  media_type_unsupported
+        │   ├── QuotaExceeded         quota_exceeded
+        │   └── RegistryReadOnly      registry_read_only
         ├── RegistryUntrusted         registry_untrusted
         ├── AnswerMalformed           answer_malformed
         ├── ManifestUnsupported       manifest_unsupported
@@ -141,6 +148,12 @@ class ImageNotFound(PushError):
     code = "image_not_found"
 
 
+class PlatformMissing(ImageNotFound):
+    """The image is there, and not for a platform that was asked for."""
+
+    code = "platform_missing"
+
+
 class NotUnderRegistry(PushError, ValueError):
     """The image does not lie under the component's URI."""
 
@@ -216,10 +229,46 @@ class PushRejected(PushError):
     code = "push_rejected"
 
 
-class BodyTooLarge(PushError):
-    """The registry, or a proxy before it, accepts no request of this size (413)."""
+class BodyTooLarge(PushRejected):
+    """The registry, or a proxy before it, takes no request of this size (413)."""
 
     code = "body_too_large"
+
+
+class DigestInvalid(PushRejected):
+    """The registry refuses a digest that was verified here, such as one of sha512."""
+
+    code = "digest_invalid"
+
+
+class ForeignLayersRefused(PushRejected):
+    """The registry takes no manifest that names nondistributable (foreign) layers."""
+
+    code = "foreign_layers_refused"
+
+
+class ManifestInvalid(PushRejected):
+    """The registry calls the manifest invalid."""
+
+    code = "manifest_invalid"
+
+
+class MediaTypeUnsupported(PushRejected):
+    """The registry does not know this kind of manifest, or what it consists of."""
+
+    code = "media_type_unsupported"
+
+
+class QuotaExceeded(PushRejected):
+    """The registry has no room: a quota is used up, or its storage is."""
+
+    code = "quota_exceeded"
+
+
+class RegistryReadOnly(PushRejected):
+    """The registry takes no writes: it is read-only, or a pull-through proxy."""
+
+    code = "registry_read_only"
 
 
 class RegistryUntrusted(PushError):

@@ -15,7 +15,13 @@ from tests.support.images.two_registries import repository_of
 from tests.support.proxies.tcp import TcpProxy
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from tests.support.servers.registry import Registry
-from transship.errors import BlobMissing, DigestMismatch, RegistryUnavailable, RegistryUnreachable
+from transship.errors import (
+    BlobMissing,
+    DigestInvalid,
+    DigestMismatch,
+    RegistryUnavailable,
+    RegistryUnreachable,
+)
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.content import BlobReader
 from transship_worker.oci.descriptors import Descriptor
@@ -85,6 +91,34 @@ async def test_a_source_that_breaks_goes_on_where_it_was(
     assert re.search(rf"GET /v2/{name}/blobs/[^ ]* HTTP/1.1\" 206 ", source.log_text())
     puts = re.findall(rf"\"PUT /v2/{name}/blobs/uploads/[^ ]* HTTP/1.1\" 201", target.log_text())
     assert len(puts) == 1
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_digest_that_a_target_refuses_twice_is_refused_for_good(
+    pool: ClientPool,
+    registries: tuple[Registry, Registry],
+    request: pytest.FixtureRequest,
+    refusals: int,
+) -> None:
+    """What was sent is right: once, something on the way may have been wrong."""
+    source, name = registries[0], repository_of(request)
+    await put_blob(repository(pool, source.address, name), DATA)
+    refused = Reply(400, b'{"errors": [{"code": "DIGEST_INVALID"}]}')
+    with HostileServer() as target:
+        # Looked for before it is sent again.
+        target.expect("HEAD", BLOB_AT, Reply(404))
+        target.expect("POST", UPLOADS, Reply(202, headers={"Location": f"{UPLOADS}1"}), times=2)
+        place = f"{UPLOADS}1?digest={DIGEST}"
+        target.expect("PUT", place, refused, body=DATA, times=refusals)
+        if refusals == 1:
+            target.expect("PUT", place, Reply(201), body=DATA)
+        there = RegistryRepository(repository(pool, target.address, NAME))
+        here = RegistryRepository(repository(pool, source.address, name))
+        if refusals == 1:
+            await there.write_blob(description(DATA), here, Moved())
+            return
+        with pytest.raises(DigestInvalid):
+            await there.write_blob(description(DATA), here, Moved())
 
 
 async def test_a_target_that_forgets_a_broken_upload_gets_the_blob_again(

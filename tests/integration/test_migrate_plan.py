@@ -24,7 +24,7 @@ from transship.model.migration.specification import Spec
 from transship_worker.migrate.plan import Planner
 from transship_worker.migrate.rows import Batch
 from transship_worker.oci import blobs, digests, manifests
-from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
+from transship_worker.oci.descriptors import IMAGE_CONFIG, OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.copy.platforms import subset
 
@@ -321,12 +321,6 @@ async def test_a_platform_subset_is_compared_by_its_own_digest_and_remembered(at
     await at.write("new", "cat", left, "1", "2")
     mine = rule("cat", platforms=["linux/arm64"])
 
-    # What is no index is not read: there is nothing to take out of it.
-    single = await at.put("old", "dog", "1")
-    (row,) = (await at.plan(rule("dog", platforms=["linux/arm64"]))).rows
-    assert (row.action, row.source.digest) == (Action.COPY, single)
-    assert at.at("old").asked["manifest"] == 0
-
     (row,) = (await at.plan(mine)).rows
     assert (row.action, row.source.digest) == (Action.SKIP, index.digest)
     assert list(at.memory.subsets.values()) == [left.digest]
@@ -336,6 +330,25 @@ async def test_a_platform_subset_is_compared_by_its_own_digest_and_remembered(at
     assert at.at("old").asked["manifest"] == 1
     (row,) = (await at.plan(rule("cat"))).rows
     assert row.action is Action.COPY
+
+
+async def test_an_image_that_is_no_index_must_be_for_the_platforms_of_its_rule(
+    at: Ground,
+) -> None:
+    config = b'{"os":"linux","architecture":"amd64"}'
+    entry = blob(config) | {"mediaType": IMAGE_CONFIG}
+    image = make_manifest(config=entry)
+    await at.write("old", "cat", image, "1")
+    chart = await at.put("old", "chart", "1")
+    amd64, arm = ["linux/amd64"], ["linux/arm"]
+    (row,) = (await at.plan(rule("cat", platforms=amd64))).rows
+    assert (row.action, row.source.digest) == (Action.COPY, image.digest)
+    refused = await at.plan(rule("cat", platforms=arm))
+    assert not refused.rows
+    assert ["has no linux/arm/v7; it has linux/amd64" in one for one in refused.errors] == [True]
+    # An artifact has no platform.
+    (row,) = (await at.plan(rule("chart", platforms=arm))).rows
+    assert (row.action, row.source.digest) == (Action.COPY, chart)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import (
     AnswerMalformed,
     BlobMissing,
+    DigestInvalid,
     DigestMismatch,
     PushError,
     RegistryUnavailable,
@@ -67,7 +68,7 @@ async def test_a_stale_range_after_a_chunk_is_a_lost_upload(server: HostileServe
         (Reply(404, errors("BLOB_UPLOAD_INVALID")), UploadLost),
         (Reply(404), UploadLost),
         (Reply(416), UploadLost),
-        (Reply(400, errors("DIGEST_INVALID")), RegistryUnavailable),
+        (Reply(400, errors("DIGEST_INVALID")), DigestInvalid),
         (Reply(201, headers={"Docker-Content-Digest": MANIFEST.digest}), DigestMismatch),
         (Reply(307, headers={"Location": "/elsewhere"}), AnswerMalformed),
     ],

@@ -23,6 +23,7 @@ from tests.support.servers.token_server import TokenServer
 from transship.errors import (
     BlobMissing,
     Denied,
+    DigestInvalid,
     ImageNotFound,
     RegistryUnavailable,
     RegistryUnreachable,
@@ -195,7 +196,7 @@ def test_an_upload_that_was_cancelled_or_refused_is_lost(
 
     with pytest.raises(UploadLost):
         loop.run(cancelled())
-    with pytest.raises(RegistryUnavailable, match="DIGEST_INVALID"):
+    with pytest.raises(DigestInvalid, match="DIGEST_INVALID"):
         loop.run(wrong())
 
 

@@ -14,8 +14,8 @@ platform_option = click.option(
     "platforms",
     multiple=True,
     metavar="P",
-    help="Only this platform, such as linux/arm64; may be repeated. The digest of an index "
-    "changes with it.",
+    help="Only this platform, such as linux/arm64; may be repeated. The image must have it. The "
+    "digest of an index changes with it.",
 )
 
 
@@ -37,6 +37,13 @@ platform_option = click.option(
 )
 @platform_option
 @click.option("--referrers", is_flag=True, help="Take signatures, SBOMs and attestations along.")
+@click.option(
+    "--foreign-layers",
+    type=click.Choice(["copy", "reference"]),
+    default="copy",
+    show_default=True,
+    help="Nondistributable layers: copy those that the source holds, or leave all as references.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the end and show progress.")
 @timeout_option
 @click.option("-q", "quiet", is_flag=True, help="Print repository@digest (with --wait) or the id.")
@@ -50,6 +57,7 @@ def copy(
     target_registry: str | None,
     platforms: tuple[str, ...],
     referrers: bool,
+    foreign_layers: str,
     wait: bool,
     timeout: int | None,
     quiet: bool,
@@ -73,6 +81,7 @@ def copy(
             target_registry=target_registry,
             platforms=platforms,
             referrers=referrers,
+            foreign_layers=foreign_layers,
         )
         for warning in job.warnings:
             warn(warning)

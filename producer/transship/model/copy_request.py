@@ -11,7 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from transship.model.jobs import Kind
 from transship.model.migration.fields import Flag, Listed, PlatformField, Tag
 from transship.model.migration.plan import MOST_BYTES, MOST_TAGS, MigrationId
-from transship.model.migration.specification import MOST_PLATFORMS, OnConflict, SourceName
+from transship.model.migration.specification import (
+    MOST_PLATFORMS,
+    ForeignLayers,
+    OnConflict,
+    SourceName,
+)
 from transship.model.request_fields import (
     DEFAULT_DEADLINE_S,
     DEFAULT_EXPIRES_S,
@@ -54,6 +59,7 @@ class CopyRequest(BaseModel):
     #: Empty: all that the image has.
     platforms: Annotated[Listed[PlatformField], Field(max_length=MOST_PLATFORMS)] = ()
     referrers: Flag = False
+    foreign_layers: ForeignLayers = ForeignLayers.COPY
     on_conflict: OnConflict = OnConflict.OVERWRITE
     #: The migration that it belongs to.
     migration: MigrationId | None = None

@@ -15,7 +15,7 @@ from transship.model.migration.specification import Spec
 from transship_config.errors import TransshipError
 from transship_worker.migrate.plan import Planner
 from transship_worker.oci import digests
-from transship_worker.oci.descriptors import OCI_MANIFEST, Manifest
+from transship_worker.oci.descriptors import OCI_MANIFEST, Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
 
 MIGRATION = JobId.new()
@@ -87,6 +87,11 @@ class FakeSide:
         self.asked["manifest"] += 1
         await self._ask(f"{repository}@{reference}")
         return make_manifest()
+
+    async def config(self, repository: str, blob: Descriptor) -> bytes:
+        self.asked["config"] += 1
+        await self._ask(f"{repository}@{blob.digest}")
+        return b"{}"
 
 
 def rule(*repositories: str, to: str = "{repository}", **others: Any) -> dict[str, Any]:

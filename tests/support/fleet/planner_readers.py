@@ -12,9 +12,9 @@ from transship.errors import Denied, RepositoryMissing
 from transship.model.components import unknown_component
 from transship.model.references import RegistryUri
 from transship_worker.migrate.port import Side
-from transship_worker.oci import manifests, tags
+from transship_worker.oci import blobs, manifests, tags
 from transship_worker.oci.client import Repository
-from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.descriptors import MANIFEST_LIMIT, Descriptor, Manifest
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.manifests import ManifestHead
 from transship_worker.oci.pool import ClientPool
@@ -58,6 +58,10 @@ class ClientSide:
     async def manifest(self, repository: str, reference: str) -> Manifest:
         self.asked["manifest"] += 1
         return await manifests.get(self.repository(repository), reference)
+
+    async def config(self, repository: str, blob: Descriptor) -> bytes:
+        self.asked["config"] += 1
+        return await blobs.fetch(self.repository(repository), blob.digest, limit=MANIFEST_LIMIT)
 
 
 class Catalogue:

@@ -60,7 +60,7 @@ class Manifests:
             raise Refusal(413, "SIZE_INVALID", "a manifest has 4 MiB at most")
         data = _parsed(body, call.request.headers.get("Content-Type", ""))
         repository = self._store.repository(call.repository)
-        self._check_parts(repository, data)
+        self._check_parts(repository, data, rules)
         digest = self._named(call, repository, body, rules)
         repository.manifests[digest] = StoredManifest(body, data["mediaType"], data)
         if digest != call.reference:
@@ -90,7 +90,7 @@ class Manifests:
             raise Refusal(400, "TAG_INVALID", f"the tag {call.reference} is immutable")
         return digest
 
-    def _check_parts(self, repository: Repository, data: dict[str, Any]) -> None:
+    def _check_parts(self, repository: Repository, data: dict[str, Any], rules: Rules) -> None:
         """Refuse a manifest whose blobs or children are not here, with these sizes."""
         sizes = {digest: len(self._store.blobs[digest]) for digest in repository.blobs}
         needed = blobs_of(data)
@@ -98,6 +98,8 @@ class Manifests:
             found = repository.manifests.get(child["digest"])
             if found is not None:
                 sizes[child["digest"]] = len(found.body)
+            elif not rules.index_of_blobs:
+                sizes.pop(child["digest"], None)
             needed[child["digest"]] = child["size"]
         for digest, size in needed.items():
             if digest not in sizes:

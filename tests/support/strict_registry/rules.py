@@ -52,6 +52,8 @@ class Rules:
     chunks: bool = True
     #: Bodies of uploads need a Content-Length.
     lengths: bool = False
+    #: ``False``: an index that lists blobs is refused, as distribution 3 does.
+    index_of_blobs: bool = True
     #: A tag never moves.
     immutable_tags: bool = False
     #: Most entries of a page of tags or repositories; 0: any number.

@@ -115,6 +115,7 @@ class Copying:
             tags=request.tags,
             platforms=request.platforms,
             referrers=request.referrers,
+            foreign_layers=request.foreign_layers,
             # A second attempt finds what the first one left.
             fresh=request.creates
             and claim.fence == "1"

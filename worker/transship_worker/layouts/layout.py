@@ -195,7 +195,7 @@ class LayoutTarget(LayoutSource):
             listing = await self.manifest(tag)
             if not listing.is_index:
                 raise PushRejected(f"{self.name(tag)} is no list of referrers; it stays as it is")
-            if any(child.digest == manifest.digest for child in listing.children):
+            if any(entry.digest == manifest.digest for entry in listing.entries):
                 return
             # As they stand, with what is not understood here.
             entries = json.loads(listing.raw)["manifests"]

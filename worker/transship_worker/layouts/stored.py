@@ -281,7 +281,7 @@ class StoredSource(ABC):
             listed = index.find(tag, self.name(tag))
             if listed is not None:
                 listing = self._read(listed.digest, listed.media_type)
-                found.update((child.digest, child) for child in listing.children)
+                found.update((one.digest, one) for one in listing.entries)
             for entry in index.entries:
                 if entry.digest not in found and self._subject(entry) == digest:
                     manifest = self._read(entry.digest, entry.media_type)

@@ -16,15 +16,21 @@ from transship_worker.concurrency.gather import both
 from transship_worker.concurrency.semaphore import PrioritySemaphore
 from transship_worker.migrate.expand import Failure, Pair
 from transship_worker.migrate.port import Memory, Side
-from transship_worker.migrate.sizes import Size, Sizer
-from transship_worker.oci.descriptors import DOCKER_LIST, MANIFEST_TYPES, OCI_INDEX
+from transship_worker.migrate.sizes import SideReader, Size, Sizer
+from transship_worker.oci.descriptors import (
+    DOCKER_MANIFEST,
+    MANIFEST_TYPES,
+    OCI_ARTIFACT,
+    OCI_MANIFEST,
+)
 from transship_worker.oci.manifests import ManifestHead
-from transship_worker.transports.copy.platforms import subset
+from transship_worker.transports.copy.platforms import for_platforms
 
 T = TypeVar("T")
 
-#: What can be a list of platforms; some registries do not say what something is.
-_MAY_BE_INDEX: Final = frozenset({OCI_INDEX, DOCKER_LIST, ""})
+#: What is no list of platforms. Anything else may be one: some registries do not say what
+#: something is, or call it ``text/plain``.
+_NO_INDEX: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT})
 #: Images of one repository whose manifests are read at once.
 _AT_ONCE: Final = 32
 #: Names that a message lists.
@@ -201,13 +207,19 @@ class Comparison:
         if there is not None and there.digest == wanted:
             return Standing.EQUAL, found
         standing = Standing.ABSENT if there is None else _BY_RULE[self._rule.on_conflict]
-        if standing in {Standing.ABSENT, Standing.OTHER} and not self._found.creates:
+        if standing not in {Standing.ABSENT, Standing.OTHER}:
+            return standing, found
+        if self._platforms and not self._source.is_hub:
+            # What is no index must be for the platforms, too. On Docker Hub the copy finds out:
+            # a read counts as a pull there.
+            await _once(self._subsets, found.digest, lambda: self._filtered(found.digest))
+        if not self._found.creates:
             await _once(self._presences, wanted, lambda: self._is_present(wanted))
         return standing, found
 
     async def _wanted(self, found: ManifestHead) -> str:
         """The digest that the target is to have."""
-        if not self._platforms or found.media_type not in _MAY_BE_INDEX:
+        if not self._platforms or found.media_type in _NO_INDEX:
             return found.digest
         return await _once(self._subsets, found.digest, lambda: self._filtered(found.digest))
 
@@ -219,7 +231,8 @@ class Comparison:
         source, repository = self._source, self._pair.source
         manifest = await self._reader.sizer.read_at_once(source, repository, digest)
         what = f"{source.name}/{repository}@{digest}"
-        filtered = subset(manifest, self._rule.platforms, what).digest
+        reader = SideReader(source, repository)
+        filtered = (await for_platforms(manifest, self._rule.platforms, what, reader)).digest
         await memory.remember(digest, self._platforms, filtered)
         return filtered
 
@@ -259,7 +272,10 @@ class Comparison:
                     self._source,
                     self._pair.source,
                     image.digest,
-                    self._rule.platforms if image.media_type in _MAY_BE_INDEX else (),
+                    # What is no index was read for them before, but on Docker Hub.
+                    self._rule.platforms
+                    if image.media_type not in _NO_INDEX or self._source.is_hub
+                    else (),
                     self._order,
                 )
             except TransshipError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
 
 
@@ -52,6 +52,9 @@ class Side(Protocol):
 
     async def manifest(self, repository: str, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""
+
+    async def config(self, repository: str, blob: Descriptor) -> bytes:
+        """Read an image's config; its digest is verified."""
 
 
 class Sides(Protocol):

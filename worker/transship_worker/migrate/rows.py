@@ -109,6 +109,7 @@ class Rows:
                 "media_type": image.media_type if image else "",
                 "platforms": rule.platforms,
                 "referrers": rule.referrers,
+                "foreign_layers": rule.foreign_layers,
                 "on_conflict": rule.on_conflict,
                 **others,
             }

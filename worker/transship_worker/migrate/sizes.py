@@ -13,7 +13,7 @@ from transship_worker.concurrency.gather import first_of
 from transship_worker.concurrency.semaphore import PrioritySemaphore
 from transship_worker.migrate.port import Side
 from transship_worker.oci.descriptors import Descriptor, Manifest
-from transship_worker.transports.copy.platforms import subset
+from transship_worker.transports.copy.platforms import for_platforms
 
 #: Manifests of one image, with all its indexes.
 MOST_MANIFESTS: Final = 2_000
@@ -34,6 +34,22 @@ class Size:
     def bytes(self) -> int:
         """All of it, each blob once. Unit: bytes."""
         return self.own + sum(self.blobs.values())
+
+
+@dataclass(frozen=True, slots=True)
+class SideReader:
+    """Reads parts of the images of one repository; implements ``ImageReader``."""
+
+    side: Side
+    repository: str
+
+    async def manifest(self, digest: str) -> Manifest:
+        """Read a manifest; its digest is verified."""
+        return await self.side.manifest(self.repository, digest)
+
+    async def config(self, blob: Descriptor) -> bytes:
+        """Read a config; its digest is verified."""
+        return await self.side.config(self.repository, blob)
 
 
 class Sizer:
@@ -67,13 +83,15 @@ class Sizer:
         size = Size()
         manifest = await self.read(side, repository, digest, order)
         what = f"{side.name}/{repository}@{digest}"
-        manifest = subset(manifest, platforms, what)
+        reader = SideReader(side, repository)
+        manifest = await for_platforms(manifest, platforms, what, reader)
         seen = {digest}
 
         async def walk(found: Manifest) -> None:
             size.manifests += 1
             size.own += len(found.raw)
-            size.blobs.update((blob.digest, blob.size) for blob in found.blobs)
+            named = (*found.blobs, *found.foreign_layers)
+            size.blobs.update((blob.digest, blob.size) for blob in named)
             # An index may name one twice.
             new = {c.digest: c for c in found.children if c.digest not in seen}.values()
             seen.update(child.digest for child in new)

@@ -238,7 +238,8 @@ class Upload:
         """Close the upload with the digest of the whole blob, and with the last bytes of it.
 
         Raises:
-            UploadLost, RegistryUnavailable: what arrived is not the blob; it starts again.
+            DigestInvalid: what arrived is not the blob, or its digest is of no use there.
+            UploadLost: the registry knows the upload no longer.
             PushError: the registry refuses, or does not answer.
         """
         headers = {"Content-Length": "0"}

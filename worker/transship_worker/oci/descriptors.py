@@ -29,11 +29,28 @@ _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 #: at least 4 megabytes). Unit: bytes.
 MANIFEST_LIMIT: Final = 4 * 1024 * 1024
 
+#: Configs of images: their ``os`` and ``architecture`` say what the image runs on.
+IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+
+#: Layers that a registry need not hold, by their exact types. Sources: OCI image-spec, layer.md
+#: ("Non-Distributable Layers"); distribution, "Image Manifest Version 2, Schema 2"; containerd,
+#: ``core/images/mediatypes.go``.
+FOREIGN_TYPES: Final = frozenset(
+    {
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    }
+)
+
+#: Where Docker's own types begin; configs of Docker's manifests have one.
+_DOCKER: Final = "application/vnd.docker."
 _SCHEMA_1 = re.compile(r"application/vnd\.docker\.distribution\.manifest\.v1\+(?:json|prettyjws)")
 #: RFC 6838, 4.2, with room for the parameters that some write.
 _MEDIA_TYPE = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}", re.ASCII)
-#: Layers that lie elsewhere and are not to be pushed.
-_FOREIGN = re.compile(r"foreign|nondistributable")
 _LARGEST: Final = 2**63 - 1
 
 
@@ -65,13 +82,18 @@ class Descriptor:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether registries do not hold it: a Windows base layer and the like."""
-        return _FOREIGN.search(self.media_type) is not None
+        """Whether a registry need not hold it: a Windows base layer and the like."""
+        return self.media_type in FOREIGN_TYPES
 
     @property
     def is_index(self) -> bool:
         """Whether it leads to an index."""
         return self.media_type in _INDEXES
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether it leads to a manifest or an index; else it leads to a blob."""
+        return self.media_type in MANIFEST_TYPES or _SCHEMA_1.match(self.media_type) is not None
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in an index."""
@@ -95,6 +117,8 @@ class Manifest:
     media_type: str
     digest: str
     config: Descriptor | None = None
+    #: Of an index: its entries that are blobs, as in a registry cache of BuildKit (OCI image-spec,
+    #: image-index.md: an entry may be of any type).
     layers: tuple[Descriptor, ...] = ()
     #: The manifests of an index.
     children: tuple[Descriptor, ...] = ()
@@ -109,10 +133,22 @@ class Manifest:
         return self.media_type in _INDEXES
 
     @property
+    def entries(self) -> tuple[Descriptor, ...]:
+        """All that an index lists."""
+        return (*self.children, *self.layers) if self.is_index else ()
+
+    @property
     def blobs(self) -> tuple[Descriptor, ...]:
-        """Config and layers that registries hold, each digest once."""
+        """Config and layers that a registry must hold, each digest once."""
         all_blobs = (*((self.config,) if self.config else ()), *self.layers)
         return tuple({blob.digest: blob for blob in all_blobs if not blob.is_foreign}.values())
+
+    @property
+    def foreign_layers(self) -> tuple[Descriptor, ...]:
+        """Layers that a registry need not hold, each digest once."""
+        held = {blob.digest for blob in self.blobs}
+        foreign = (one for one in self.layers if one.is_foreign and one.digest not in held)
+        return tuple({blob.digest: blob for blob in foreign}.values())
 
     @property
     def descriptor(self) -> Descriptor:
@@ -156,13 +192,21 @@ def parse_manifest(
         raise AnswerMalformed(f"{what}: its manifest is not a JSON object")
     media_type = _media_type(data, content_type, what)
     reader = _Reader(what)
+    config: Descriptor | None = None
+    children: tuple[Descriptor, ...] = ()
+    if media_type in _INDEXES:
+        entries = reader.many(data, "manifests")
+        children = tuple(entry for entry in entries if entry.is_manifest)
+        layers = tuple(entry for entry in entries if not entry.is_manifest)
+    else:
+        config, layers = reader.one(data, "config"), reader.layers(data, media_type)
     return Manifest(
         raw,
         media_type,
         digest or digests.digest_of(raw),
-        config=reader.one(data, "config") if media_type not in _INDEXES else None,
-        layers=() if media_type in _INDEXES else reader.layers(data, media_type),
-        children=reader.many(data, "manifests") if media_type in _INDEXES else (),
+        config=config,
+        layers=layers,
+        children=children,
         subject=reader.one(data, "subject"),
         artifact_type=reader.text(data, "artifactType"),
         annotations=reader.annotations(data),
@@ -186,17 +230,36 @@ def _media_type(data: dict[str, Any], content_type: str, what: str) -> str:
         found = said
     elif said:
         raise ManifestUnsupported(f"{what} is of the kind {said[:100]!a}, which cannot be copied")
-    elif content_type in MANIFEST_TYPES:
-        found = content_type
-    elif "manifests" in data:
-        found = OCI_INDEX
-    elif "config" in data:
-        found = OCI_MANIFEST
     else:
-        raise ManifestUnsupported(f"{what} is of no known kind: it has no mediaType")
+        found = _unstated_type(data, content_type, what)
     if "manifests" in data and data.keys() & {"config", "layers"}:
         raise AnswerMalformed(f"{what} is a manifest and an index at once")
     return found
+
+
+def _unstated_type(data: dict[str, Any], content_type: str, what: str) -> str:
+    """The type of a manifest without ``mediaType``, by what it names.
+
+    Docker's formats demand ``mediaType`` and OCI's do not, so that Docker's type is believed
+    only where the config, or the entries of a list, are Docker's: registries serve OCI manifests
+    under it, and refuse them under it.
+    """
+    if "manifests" in data:
+        entries = data["manifests"] if isinstance(data["manifests"], list) else []
+        dockers = all(_type_of(entry).startswith(_DOCKER) for entry in entries)
+        return DOCKER_LIST if dockers and content_type == DOCKER_LIST else OCI_INDEX
+    if "config" in data:
+        docker = _type_of(data["config"]).startswith(_DOCKER)
+        return DOCKER_MANIFEST if docker and content_type == DOCKER_MANIFEST else OCI_MANIFEST
+    if content_type in MANIFEST_TYPES:
+        return content_type
+    raise ManifestUnsupported(f"{what} is of no known kind: it has no mediaType")
+
+
+def _type_of(entry: object) -> str:
+    """What an entry calls itself; empty: nothing."""
+    found = entry.get("mediaType") if isinstance(entry, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 class _Reader:

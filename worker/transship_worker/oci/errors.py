@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from yarl import URL
@@ -19,7 +19,6 @@ from yarl import URL
 from transship.errors import (
     AnswerMalformed,
     BlobMissing,
-    BodyTooLarge,
     Denied,
     ImageNotFound,
     ImmutableTag,
@@ -34,7 +33,9 @@ from transship.errors import (
 )
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.credentials.redaction import clean, hidden, spellings
+from transship_worker.oci import refusals
 from transship_worker.oci.headers import retry_after
+from transship_worker.oci.refusals import Refusal
 
 #: How much of an error's body is read. Unit: bytes.
 ERROR_LIMIT: Final = 65_536
@@ -53,26 +54,6 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 
 class ForbiddenAddress(OSError):
     """A redirect or a token realm led to an address of this machine or link."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An answer that is no success, as data. Holds no secret."""
-
-    method: str
-    #: Without query and user.
-    url: str
-    status: int
-    #: The registry's own codes, upper case, in their order.
-    codes: tuple[str, ...] = ()
-    #: Its words on one bounded line of printable characters; may be empty.
-    message: str = ""
-    retry_after_s: float | None = None
-
-    def __str__(self) -> str:
-        codes = f" {', '.join(self.codes)}" if self.codes else ""
-        said = f": {self.message}" if self.message else ""
-        return f"{self.method} {self.url} answered {self.status}{codes}{said}"
 
 
 class RefusedByRegistry(Exception):
@@ -123,7 +104,8 @@ def refusal(
     method: str, url: URL, status: int, headers: Mapping[str, str], body: bytes, speaker: Speaker
 ) -> Refusal:
     """Read an answer that is no success: JSON, HTML, cut off or empty."""
-    codes, words = _read_body(body)
+    entries = _entries(body)
+    codes, words = _read_entries(entries) if entries is not None else ([], [_text_of(body)])
     return Refusal(
         method,
         speaker.shown(url),
@@ -132,17 +114,23 @@ def refusal(
         tuple(code for code in codes if speaker.clean(code) == code),
         speaker.clean("; ".join(words)),
         retry_after(headers),
+        # distribution names what is missing in the detail, which is an object.
+        refusals.digests_in(body.decode("utf-8", errors="replace")),
     )
 
 
-def _read_body(body: bytes) -> tuple[list[str], list[str]]:
-    """Codes and messages of an error's body."""
+def _entries(body: bytes) -> list[dict[str, Any]] | None:
+    """The errors of a registry's JSON; ``None``: the body is something else."""
     try:
         found = json.loads(body)
         errors = found["errors"]
-        entries = [entry for entry in errors if isinstance(entry, dict)][:_ERRORS_KEPT]
+        return [entry for entry in errors if isinstance(entry, dict)][:_ERRORS_KEPT]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return [], [_text_of(body)]
+        return None
+
+
+def _read_entries(entries: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Codes and messages."""
     codes = [str(entry.get("code", "")).upper() for entry in entries]
     words = [str(entry.get("message") or "") for entry in entries]
     # ECR and Harbor tell the reason in the message; others only in the detail.
@@ -175,12 +163,9 @@ def _judge(refused: Refusal, speaker: Speaker, about: str) -> tuple[type[PushErr
     # immutable" (aws/containers-roadmap#862); Harbor: 412 "… configured as immutable".
     if re.search(r"immutab|ImageTagAlreadyExists|cannot be overwritten", refused.message):
         return ImmutableTag, f"{registry} does not let the tag of {about} move"
-    if status == 413:
-        # Of a proxy, mostly: nginx accepts 1 MB where nothing else is set.
-        return BodyTooLarge, (
-            f"{registry}, or a proxy before it, accepts no request of this size for {about}; set "
-            "max_body of the component to a size that it accepts"
-        )
+    permanent = refusals.permanent(refused, registry, about)
+    if permanent is not None:
+        return permanent
     if codes & {"NAME_UNKNOWN", "NAME_INVALID"}:
         return RepositoryMissing, f"{registry} has no repository for {about}"
     if codes & {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}:
@@ -189,13 +174,16 @@ def _judge(refused: Refusal, speaker: Speaker, about: str) -> tuple[type[PushErr
     if codes & {"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID", "RANGE_INVALID"} or status == 416:
         return UploadLost, f"{registry} has lost the upload of {about}"
     if "MANIFEST_UNKNOWN" in codes:
+        # go-containerregistry's registry says this of a manifest that a written index lists.
+        if refused.is_write:
+            return BlobMissing, f"{registry} misses a manifest of {about}"
         return ImageNotFound, f"there is no {about}"
     if status in {401, 403} or codes & {"UNAUTHORIZED", "DENIED"}:
         if speaker.credentials is None:
             return Denied, f"{registry} wants a login for {about} and the component has none"
         return Denied, f"{registry} refused the component's login, or its rights on {about}"
     # What arrived is not what was sent: the next attempt sends it again.
-    if status >= 500 or status == 408 or codes & {"DIGEST_INVALID", "SIZE_INVALID"}:
+    if status >= 500 or status == 408 or "SIZE_INVALID" in codes:
         return RegistryUnavailable, f"{registry} failed over {about}"
     if status == 404:
         return ImageNotFound, f"there is no {about}"

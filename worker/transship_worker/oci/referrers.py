@@ -63,7 +63,7 @@ async def referrers(repository: Repository, digest: str) -> Referrers:
         # An empty list is 200: what has the API never answers 404.
         client.has_referrers = False
     index = await _fallback(repository, digest)
-    return Referrers(index.children if index is not None else (), by_tag=True)
+    return Referrers(index.entries if index is not None else (), by_tag=True)
 
 
 async def cosign_tags(repository: Repository, digest: str) -> dict[str, manifests.ManifestHead]:
@@ -92,7 +92,7 @@ async def attach(repository: Repository, manifest: Manifest) -> None:
     index = await _fallback(repository, digest, strict=True)
     entries: list[object] = []
     if index is not None:
-        if any(child.digest == manifest.digest for child in index.children):
+        if any(entry.digest == manifest.digest for entry in index.entries):
             return
         # As they stand, with what is not understood here.
         entries = json.loads(index.raw)["manifests"]
@@ -123,7 +123,7 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
             return None
         raw = json.dumps(page.data).encode()
         index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
-        found.update((child.digest, child) for child in index.children)
+        found.update((entry.digest, entry) for entry in index.entries)
     return tuple(found.values())
 
 

@@ -32,6 +32,7 @@ from transship.model.migration.specification import (
     MOST_PLATFORMS,
     MOST_RULES,
     ComponentName,
+    ForeignLayers,
     OnConflict,
     SourceName,
 )
@@ -148,6 +149,7 @@ class PlanRow(BaseModel):
         (), description="a list of platforms, such as [linux/amd64, linux/arm64]"
     )
     referrers: Flag = Field(False, description="true or false")
+    foreign_layers: ForeignLayers = Field(ForeignLayers.COPY, description="one of copy, reference")
     on_conflict: OnConflict = Field(
         OnConflict.OVERWRITE, description="one of skip, overwrite, fail"
     )

@@ -52,6 +52,15 @@ class OnConflict(StrEnum):
     FAIL = "fail"
 
 
+class ForeignLayers(StrEnum):
+    """What to do with layers that a registry need not hold (nondistributable, foreign)."""
+
+    #: Copy those that the source holds; leave the others as references.
+    COPY = "copy"
+    #: Leave them all as references.
+    REFERENCE = "reference"
+
+
 def _is_name(value: str) -> str:
     # fullmatch: the pattern's "$" would let a line feed through.
     if not _NAME.fullmatch(value):
@@ -142,6 +151,8 @@ class Rule(BaseModel):
     )
     #: Whether signatures, SBOMs and attestations go along.
     referrers: Flag = Field(False, description="true or false")
+    #: Whether layers that a registry need not hold are copied where the source holds them.
+    foreign_layers: ForeignLayers = Field(ForeignLayers.COPY, description="one of copy, reference")
     #: A tag that fits and that the target has is not looked up at the source.
     immutable_tags: Annotated[Listed[ExpressionField], Field(max_length=MOST_EXPRESSIONS)] = Field(
         (), description="a list of regular expressions, such as ['^v[0-9]']"

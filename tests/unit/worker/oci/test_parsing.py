@@ -26,6 +26,7 @@ from transship_worker.oci.challenge import (
 from transship_worker.oci.descriptors import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    FOREIGN_TYPES,
     MANIFEST_LIMIT,
     OCI_ARTIFACT,
     OCI_INDEX,
@@ -207,6 +208,7 @@ def test_an_image_keeps_its_bytes_and_lists_each_blob_once() -> None:
     assert found.raw == raw
     assert found.digest.startswith("sha512:")
     assert [blob.digest for blob in found.blobs] == [DIGEST, layer["digest"]]
+    assert [blob.digest for blob in found.foreign_layers] == [foreign["digest"]]
     assert len(found.layers) == 3
     assert not found.is_index
 
@@ -218,9 +220,80 @@ def test_an_index_names_its_platforms() -> None:
         "size": 2,
         "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"},
     }
-    found = parse_manifest(manifest(manifests=[child]), what="a:1", content_type=DOCKER_LIST)
-    assert (found.media_type, str(found.children[0].platform)) == (DOCKER_LIST, "linux/arm64/v8")
+    found = parse_manifest(manifest(manifests=[child]), what="a:1")
+    assert (found.media_type, str(found.children[0].platform)) == (OCI_INDEX, "linux/arm64/v8")
     assert found.blobs == ()
+
+
+@pytest.mark.parametrize("media_type", sorted(FOREIGN_TYPES))
+def test_a_foreign_layer_is_one_by_the_exact_name_of_its_type(media_type: str) -> None:
+    layers = [BLOB | {"mediaType": media_type, "digest": digests.digest_of(b"base")}]
+    found = parse_manifest(manifest(mediaType=OCI_MANIFEST, config=BLOB, layers=layers), what="a:1")
+    assert [one.media_type for one in found.foreign_layers] == [media_type]
+    assert [one.digest for one in found.blobs] == [DIGEST]
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "application/vnd.acme.schema.foreign-keys.v1+json",
+        "application/vnd.acme.nondistributable.report",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip.v2",
+        "application/vnd.oci.image.layer.nondistributable.v2.tar",
+    ],
+)
+def test_a_layer_whose_type_only_sounds_foreign_must_be_held(media_type: str) -> None:
+    layers = [BLOB | {"mediaType": media_type, "digest": digests.digest_of(b"keys")}]
+    found = parse_manifest(manifest(mediaType=OCI_MANIFEST, config=BLOB, layers=layers), what="a:1")
+    assert found.foreign_layers == ()
+    assert [one.media_type for one in found.blobs] == ["application/octet-stream", media_type]
+
+
+def test_the_entries_of_an_index_that_are_no_manifests_are_its_blobs() -> None:
+    """As BuildKit exports a cache to a registry without an image manifest."""
+    layer = BLOB | {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
+    layer["digest"] = digests.digest_of(b"layer")
+    config = BLOB | {"mediaType": "application/vnd.buildkit.cacheconfig.v0"}
+    child = {"mediaType": OCI_MANIFEST, "digest": digests.digest_of(b"child"), "size": 2}
+    raw = manifest(mediaType=OCI_INDEX, manifests=[layer, child, config])
+    found = parse_manifest(raw, what="a:cache")
+    assert [one.digest for one in found.blobs] == [layer["digest"], DIGEST]
+    assert [one.digest for one in found.children] == [child["digest"]]
+    assert {one.digest for one in found.entries} == {layer["digest"], DIGEST, child["digest"]}
+
+
+OCI_CONFIG = BLOB | {"mediaType": "application/vnd.oci.image.config.v1+json"}
+DOCKER_IMAGE_CONFIG = BLOB | {"mediaType": "application/vnd.docker.container.image.v1+json"}
+OTHER_CONFIG = BLOB | {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
+
+
+@pytest.mark.parametrize(
+    "content_type", [DOCKER_MANIFEST, OCI_MANIFEST, "", "application/json", "text/plain"]
+)
+@pytest.mark.parametrize("config", [OCI_CONFIG, OTHER_CONFIG])
+def test_a_manifest_without_its_type_is_ocis_if_its_config_is_not_dockers(
+    content_type: str, config: dict[str, Any]
+) -> None:
+    raw = manifest(config=config, layers=[])
+    assert parse_manifest(raw, what="a:1", content_type=content_type).media_type == OCI_MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("fields", "content_type", "found"),
+    [
+        ({"config": DOCKER_IMAGE_CONFIG, "layers": []}, DOCKER_MANIFEST, DOCKER_MANIFEST),
+        # Docker's format demands the type: what lacks it can only be taken as OCI's.
+        ({"config": DOCKER_IMAGE_CONFIG, "layers": []}, "text/plain", OCI_MANIFEST),
+        ({"manifests": [BLOB | {"mediaType": OCI_MANIFEST}]}, DOCKER_LIST, OCI_INDEX),
+        ({"manifests": [BLOB | {"mediaType": DOCKER_MANIFEST}]}, DOCKER_LIST, DOCKER_LIST),
+        ({"manifests": [BLOB | {"mediaType": DOCKER_MANIFEST}]}, "application/json", OCI_INDEX),
+    ],
+)
+def test_what_a_manifest_names_tells_its_type_where_it_does_not(
+    fields: dict[str, Any], content_type: str, found: str
+) -> None:
+    raw = manifest(**fields)
+    assert parse_manifest(raw, what="a:1", content_type=content_type).media_type == found
 
 
 def test_an_artifact_is_named_after_its_type_or_its_config() -> None:

@@ -16,8 +16,10 @@ from transship_worker.layouts.folders import LayoutFolder
 from transship_worker.migrate.port import Side
 from transship_worker.oci import manifests, tags
 from transship_worker.oci.client import RegistryClient, Repository
-from transship_worker.oci.descriptors import Manifest
+from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
+from transship_worker.transports.copy.platforms import SourceReader
+from transship_worker.transports.copy.registry import RegistryRepository
 
 #: How long the digest of a platform subset is remembered. Unit: s.
 SUBSET_S = 30 * 24 * 3600
@@ -94,6 +96,11 @@ class RegistrySide:
         """Read a manifest by tag or digest; its digest is verified."""
         return await manifests.get(self._repository(repository), reference)
 
+    async def config(self, repository: str, blob: Descriptor) -> bytes:
+        """Read an image's config; its digest is verified."""
+        source = RegistryRepository(self._repository(repository))
+        return await SourceReader(source).config(blob)
+
     @property
     def _client(self) -> RegistryClient:
         return self.opened.client(self.way)
@@ -143,6 +150,10 @@ class LayoutSide:
     async def manifest(self, repository: str, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""
         return await (await self.layouts.source(repository)).manifest(reference)
+
+    async def config(self, repository: str, blob: Descriptor) -> bytes:
+        """Read an image's config; its digest is verified."""
+        return await SourceReader(await self.layouts.source(repository)).config(blob)
 
 
 @dataclass(slots=True)

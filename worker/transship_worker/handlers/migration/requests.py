@@ -38,6 +38,7 @@ def row_of(row: PlanRow, migration: JobId, registries: Registries, *, fresh: boo
         more_tags=tuple(tags[1:]),
         platforms=row.platforms,
         referrers=row.referrers,
+        foreign_layers=row.foreign_layers,
         on_conflict=row.on_conflict,
         migration=migration,
         creates=row.creates and fresh,

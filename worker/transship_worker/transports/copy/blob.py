@@ -17,7 +17,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
-from transship.errors import PushError, RegistryUnavailable, RegistryUnreachable, UploadLost
+from transship.errors import (
+    DigestInvalid,
+    PushError,
+    RegistryUnavailable,
+    RegistryUnreachable,
+    UploadLost,
+)
 from transship_worker.oci import blobs, chunks, digests
 from transship_worker.oci.blobs import Upload
 from transship_worker.oci.client import Repository
@@ -55,6 +61,7 @@ class BlobCopy:
         self._chunked = chunked
         self._bytes = Resuming(source, blob)
         self._upload: Upload | None = None
+        self._digest_refused = False
         #: Bytes reported as arrived. Unit: bytes.
         self._reported = 0
 
@@ -91,6 +98,12 @@ class BlobCopy:
         """Whether the target failed in a way that passes; the source has its own tries."""
         if self._bytes.failed:
             return False
+        if isinstance(error, DigestInvalid):
+            # What was sent is right, so something on the way, or the session, was not. A registry
+            # that says so twice means it.
+            sha256 = self._blob.digest.startswith("sha256:")
+            again, self._digest_refused = not self._digest_refused, True
+            return sha256 and again
         return passes(error) or isinstance(error, UploadLost)
 
     async def _send(self) -> None:
@@ -151,7 +164,11 @@ class BlobCopy:
             self._report_at(self._blob.size)
             return True
         upload, self._upload = self._upload, None
-        if upload is not None and self._chunked and not isinstance(error, UploadLost):
+        if (
+            upload is not None
+            and self._chunked
+            and not isinstance(error, UploadLost | DigestInvalid)
+        ):
             with suppress(UploadLost, RegistryUnavailable, RegistryUnreachable):
                 found = await upload.status()
                 if 0 < found.offset <= self._bytes.offset:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
-from transship.errors import BlobMissing, ImageNotFound, ImmutableTag, RegistryUnavailable
+from transship.errors import (
+    BlobMissing,
+    DigestInvalid,
+    ImageNotFound,
+    ImmutableTag,
+    RegistryUnavailable,
+)
 from transship.model.migration.specification import OnConflict
 from transship_worker.concurrency.gather import both, together
 from transship_worker.fleet.port import Leads, Place
@@ -15,12 +22,14 @@ from transship_worker.oci.content import ContentSource, ContentTarget, Placed
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead, Written
 from transship_worker.oci.tagging import write_tag
-from transship_worker.transports.copy.platforms import left_out, missing, subset
+from transship_worker.transports.copy.foreign import foreign_to_copy
+from transship_worker.transports.copy.platforms import SourceReader, for_platforms, left_out
 from transship_worker.transports.copy.port import Copied, CopyControl, CopyTask
 from transship_worker.transports.copy.referrers import Referrer, Referring
+from transship_worker.transports.copy.refused import refused_content
 from transship_worker.transports.copy.resume import pause
 from transship_worker.transports.copy.transfer import Bringing
-from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of
+from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of, foreign_of
 
 #: Tells ``Leads`` what a source holds; it leads nothing.
 SOURCE_HOLDER: Final = "source"
@@ -52,7 +61,7 @@ async def copy_image(
         holder: names the copy for ``leads``: no two that run at once are equal.
 
     Raises:
-        ImageNotFound: the source does not have it, or none of its platforms.
+        ImageNotFound: the source does not have it, or lacks a platform of it.
         ImmutableTag: a tag of the target is another image, and ``on_conflict`` is ``fail``.
         DigestMismatch: the source is corrupt; nothing was tagged.
         PushError: a side refused or failed.
@@ -95,26 +104,65 @@ class _ImageCopy:
         wanted, kept = self._sorted_tags(digest, heads)
         if not wanted and (not self._task.referrers if here else kept):
             return Copied(digest, skipped=True, kept=kept)
-        image = await self._image(digest, root, here=here)
+        image, here = await self._content(digest, root, here=here)
         referrers = await self._referring.find(image) if self._task.referrers else []
         try:
             await self._bring(image, referrers, here=here)
             try:
                 await self._write(image, referrers, wanted, here=here)
-            except BlobMissing:
-                # A hint may have been wrong. Or the registry has all, and somebody's mount was
-                # just rewriting a link there (distribution 2.8).
-                if not await self._bringing.again():
-                    await pause(1)
-                try:
-                    await self._write(image, referrers, wanted, here=here)
-                except BlobMissing as error:
-                    # The source has all, or it would have been missing there: that passes.
-                    raise RegistryUnavailable(error.message) from error.__cause__
+            except (BlobMissing, DigestInvalid) as error:
+                image, here = await self._restored(error, image, referrers, here=here)
+                await self._write_again(image, referrers, wanted, here=here)
         except BaseException:
             await self._bringing.give_up()
             raise
         return Copied(digest, skipped=not self._wrote, tagged=wanted, kept=kept)
+
+    async def _restored(
+        self,
+        error: BlobMissing | DigestInvalid,
+        image: Tree,
+        referrers: list[Referrer],
+        *,
+        here: bool,
+    ) -> tuple[Tree, bool]:
+        """Get ready to write once more: what is to be written, and whether the target has it.
+
+        Raises:
+            PushError: the target refuses this content for good.
+        """
+        written = _manifests(image, referrers)
+        if here:
+            # The target has the manifest and not all that it names: somebody deleted that.
+            whole = await TreeReader(self._what).tree(image.root, self._source.manifest)
+            await self._bring(whole, (), here=False)
+            return whole, False
+        if isinstance(error, DigestInvalid):
+            if not all(one.digest.startswith("sha256:") for one in written):
+                # The registry does not know the algorithm.
+                raise error
+            await pause(1)
+        # A hint may have been wrong.
+        elif not await self._bringing.again():
+            refused = refused_content(error, self._target, written, named_only=True)
+            if refused is not None:
+                raise refused
+            # Or somebody's mount was just rewriting a link there (distribution 2.8).
+            await pause(1)
+        return image, here
+
+    async def _write_again(
+        self, image: Tree, referrers: list[Referrer], tags: tuple[str, ...], *, here: bool
+    ) -> None:
+        try:
+            await self._write(image, referrers, tags, here=here)
+        except BlobMissing as error:
+            written = _manifests(image, referrers)
+            refused = refused_content(error, self._target, written, named_only=False)
+            if refused is not None:
+                raise refused from error.__cause__
+            # The source has all, or it would have been missing there: that passes.
+            raise RegistryUnavailable(error.message) from error.__cause__
 
     async def _look(
         self,
@@ -140,7 +188,8 @@ class _ImageCopy:
         reference = self._task.reference
         if self._task.platforms:
             index = await self._source.manifest(reference)
-            kept = subset(index, self._task.platforms, self._what)
+            reader = SourceReader(self._source)
+            kept = await for_platforms(index, self._task.platforms, self._what, reader)
             self._left_out = left_out(index, kept)
             self._index = index
             return kept.digest, kept
@@ -174,20 +223,23 @@ class _ImageCopy:
         missing_tags = tuple(tag for tag, head in heads.items() if head is None)
         return (*missing_tags, *(tag for tag in others if tag not in kept)), kept
 
-    async def _image(self, digest: str, root: Manifest | None, *, here: bool) -> Tree:
-        """The image with all its manifests, from the side that has them for less."""
-        side = self._target if here else self._source
-        root = root or await side.manifest(digest)
-        if here and not self._task.referrers:
-            return Tree(root)
-        if self._index is not None:
+    async def _content(
+        self, digest: str, root: Manifest | None, *, here: bool
+    ) -> tuple[Tree, bool]:
+        """The image, and whether the target has it; its manifests come from the nearer side."""
+        if self._index is not None and (self._task.referrers or not here):
             await self._tell_left_out(self._index, digest)
-        return await self._reader.tree(root, side.manifest)
+        if here:
+            # An index may be there without its manifests: then all of it is copied.
+            with suppress(ImageNotFound):
+                found = root or await self._target.manifest(digest)
+                if not self._task.referrers:
+                    return Tree(found), True
+                return await TreeReader(self._what).tree(found, self._target.manifest), True
+        found = root or await self._source.manifest(digest)
+        return await self._reader.tree(found, self._source.manifest), False
 
     async def _tell_left_out(self, index: Manifest, digest: str) -> None:
-        absent = missing(index, self._task.platforms)
-        if index.is_index and absent:
-            self._control.warn(f"{self._what} has no {', '.join(map(str, absent))}")
         if index.digest == digest:
             return
         self._control.warn(
@@ -199,8 +251,12 @@ class _ImageCopy:
 
     async def _bring(self, image: Tree, referrers: Iterable[Referrer], *, here: bool) -> None:
         """Have all blobs at the target."""
-        trees = [] if here else [image]
-        blobs = blobs_of([*trees, *(one.tree for one in referrers if not one.here)])
+        trees = [*([] if here else [image]), *(one.tree for one in referrers if not one.here)]
+        blobs = blobs_of(trees)
+        foreign = {one: layer for one, layer in foreign_of(trees).items() if one not in blobs}
+        if foreign:
+            policy = self._task.foreign_layers
+            blobs |= await foreign_to_copy(foreign, self._source, policy, self._control)
         if blobs:
             self._control.planned(sum(blob.size for blob in blobs.values()), len(blobs))
             self._control.checkpoint()
@@ -270,6 +326,15 @@ class _ImageCopy:
         if manifest.subject is not None:
             async with self._leads.attaching(self._place, manifest.subject.digest):
                 await self._target.attach(manifest)
+
+
+def _manifests(image: Tree, referrers: Iterable[Referrer]) -> tuple[Manifest, ...]:
+    """All that a copy writes."""
+    return tuple(
+        manifest
+        for tree in (image, *(one.tree for one in referrers))
+        for manifest in tree.manifests
+    )
 
 
 def _named(source: ContentSource, reference: str) -> str:

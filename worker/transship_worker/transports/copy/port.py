@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from transship.model.migration.platforms import Platform
-from transship.model.migration.specification import OnConflict
+from transship.model.migration.specification import ForeignLayers, OnConflict
 
 
 class CopyControl(Protocol):
@@ -63,6 +63,8 @@ class CopyTask:
     platforms: tuple[Platform, ...] = ()
     #: Whether signatures, SBOMs and attestations go along.
     referrers: bool = False
+    #: Whether layers that a registry need not hold go along where the source holds them.
+    foreign_layers: ForeignLayers = ForeignLayers.COPY
     #: The target's repository is new and its tags are to be overwritten: nothing is looked for
     #: there but what the fleet knows of.
     fresh: bool = False

@@ -112,7 +112,7 @@ class Bringing:
 
     async def written(self, manifests: Iterable[Manifest]) -> None:
         """These manifests are at the target: what they reference can be mounted from it."""
-        named = {blob.digest for one in manifests for blob in one.blobs}
+        named = {blob.digest for one in manifests for blob in (*one.blobs, *one.foreign_layers)}
         arrived = self._later & named
         self._later -= arrived
         if arrived:

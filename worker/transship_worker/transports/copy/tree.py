@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from transship.errors import AnswerMalformed, ManifestUnsupported
+from transship.errors import AnswerMalformed, ImageNotFound, ManifestUnsupported
 from transship_worker.concurrency.gather import together
 from transship_worker.oci.descriptors import Descriptor, Manifest
 
@@ -39,8 +39,14 @@ class Tree:
 
 
 def blobs_of(trees: Iterable[Tree]) -> dict[str, Descriptor]:
-    """All blobs that registries hold of these, each digest once."""
+    """All blobs that a registry must hold of these, each digest once."""
     return {blob.digest: blob for tree in trees for one in tree.manifests for blob in one.blobs}
+
+
+def foreign_of(trees: Iterable[Tree]) -> dict[str, Descriptor]:
+    """All layers that a registry need not hold of these, each digest once."""
+    every = (one for tree in trees for one in tree.manifests)
+    return {layer.digest: layer for one in every for layer in one.foreign_layers}
 
 
 class TreeReader:
@@ -58,6 +64,7 @@ class TreeReader:
         """Read all that a manifest leads to.
 
         Raises:
+            ImageNotFound: a manifest that an index lists is not there; the message names both.
             ManifestUnsupported: it is deeper or larger than what is copied.
             AnswerMalformed: an index states another size than its manifest has.
             PushError: something cannot be read.
@@ -66,12 +73,13 @@ class TreeReader:
         self._count_in([root])
         latest = [root]
         for _ in range(DEPTH_MOST):
-            children = (child for one in latest for child in one.children)
-            wanted = {child.digest: child for child in children if child.digest not in found}
+            children = ((child, one) for one in latest for child in one.children)
+            wanted = {child.digest: (child, one) for child, one in children}
+            wanted = {digest: pair for digest, pair in wanted.items() if digest not in found}
             if not wanted:
                 return Tree(root, _rounds(root, found))
             self._bounded(self._count + len(wanted))
-            latest = await together(self._read(read, child) for child in wanted.values())
+            latest = await together(self._read(read, *pair) for pair in wanted.values())
             self._count_in(latest)
             found.update((one.digest, one) for one in latest)
         raise ManifestUnsupported(
@@ -79,10 +87,16 @@ class TreeReader:
         )
 
     async def _read(
-        self, read: Callable[[str], Awaitable[Manifest]], child: Descriptor
+        self, read: Callable[[str], Awaitable[Manifest]], child: Descriptor, index: Manifest
     ) -> Manifest:
         async with self._reads:
-            found = await read(child.digest)
+            try:
+                found = await read(child.digest)
+            except ImageNotFound as error:
+                raise ImageNotFound(
+                    f"{self._what} is incomplete: its index {index.digest} lists the manifest "
+                    f"{child.digest}, which is not there"
+                ) from error.__cause__
         if len(found.raw) != child.size:
             # containerd refuses to pull what has another size than its index says.
             raise AnswerMalformed(
@@ -94,7 +108,7 @@ class TreeReader:
     def _count_in(self, manifests: list[Manifest]) -> None:
         self._count += len(manifests)
         self._bytes += sum(len(one.raw) for one in manifests)
-        self._blobs += sum(len(one.blobs) for one in manifests)
+        self._blobs += sum(len(one.blobs) + len(one.foreign_layers) for one in manifests)
         self._bounded(self._count)
 
     def _bounded(self, count: int) -> None:

@@ -20,9 +20,13 @@ from transship.errors import (
     EngineUnavailable,
     ImageNotFound,
     ImmutableTag,
+    ManifestInvalid,
+    MediaTypeUnsupported,
     PushError,
     PushRejected,
+    QuotaExceeded,
     RateLimited,
+    RegistryReadOnly,
     RegistryUnavailable,
     RegistryUnreachable,
     RegistryUntrusted,
@@ -184,6 +188,28 @@ _RULES: Final = (
     _rule(
         r"immutab|ImageTagAlreadyExists|cannot be overwritten",
         _saying(ImmutableTag, "{registry} does not let the tag of {image} move"),
+    ),
+    # What no retry changes, as ``oci.refusals`` judges it for the worker's own requests.
+    _rule(
+        r"quota\b.{0,60}\bexceed|exceed\w*\b.{0,60}\bquota|exceed the configured upper limit"
+        r"|insufficient storage|HTTP (status: )?507|: 507\b",
+        _saying(QuotaExceeded, "{registry} has no room for {image}"),
+    ),
+    _rule(
+        r"HTTP (status: )?415|: 415\b|(unknown|unsupported) (manifest |image )?(media type"
+        r"|manifest type)|manifest schema version not supported",
+        _saying(MediaTypeUnsupported, "{registry} does not support the media type of {image}"),
+    ),
+    _rule(
+        r"HTTP (status: )?405|: 405\b|read[- ]only mode|the operation is unsupported"
+        r"|(system|registry|server) is (currently |in )?read[- ]only",
+        _saying(
+            RegistryReadOnly, "{registry} takes no writes (read-only, or a pull-through proxy)"
+        ),
+    ),
+    _rule(
+        r"manifest invalid|MANIFEST_INVALID|manifest unverified",
+        _saying(ManifestInvalid, "{registry} calls the manifest of {image} invalid"),
     ),
     # ECR: "name unknown: The repository with name … does not exist in the registry with id …";
     # Harbor: "unknown: project … not found", also as "unauthorized: project … not found".

@@ -6,11 +6,25 @@ import json
 
 import pytest
 
-from transship.errors import ImageNotFound
+from transship.errors import AnswerMalformed, ImageNotFound, PlatformMissing
 from transship.model.migration.platforms import Platform
 from transship_worker.oci import digests
-from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
-from transship_worker.transports.copy.platforms import left_out, missing, platforms_of, subset
+from transship_worker.oci.descriptors import (
+    DOCKER_CONFIG,
+    IMAGE_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    parse_manifest,
+)
+from transship_worker.transports.copy.platforms import (
+    for_platforms,
+    left_out,
+    missing,
+    platforms_of,
+    subset,
+)
 
 AMD64, ARM64, ARMV7 = map(Platform.parse, ("linux/amd64", "linux/arm64", "linux/arm/v7"))
 
@@ -88,11 +102,115 @@ def test_an_index_of_which_nothing_is_left_out_keeps_its_bytes() -> None:
     assert subset(WHOLE, (), "x") is WHOLE
 
 
-def test_what_is_no_index_is_returned_as_it_is() -> None:
-    config = {"mediaType": "application/x", "digest": digests.digest_of(b""), "size": 0}
-    data = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []}
-    image = parse_manifest(json.dumps(data).encode(), what="made here")
-    assert subset(image, (AMD64,), "x") is image
+class Images:
+    """A fake source of manifests and configs."""
+
+    def __init__(self, *images: Manifest, **configs: bytes) -> None:
+        self.manifests = {one.digest: one for one in images}
+        self.configs = {digests.digest_of(data): data for data in configs.values()}
+        self.read: list[str] = []
+
+    async def manifest(self, digest: str) -> Manifest:
+        self.read.append(digest)
+        return self.manifests[digest]
+
+    async def config(self, blob: Descriptor) -> bytes:
+        self.read.append(blob.digest)
+        return self.configs[blob.digest]
+
+
+def runs_on(os: str, architecture: str, **more: str) -> bytes:
+    return json.dumps({"os": os, "architecture": architecture, **more}).encode()
+
+
+def image(config: bytes, kind: str = IMAGE_CONFIG) -> Manifest:
+    entry = {"mediaType": kind, "digest": digests.digest_of(config), "size": len(config)}
+    data = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": entry, "layers": []}
+    return parse_manifest(json.dumps(data).encode(), what="made here")
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"),
+    [
+        (runs_on("linux", "amd64"), "linux/amd64"),
+        (runs_on("linux", "amd64"), "linux/x86_64"),
+        (runs_on("linux", "arm64", variant="v8"), "linux/arm64"),
+        (runs_on("linux", "arm64"), "linux/arm64/v8"),
+        (runs_on("linux", "arm"), "linux/arm/v7"),
+        (
+            runs_on("windows", "amd64", **{"os.version": "10.0.17763.1"}),
+            "windows/amd64:10.0.17763",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", [IMAGE_CONFIG, DOCKER_CONFIG])
+async def test_an_image_of_the_platform_that_its_config_states_is_returned_as_it_is(
+    config: bytes, asked: str, kind: str
+) -> None:
+    one = image(config, kind)
+    found = await for_platforms(one, (Platform.parse(asked),), "x", Images(config=config))
+    assert found is one
+
+
+@pytest.mark.parametrize("asked", ["linux/arm", "linux/amd64,linux/arm", "windows/amd64"])
+async def test_an_image_of_another_platform_is_refused_and_its_own_is_named(asked: str) -> None:
+    config = runs_on("linux", "amd64")
+    platforms = tuple(map(Platform.parse, asked.split(",")))
+    with pytest.raises(PlatformMissing, match=r"hub/app:v1 has no .*; it has linux/amd64$"):
+        await for_platforms(image(config), platforms, "hub/app:v1", Images(config=config))
+
+
+@pytest.mark.parametrize("config", [b"{}", b'{"os": 7}'])
+async def test_an_image_that_states_no_platform_is_refused(config: bytes) -> None:
+    with pytest.raises(PlatformMissing, match="it has no platforms"):
+        await for_platforms(image(config), (AMD64,), "x", Images(config=config))
+
+
+@pytest.mark.parametrize("config", [b"[]", b"\xff", b"[" * 50_000])
+async def test_a_config_that_cannot_be_read_is_named(config: bytes) -> None:
+    with pytest.raises(AnswerMalformed, match=f"its config {digests.digest_of(config)}"):
+        await for_platforms(image(config), (AMD64,), "x", Images(config=config))
+
+
+async def test_an_artifact_has_no_platform_and_is_returned_as_it_is() -> None:
+    chart, reader = image(b"{}", "application/vnd.cncf.helm.config.v1+json"), Images()
+    assert await for_platforms(chart, (AMD64,), "x", reader) is chart
+    assert not reader.read
+
+
+async def test_without_platforms_nothing_is_read() -> None:
+    reader = Images()
+    for one in (WHOLE, image(b"{}")):
+        assert await for_platforms(one, (), "x", reader) is one
+    assert not reader.read
+
+
+async def test_entries_that_state_no_platform_are_read_where_one_is_not_found_otherwise() -> None:
+    config = runs_on("linux", "arm64")
+    bare = image(config)
+    entry = {"mediaType": bare.media_type, "digest": bare.digest, "size": len(bare.raw)}
+    index, reader = make(child("a", "linux/amd64"), entry), Images(bare, config=config)
+    found = await for_platforms(index, (ARM64,), "x", reader)
+    assert [one.digest for one in found.children] == [bare.digest]
+    assert reader.read == [bare.digest, bare.config.digest if bare.config else ""]
+    reader = Images()
+    assert names(await for_platforms(index, (AMD64,), "x", reader), "a") == ["a"]
+    assert not reader.read
+
+
+async def test_an_index_within_that_states_no_platform_is_read_for_those_of_its_images() -> None:
+    inner = make(child("b", "linux/arm64"))
+    entry = {"mediaType": OCI_INDEX, "digest": inner.digest, "size": len(inner.raw)}
+    outer = make(child("a", "linux/amd64"), entry)
+    assert await for_platforms(outer, (AMD64, ARM64), "x", Images(inner)) is outer
+    with pytest.raises(PlatformMissing, match="no linux/arm/v7; it has linux/amd64, linux/arm64"):
+        await for_platforms(outer, (ARMV7,), "x", Images(inner))
+
+
+def test_one_of_several_platforms_that_is_missing_is_named_alone() -> None:
+    asked = (AMD64, Platform.parse("linux/s390x"))
+    with pytest.raises(PlatformMissing, match=r"^x has no linux/s390x; it has linux/amd64, "):
+        subset(WHOLE, asked, "x")
 
 
 def test_an_index_within_that_says_no_platform_is_kept_whole() -> None:

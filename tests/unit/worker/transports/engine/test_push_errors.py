@@ -11,14 +11,19 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from transship.errors import (
+    BodyTooLarge,
     Denied,
     EngineMisconfigured,
     EngineUnavailable,
     ImageNotFound,
     ImmutableTag,
+    ManifestInvalid,
+    MediaTypeUnsupported,
     PushError,
     PushRejected,
+    QuotaExceeded,
     RateLimited,
+    RegistryReadOnly,
     RegistryUnavailable,
     RegistryUnreachable,
     RegistryUntrusted,
@@ -189,7 +194,43 @@ SAID = [
     ("blob upload unknown", RegistryUnavailable),
     ("unknown blob", RegistryUnavailable),
     ("context canceled", EngineUnavailable),
-    ("manifest invalid: manifest invalid", PushRejected),
+    ("manifest invalid: manifest invalid", ManifestInvalid),
+    # nginx and other proxies with a limit
+    (
+        (
+            "error parsing HTTP 413 response body: invalid character '<' looking for beginning of "
+            'value: "<html>\\r\\n<head><title>413 Request Entity Too Large</title></head>"'
+        ),
+        BodyTooLarge,
+    ),
+    # containerd image store
+    (
+        (
+            "unexpected status from PUT request to https://registry.lan:5000/v2/team/train/blobs/"
+            "uploads/1: 413 Request Entity Too Large"
+        ),
+        BodyTooLarge,
+    ),
+    # Harbor, and Quay
+    (
+        (
+            "denied: adding 1.0 MiB of storage resource, which when updated to current usage of "
+            "9.5 MiB will exceed the configured upper limit of 10.0 MiB."
+        ),
+        QuotaExceeded,
+    ),
+    ("denied: Quota has been exceeded on namespace", QuotaExceeded),
+    ("received unexpected HTTP status: 507 Insufficient Storage", QuotaExceeded),
+    # A pull-through proxy of distribution, and Quay in maintenance
+    ("unsupported: The operation is unsupported.", RegistryReadOnly),
+    (
+        (
+            "unsupported: System is currently read-only. Pulls will succeed but all write "
+            "operations are currently suspended."
+        ),
+        RegistryReadOnly,
+    ),
+    ("received unexpected HTTP status: 415 Unsupported Media Type", MediaTypeUnsupported),
     ("something that nobody ever said", PushRejected),
 ]
 

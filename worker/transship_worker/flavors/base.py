@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-import traceback
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -23,7 +22,6 @@ from transship.errors import (
 from transship.model.components import PublicComponent, not_under_registry
 from transship.model.references import ImageReference, RegistryUri
 from transship.model.request_fields import Name
-from transship_config.errors import TransshipError
 from transship_worker.credentials import docker_config
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.credentials.redaction import SHORTEST, hidden, spellings
@@ -35,6 +33,7 @@ from transship_worker.credentials.secret_sources import (
     Text,
     resolve,
 )
+from transship_worker.flavors.foreign_code import typed_errors
 from transship_worker.flavors.notes import add_note
 from transship_worker.flavors.options import (
     EVERY_USE,
@@ -55,9 +54,6 @@ if TYPE_CHECKING:
     from transship_worker.oci.endpoint import Endpoint
 
 logger = logging.getLogger("transship.flavor")
-
-#: The longest message that a custom flavor's exception may give a job. Unit: characters.
-LONGEST_MESSAGE = 2_000
 
 
 class BaseContainerRegistry(BaseModel):
@@ -336,30 +332,15 @@ class BaseContainerRegistry(BaseModel):
             self.prepare_image_push(str(image))
         return image
 
-    @contextmanager
-    def own_code(self, otherwise: type[PushError], about: str = "") -> Iterator[None]:
+    def own_code(self, otherwise: type[PushError], about: str = "") -> AbstractContextManager[None]:
         """Around a flavor's own code, a custom one's too: any exception becomes a typed one.
 
         Raises:
             TransshipError: that was raised as such, without this component's secrets.
             PushError: ``otherwise``, with ``about`` and the message of what was raised.
         """
-        try:
-            yield
-        except PushError as error:
-            shown = self.redacted(error.message)
-            if shown == error.message:
-                raise
-            raise type(error)(shown, retry_after_s=error.retry_after_s) from None
-        except TransshipError:
-            raise
-        except Exception as error:  # noqa: BLE001
-            # A custom flavor's code may raise anything, and its message belongs to the job.
-            trace = self.redacted(traceback.format_exc())
-            logger.debug("flavor %r of %r raised: %s", self.FLAVOR, self.name, trace)
-            message = " ".join(str(error).split()) or type(error).__name__
-            # Not from the error, which holds what is redacted here.
-            raise otherwise(self.redacted(f"{about}{message}")[:LONGEST_MESSAGE]) from None
+        whose = f"flavor {self.FLAVOR!r} of {self.name!r}"
+        return typed_errors(whose, self.redacted, otherwise, about)
 
     def resolve(self, option: str) -> str | None:
         """The text of an option, its reference followed; ``None``: it is not set.

@@ -12,6 +12,7 @@ from benchmarks.cases.noop import NoOpLatency, NoOpRate
 from benchmarks.cases.plan import PlanTags
 from benchmarks.cases.push import PushLayer, PushRootfs, PushTiny, PushTop
 from benchmarks.cases.scale import ScaleCopy, ScaleLedger, ScalePush, ScaleTags
+from benchmarks.cases.slow import SlowRegistry
 from benchmarks.cases.submit import Submit, SubmitBulk
 from benchmarks.cases.whole import CliPush, Help, Idle
 from benchmarks.measure import Case
@@ -32,6 +33,7 @@ CASES: Final[dict[str, Case]] = {
         Links(),
         Thousand(),
         PlanTags(),
+        SlowRegistry(),
         Submit(),
         SubmitBulk(),
         NoOpLatency(),

@@ -13,6 +13,7 @@ from tests.support.processes import free_port, soon
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import PushError, RateLimited, RegistryPaused, RegistryUnavailable
 from transship_worker.credentials.access import Credentials
+from transship_worker.fleet import limiter
 from transship_worker.fleet.budget import Governor
 from transship_worker.fleet.limits import Limits
 from transship_worker.oci import blobs, manifests
@@ -80,8 +81,10 @@ async def test_a_pause_reaches_the_other_workers_and_nobody_else(fleet: Fleet) -
 
 async def test_a_pause_ends_by_itself_and_when_somebody_lifts_it(fleet: Fleet) -> None:
     governor = fleet.worker().governor()
-    with pytest.raises(RegistryPaused):
-        await governor.answered(429, 1.0)
+    key = fleet.keys.pause(governor.login.registry, governor.login.name)
+    # What another worker wrote 39 s ago.
+    fleet.redis.set(key, f"{int(fleet.now() * 1000) + 1000} it answered 429", px=1000)
+    assert await paused(governor) is not None
 
     async def goes_on() -> bool:
         return await paused(governor) is None
@@ -89,30 +92,39 @@ async def test_a_pause_ends_by_itself_and_when_somebody_lifts_it(fleet: Fleet) -
     await soon(goes_on, what="the end of a pause")
     with pytest.raises(RegistryPaused):
         await governor.answered(429, 3600.0)
-    fleet.redis.delete(fleet.keys.pause(governor.login.registry, governor.login.name))
+    fleet.redis.delete(key)
     await soon(goes_on, what="a pause that was lifted")
 
 
 async def test_a_pause_is_never_cut_short(fleet: Fleet) -> None:
     governor = fleet.worker().governor()
-    for wait_s in (3600.0, 1.0, None, 0.0):
+    for wait_s in (3600.0, 31.0):
         with pytest.raises(RegistryPaused):
             await governor.answered(429, wait_s)
+        assert left_ms(fleet, governor) > 3_000_000
+    for short_s in (None, 0.0, 30.0):
+        assert await governor.answered(429, short_s)
         assert left_ms(fleet, governor) > 3_000_000
     with pytest.raises(RegistryPaused):
         await governor.answered(429, 7200.0)
     assert left_ms(fleet, governor) > 7_000_000
 
 
-async def test_a_pause_of_no_stated_length_doubles_while_it_repeats(fleet: Fleet) -> None:
+async def test_a_registry_that_refuses_all_is_paused_for_longer_each_time(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter, "REFUSES_ALL_S", 0.0)
     workers = [fleet.worker().governor() for _ in range(2)]
     key = fleet.keys.pause(workers[0].login.registry, workers[0].login.name)
+    for governor in workers:
+        for _ in range(limiter.REFUSES_ALL - 1):
+            assert await governor.answered(429, 1.0)
     found = []
     for _ in range(8):
         # Many requests are on their way when the first is refused: that is one time.
         for governor in workers * 3:
-            with pytest.raises(RegistryPaused):
-                await governor.answered(429)
+            with pytest.raises(RegistryPaused, match="refuses all requests"):
+                await governor.answered(429, 1.0)
         found.append(_length(fleet, key))
         # What the end of the pause does.
         fleet.redis.delete(key)
@@ -122,6 +134,10 @@ async def test_a_pause_of_no_stated_length_doubles_while_it_repeats(fleet: Fleet
     with pytest.raises(RegistryPaused):
         await workers[0].answered(429)
     assert _length(fleet, key) == 5
+    fleet.redis.delete(key)
+    # It serves one: what it refuses then is waited for in place.
+    assert not await workers[0].answered(200)
+    assert await workers[0].answered(429, 1.0)
 
 
 def _length(fleet: Fleet, key: str) -> int:
@@ -134,9 +150,11 @@ def _length(fleet: Fleet, key: str) -> int:
 @pytest.mark.parametrize(
     ("status", "retry_after_s", "pauses"),
     [
-        (429, None, True),
-        (429, 7.0, True),
-        (503, 7.0, True),
+        (429, 31.0, True),
+        (503, 31.0, True),
+        (429, None, False),
+        (429, 30.0, False),
+        (503, 30.0, False),
         (503, None, False),
         (500, 7.0, False),
         (200, None, False),
@@ -262,7 +280,7 @@ async def test_what_storage_asks_for_is_no_pause_of_the_registry(
     assert await paused(governor) is None
 
 
-async def test_what_a_token_server_asks_for_is_no_pause_and_costs_no_request(
+async def test_what_a_token_server_asks_for_is_no_pause_of_the_registry_and_costs_no_request(
     fleet: Fleet, pool: ClientPool, server: HostileServer
 ) -> None:
     challenge = f'Bearer realm="{server.base}/token",service="r"'
@@ -271,10 +289,11 @@ async def test_what_a_token_server_asks_for_is_no_pause_and_costs_no_request(
     server.expect("GET", f"/token?{query}", TOO_MANY)
 
     governor = fleet.worker().governor(Limits(requests_per_second=0.001), registry=server.address)
-    with pytest.raises(RateLimited) as met:
+    with pytest.raises(RegistryPaused) as met:
         await manifests.get(governed(pool, server, governor), "1")
-    assert type(met.value) is RateLimited
-    # Nor did it wait for the second request of the budget, which is due in 1000 s.
+    assert met.value.retry_after_s == 40
+    # The job waits, and the registry itself is not paused. Nor did it wait for the second
+    # request of the budget, which is due in 1000 s.
     assert left_ms(fleet, governor) == -2
 
 

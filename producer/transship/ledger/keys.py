@@ -40,6 +40,7 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``lock:WHAT``                    string worker    a mount or a list of referrers; expires
 ``mounts:REGISTRY``              string worker    the registry refuses mounts; expires
 ``rate:REGISTRY:LOGIN``          hash   worker    how far budgets are drawn, the last pause; expires
+``limiter:REGISTRY:LOGIN``       hash   worker    at which rate a registry is asked; expires
 ``permits:REGISTRY:LOGIN``       zset   worker    transfers that run → when the permit ends (ms)
 ``permits:REGISTRY:LOGIN:line``  hash   worker    who waits for a permit → since, until; expires
 ``pause:REGISTRY:LOGIN``         string worker    why nobody asks there, until it expires
@@ -220,6 +221,10 @@ class Keys:
     def rate(self, registry: str, login: str) -> str:
         """How far the budgets of requests and bytes are drawn, and how long the last pause was."""
         return f"{self.namespace}:rate:{registry}:{login}"
+
+    def limiter(self, registry: str, login: str) -> str:
+        """The rate at which a registry is asked, while it is known to refuse more."""
+        return f"{self.namespace}:limiter:{registry}:{login}"
 
     def permits(self, registry: str, login: str) -> str:
         """Transfers that run at a registry."""

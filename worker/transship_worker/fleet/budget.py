@@ -1,7 +1,7 @@
 """Budgets: how fast all workers together may go at one registry with one login.
 
 A process has one ``Governor`` for each registry and login. Without limits it costs next to
-nothing; pauses hold all the same.
+nothing; pauses, and the rate that a registry was found to serve, hold all the same.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from transship.ledger.keys import Keys
 from transship_worker.fleet.budget_draw import Allowance
 from transship_worker.fleet.budget_permits import Permits
 from transship_worker.fleet.budget_pots import PERMIT_S
+from transship_worker.fleet.limiter import RateLimiter
 from transship_worker.fleet.limits import Limits
-from transship_worker.fleet.pause import Pauses
+from transship_worker.fleet.pause import Pauses, is_pause
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.oci.budget import GovernorPort
 from transship_worker.oci.headers import RateLimit
 from transship_worker.oci.login import Login
+from transship_worker.oci.waiting import waiting
 
 #: For how long a draw goes on trying while Redis is away. Unit: s.
 PATIENCE_S: Final = 30.0
@@ -48,6 +50,7 @@ class Governor:
         keys: Keys,
         pauses: Pauses,
         permits: Permits,
+        limiter: RateLimiter,
     ) -> None:
         self.login = login
         #: The newest that the catalogue says.
@@ -59,6 +62,7 @@ class Governor:
         self._rate_key = keys.rate(login.registry, login.name)
         self._pauses = pauses
         self._permits = permits
+        self._limiter = limiter
         self._script = fleet.script("budget_draw")
         self._requests = Allowance(lambda rate, count: self._draw("requests", rate, count))
         self._bytes = Allowance(lambda rate, count: self._draw("bytes", rate, count))
@@ -66,17 +70,27 @@ class Governor:
     def __repr__(self) -> str:
         return f"Governor({self.login.registry}, {self.login.name})"
 
-    async def request(self, *, pull: bool = False) -> None:
+    @property
+    def is_limited(self) -> bool:
+        """See ``GovernorPort``."""
+        return self._limiter.is_on
+
+    async def request(self, *, pull: bool = False, again: bool = False) -> None:
         """See ``GovernorPort``."""
         await self._pauses.check(self.login)
         if pull:
             self._watch_pulls()
             await self._pauses.check(self.login.pulls)
         rate = self.limits.requests_per_second
-        if rate is not None:
-            await self._requests.take(1, rate)
-            # The wait may have been long.
-            await self._pauses.check(self.login)
+        if self._limiter.is_on:
+            await self._limiter.take(rate, again=again)
+        elif rate is not None:
+            async with waiting():
+                await self._requests.take(1, rate)
+        else:
+            return
+        # The wait may have been long.
+        await self._pauses.check(self.login)
 
     def transfer(self) -> AbstractAsyncContextManager[None]:
         """See ``GovernorPort``."""
@@ -96,17 +110,28 @@ class Governor:
         rate_limit: RateLimit | None = None,
         *,
         reason: str = "",
-    ) -> None:
+        pull: bool = True,
+    ) -> bool:
         """See ``GovernorPort``."""
         if rate_limit is not None:
             await self._heard(rate_limit)
-        if status == 429 or (status == 503 and retry_after_s is not None):
-            words = reason or f"it answered {status}"
-            if rate_limit is not None and rate_limit.remaining == 0:
-                # It is the pulls that it refuses, and nothing else.
-                wait_s = retry_after_s or _spent_s(rate_limit)
-                raise (await self._pauses.set(self.login.pulls, wait_s, words)).error
-            raise (await self._pauses.set(self.login, retry_after_s, words)).error
+        if not (status == 429 or (status == 503 and retry_after_s is not None)):
+            if status < 500:
+                self._limiter.answers.served()
+            return False
+        words = reason or f"it answered {status}"
+        if rate_limit is not None and rate_limit.remaining == 0:
+            # Where it refuses pulls, it refuses nothing else.
+            login = self.login.pulls if pull else self.login
+            wait_s = retry_after_s or _spent_s(rate_limit)
+            raise (await self._pauses.set(login, wait_s, words)).error
+        if not is_pause(retry_after_s):
+            await self._limiter.refused(retry_after_s)
+            if not self._limiter.answers.refuses_all:
+                return True
+            # Whatever wait it names, waiting that long does not help.
+            retry_after_s, words = None, f"it refuses all requests: {words}"
+        raise (await self._pauses.set(self.login, retry_after_s, words)).error
 
     async def _heard(self, limit: RateLimit) -> None:
         """Hear of the pulls that are left; where none is, nobody reads manifests for a while."""
@@ -155,6 +180,7 @@ class Governors:
         login = Login.of(self._keys, registry, username)
         governor = self._governors.get(login)
         if governor is None:
+            limiter = RateLimiter(login, self._fleet, self._keys)
             governor = self._governors[login] = Governor(
                 login,
                 limits,
@@ -162,8 +188,9 @@ class Governors:
                 keys=self._keys,
                 pauses=self._pauses,
                 permits=self._permits,
+                limiter=limiter,
             )
-            self._pauses.watch(login)
+            self._pauses.watch(login, limiter)
         governor.limits = limits
         return governor
 

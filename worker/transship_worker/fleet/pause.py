@@ -1,7 +1,7 @@
 """Pauses: what a registry asked of one worker, the whole fleet keeps.
 
-A process looks at all pauses that concern it in one call, at most every ``LOOK_S`` and only
-when it is about to ask a registry: without traffic there are no looks.
+A process looks at all pauses and rate limiters that concern it in one call, at most every
+``LOOK_S`` and only when it is about to ask a registry: without traffic there are no looks.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Final, Self
 
 from transship.errors import RedisUnreachable, RegistryPaused
 from transship.ledger.keys import Keys
+from transship_worker.fleet.limiter import RateLimiter
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.oci.headers import LONGEST_WAIT_S
 from transship_worker.oci.login import Login
+from transship_worker.oci.retry import IN_PLACE_S
 
 #: How old what is known may be when a registry is asked. Unit: s.
 LOOK_S: Final = 0.5
@@ -94,6 +96,11 @@ def set_arguments(
     ]
 
 
+def is_pause(wait_s: float | None) -> bool:
+    """Whether a wait that a registry named is a pause; ``None``: it named none. Unit: s."""
+    return wait_s is not None and wait_s > IN_PLACE_S
+
+
 def bounded(wait_s: float) -> float:
     """A wait that a registry asked for, within reason. Unit: s."""
     return min(max(wait_s, LEAST_S), LONGEST_WAIT_S)
@@ -120,13 +127,16 @@ class Pauses:
         self._look_script = fleet.script("pause_look")
         self._set_script = fleet.script("pause_set")
         self._logins: list[Login] = []
+        self._limiters: list[RateLimiter] = []
         self._known: dict[Login, Pause] = {}
         self._next_look = 0.0
         self._look: asyncio.Task[None] | None = None
 
-    def watch(self, login: Login) -> None:
-        """Look at this login's pause from now on."""
+    def watch(self, login: Login, limiter: RateLimiter | None = None) -> None:
+        """Look at this login's pause, and at its rate limiter, from now on."""
         self._logins.append(login)
+        if limiter is not None:
+            self._limiters.append(limiter)
         self._next_look = 0.0
 
     async def check(self, login: Login) -> None:
@@ -164,16 +174,20 @@ class Pauses:
 
     async def _looked(self) -> None:
         asked = time.monotonic()
-        logins = list(self._logins)
+        logins, limiters = list(self._logins), list(self._limiters)
         keys = [self._keys.pause(login.registry, login.name) for login in logins]
+        keys += [self._keys.limiter(one.login.registry, one.login.name) for one in limiters]
+        args = [len(logins)]
         try:
             async with asyncio.timeout(LOOK_PATIENCE_S):
-                reply = await self._fleet.ask(lambda: self._look_script(keys=keys))
+                reply = await self._fleet.ask(lambda: self._look_script(keys=keys, args=args))
         except (RedisUnreachable, TimeoutError):
             self._next_look = time.monotonic() + AWAY_S
         else:
             self._next_look = asked + LOOK_S
-            self._learn(logins, reply, asked)
+            self._learn(logins, reply[: len(logins) + 1], asked)
+            for limiter, life_ms in zip(limiters, reply[len(logins) + 1 :], strict=True):
+                limiter.heard(int(life_ms), asked)
         finally:
             self._look = None
 

@@ -24,11 +24,15 @@ class GovernorPort(Protocol):
     def rate_limit(self) -> RateLimit | None:
         """The newest pull limit that an answer to this process told; ``None``: none did."""
 
-    async def request(self, *, pull: bool = False) -> None:
+    @property
+    def is_limited(self) -> bool:
+        """Whether the registry refused requests for their rate of late."""
+
+    async def request(self, *, pull: bool = False, again: bool = False) -> None:
         """Wait until one request more may be sent to the registry's own API.
 
         ``pull``: it reads a manifest, which some registries count; a spent pull limit stops
-        nothing else.
+        nothing else. ``again``: it was refused for its rate, and goes before others.
 
         Raises:
             RegistryPaused: nobody may ask there now.
@@ -52,8 +56,12 @@ class GovernorPort(Protocol):
         rate_limit: RateLimit | None = None,
         *,
         reason: str = "",
-    ) -> None:
+        pull: bool = True,
+    ) -> bool:
         """Hear of an answer of the registry itself; ``reason`` is one line without secrets.
+
+        Returns whether it refused the request for its rate, so that it is to be sent again after
+        the wait that was named: the fleet sends fewer from now on.
 
         Raises:
             RegistryPaused: it asks for a pause, which the whole fleet keeps from now on.
@@ -61,9 +69,16 @@ class GovernorPort(Protocol):
 
 
 async def tell(
-    governor: GovernorPort, status: int, limit: RateLimit | None, refused: PushError | None
-) -> None:
+    governor: GovernorPort,
+    status: int,
+    limit: RateLimit | None,
+    refused: PushError | None,
+    *,
+    pull: bool = True,
+) -> bool:
     """Tell of an answer of the registry itself; ``refused``: the error that it led to.
+
+    Returns what ``answered`` does.
 
     Raises:
         RegistryPaused: it asks for a pause; this comes instead of ``refused``.
@@ -72,7 +87,7 @@ async def tell(
     status = 429 if isinstance(refused, RateLimited) else status
     after, reason = (None, "") if refused is None else (refused.retry_after_s, refused.message)
     try:
-        await governor.answered(status, after, limit, reason=reason)
+        return await governor.answered(status, after, limit, reason=reason, pull=pull)
     except RegistryPaused as paused:
         raise paused from (refused.__cause__ if refused is not None else None)
 

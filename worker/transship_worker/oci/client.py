@@ -7,10 +7,12 @@ What is asked for stands in the modules beside this one (``manifests``, ``blobs`
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -26,6 +28,7 @@ from transship.errors import (
     UploadLost,
 )
 from transship_worker.credentials.access import Credentials
+from transship_worker.oci import retry
 from transship_worker.oci.auth import Authenticator, TokenAnswer
 from transship_worker.oci.bodies import (
     SILENCE_S,
@@ -36,7 +39,7 @@ from transship_worker.oci.bodies import (
     read_bounded,
     read_error,
 )
-from transship_worker.oci.budget import metered, tell
+from transship_worker.oci.budget import metered
 from transship_worker.oci.challenge import Scope, Scopes, merged, parse_challenges, pull, push
 from transship_worker.oci.connections import Connections
 from transship_worker.oci.endpoint import Endpoint, url_of
@@ -51,6 +54,7 @@ from transship_worker.oci.errors import (
 from transship_worker.oci.headers import RateLimit
 from transship_worker.oci.manifest_cache import KeptManifests
 from transship_worker.oci.names import is_repository
+from transship_worker.oci.pacing import Pacing, wait
 
 if TYPE_CHECKING:
     from transship_worker.oci.budget import GovernorPort
@@ -86,6 +90,13 @@ class Request:
     total_s: float | None = EXCHANGE_S
     #: The longest silence. Unit: s.
     silence_s: float = SILENCE_S
+    #: It was refused for its rate before.
+    again: bool = False
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether it can be sent again: a stream that was begun cannot."""
+        return not (isinstance(self.body, Once) and self.body.opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +144,7 @@ class RegistryClient:
     ) -> None:
         self.endpoint = endpoint
         self._hosts = endpoint.hosts
-        #: The fleet's budget at this registry with this login; ``None``: nothing is counted.
-        self.governor: GovernorPort | None = None
+        self.pacing = Pacing()
         #: The newest pull limit that an answer told; ``None``: none did.
         self.rate_limit: RateLimit | None = None
         #: Whether the registry answers the referrers API; ``None``: not asked yet.
@@ -163,6 +173,15 @@ class RegistryClient:
             )
         scope: Scope = push(name) if writing else pull(name)
         return Repository(self, name, frozenset({scope}))
+
+    @property
+    def governor(self) -> GovernorPort | None:
+        """The fleet's budget at this registry with this login; ``None``: nothing is counted."""
+        return self.pacing.governor
+
+    @governor.setter
+    def governor(self, governor: GovernorPort | None) -> None:
+        self.pacing.governor = governor
 
     @property
     def speaker(self) -> Speaker:
@@ -213,23 +232,45 @@ class RegistryClient:
     async def open(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and give its answer, whose body is still to be read.
 
+        A registry that asks for fewer requests is obeyed here: the request waits and is sent
+        again, for as long as it takes. Whoever limits that cancels it.
+
         Raises:
+            RegistryPaused: it asks for a long wait.
+            RateLimited: a stream was refused, which cannot be sent again from here.
             PushError: the answer is not an expected one, or none came.
         """
-        response = await self._authorized(request)
+        response = await self._taken(request)
         try:
-            limit = RateLimit.of(response.headers)
-            self.rate_limit = limit or self.rate_limit
-            refused = None
-            if response.status not in request.expected:
-                refused = await self._refused(response, request)
-            if self.governor is not None and self._is_own(response.url):
-                await tell(self.governor, response.status, limit, refused)
-            if refused is not None:
-                raise refused
             yield response
         finally:
             let_go(response)
+
+    async def _taken(self, request: Request) -> aiohttp.ClientResponse:
+        """The answer to a request that is not refused for its rate, or not any more."""
+        tries = 0
+        while True:
+            response = await self._authorized(request)
+            tries += 1
+            try:
+                limit = RateLimit.of(response.headers)
+                self.rate_limit = limit or self.rate_limit
+                refused = None
+                if response.status not in request.expected:
+                    refused = await self._refused(response, request)
+                wait_s = await self.pacing.wait_s(
+                    response, limit, refused, tries, own=self._is_own(response.url)
+                )
+                if refused is None:
+                    return response
+                if wait_s is None or not request.can_repeat:
+                    raise refused
+            except BaseException:
+                let_go(response)
+                raise
+            let_go(response)
+            request = replace(request, again=True)
+            await wait(wait_s)
 
     def _is_own(self, url: URL) -> bool:
         """Whether a URL is of the registry's own API, not of storage that it leads to."""
@@ -284,10 +325,15 @@ class RegistryClient:
             if request.url.origin() != origin:
                 # For good: what another host leads back to is that host's choice.
                 authorization = None
-            if self.governor is not None and self._is_own(request.url):
-                pull = request.method == "GET" and "/manifests/" in request.url.path
-                await self.governor.request(pull=pull)
-            response = await self._once(request, authorization)
+            if self._is_own(request.url):
+                response = await self.pacing.sent(
+                    partial(self._once, request, authorization),
+                    pull=request.method == "GET" and "/manifests/" in request.url.path,
+                    again=request.again,
+                    streams=callable(request.body),
+                )
+            else:
+                response = await self._once(request, authorization)
             location = response.headers.get("Location")
             if response.status not in _REDIRECT or not location:
                 return response
@@ -414,6 +460,24 @@ class RegistryClient:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         body = urlencode(form).encode() if form is not None else None
         request = Request(method, url, about="a token", headers=sent, body=body)
+        for tries in itertools.count(1):
+            try:
+                return await self._token_answer(request, own=own)
+            except PushError as refused:
+                if self.governor is None:
+                    raise
+                wait_s = retry.bounded_wait_s(refused, tries)
+                if wait_s is None:
+                    raise retry.paused(refused) from refused.__cause__
+            await wait(wait_s)
+        raise AssertionError
+
+    async def _token_answer(self, request: Request, *, own: bool) -> TokenAnswer:
+        """One answer of a token server.
+
+        Raises:
+            PushError: it fails, asks for fewer requests, or gives no answer.
+        """
         response = await self._once(request, None, own=own)
         try:
             if response.status == 429 or response.status in {500, 502, 503, 504}:
@@ -421,6 +485,6 @@ class RegistryClient:
             found = await read_bounded(response, TOKEN_LIMIT)
             return TokenAnswer(response.status, response.headers, found)
         except (aiohttp.ClientError, OSError) as error:
-            raise unanswered(error, url, self.speaker, request.about) from error
+            raise unanswered(error, request.url, self.speaker, request.about) from error
         finally:
             let_go(response)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeVar
 
 from transship.errors import RegistryUnavailable
+from transship_worker.oci.waiting import told_of_waits
 
 T = TypeVar("T")
 
@@ -44,15 +46,37 @@ async def write_tag(
         RegistryUnavailable: it took longer.
         PushError: the job may not go on; the registry refused.
     """
-    control.checkpoint()
-    while (left_s := control.lease_left_s()) < LEASE_LEAST_S:
-        await asyncio.sleep(LEASE_LOOK_S)
-        control.checkpoint()
-    timeout_s = min(TAG_TIMEOUT_S, left_s * LEASE_SHARE)
+    timeout_s = await _time_left(control)
+    timeout = asyncio.timeout(timeout_s)
+
+    @asynccontextmanager
+    async def uncounted() -> AsyncIterator[None]:
+        # While the registry asks for fewer requests, nothing is on its way.
+        if not timeout.expired():
+            timeout.reschedule(None)
+        yield
+        left_s = await _time_left(control)
+        if not timeout.expired():
+            timeout.reschedule(asyncio.get_running_loop().time() + left_s)
+
     try:
-        async with asyncio.timeout(timeout_s):
-            return await write(timeout_s)
+        async with timeout:
+            with told_of_waits(uncounted):
+                return await write(timeout_s)
     except TimeoutError:
         raise RegistryUnavailable(
             f"{where} took more than {timeout_s:.1f} s to write the tag {tag}"
         ) from None
+
+
+async def _time_left(control: Leased) -> float:
+    """How long a write may take from now on, once the lease lasts long enough. Unit: s.
+
+    Raises:
+        PushError: the job may not go on.
+    """
+    control.checkpoint()
+    while (left_s := control.lease_left_s()) < LEASE_LEAST_S:
+        await asyncio.sleep(LEASE_LOOK_S)
+        control.checkpoint()
+    return min(TAG_TIMEOUT_S, left_s * LEASE_SHARE)

@@ -24,11 +24,12 @@ from transship.errors import (
     RegistryUnreachable,
     UploadLost,
 )
-from transship_worker.oci import blobs, chunks, digests
+from transship_worker.oci import blobs, chunks, digests, retry
 from transship_worker.oci.blobs import Upload
 from transship_worker.oci.client import Repository
 from transship_worker.oci.content import ContentSource, Moved
 from transship_worker.oci.descriptors import Descriptor
+from transship_worker.oci.pacing import wait
 from transship_worker.transports.copy.resume import Resuming, passes, pause
 
 #: A blob that is larger is sent in parts, of this size. Unit: bytes.
@@ -75,13 +76,17 @@ class BlobCopy:
         self._upload = opened
         self._max_body = self._target.client.endpoint.max_body
         self._chunked = self._chunked or self._max_body is not None
-        breaks, error = 0, None
+        breaks, slowed, error = 0, 0, None
         try:
             while True:
                 try:
                     if error is None or not await self._is_there(error):
                         await self._send()
                 except PushError as found:
+                    if not self._bytes.failed and retry.in_place(found):
+                        slowed, error = slowed + 1, None
+                        await self._slow_down(found, slowed)
+                        continue
                     breaks, error = breaks + 1, found
                     if breaks > UPLOAD_BREAKS_MOST or not self._may_go_on(error):
                         raise
@@ -93,6 +98,13 @@ class BlobCopy:
             raise
         finally:
             await self._bytes.close()
+
+    async def _slow_down(self, error: PushError, tries: int) -> None:
+        """Wait as the registry asks; it did not take the bytes, and the upload stays open."""
+        self._report_at(self._upload.offset if self._upload is not None else 0)
+        await self._bytes.close()
+        await wait(retry.wait_s(error, tries))
+        await self._bytes.seek(self._upload.offset if self._upload is not None else 0)
 
     def _may_go_on(self, error: PushError) -> bool:
         """Whether the target failed in a way that passes; the source has its own tries."""

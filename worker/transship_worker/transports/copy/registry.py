@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Final
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
+from typing import Any, Final
 
 from transship.errors import Denied
+from transship_worker.concurrency.gather import first_of
 from transship_worker.fleet.budget import transfers
 from transship_worker.oci import blobs, manifests, referrers
 from transship_worker.oci.blobs import BlobHead, Upload
@@ -128,13 +134,24 @@ class RegistryRepository:
 @asynccontextmanager
 async def _permitted(moved: Moved, *governors: GovernorPort | None) -> AsyncIterator[None]:
     """A permit of each; the wait for them is no stall, however long others transfer."""
-    waiting = asyncio.create_task(_wait_told(moved))
+    async with AsyncExitStack() as permits:
+        await _waited(permits.enter_async_context(transfers(*governors)), moved)
+        yield
+
+
+async def _waited(taking: Coroutine[Any, Any, None], moved: Moved) -> None:
+    """Await the permits, and tell meanwhile; an error of either ends both."""
     try:
-        async with transfers(*governors):
-            waiting.cancel()
-            yield
-    finally:
-        waiting.cancel()
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(_wait_told(moved))
+            await taking
+            telling.cancel()
+    except BaseExceptionGroup as failed:
+        error = first_of(failed)
+    else:
+        return
+    # Not from the group: an error's cause is the answer that led to it.
+    raise error
 
 
 async def _wait_told(moved: Moved) -> None:

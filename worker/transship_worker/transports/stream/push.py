@@ -26,6 +26,7 @@ from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import DOCKER_MANIFEST, Descriptor, Manifest
 from transship_worker.oci.digests import digest_of
 from transship_worker.oci.tagging import Leased
+from transship_worker.oci.waiting import telling
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.connection import Line
 from transship_worker.transports.port import JobControl
@@ -190,7 +191,7 @@ class StreamPush:
     def _sent(self, member: Member) -> tuple[str, Descriptor]:
         """Send one layer; its diff id and the blob that it became."""
         conveyor = self._run(upload.make_conveyor())
-        running = self._grounds.loop.start(upload.send_layer(self._repository, conveyor))
+        running = self._start(upload.send_layer(self._repository, conveyor))
         hashed, squeezer = hashlib.sha256(), Squeezer(self._grounds.squeezers)
 
         def waiting() -> None:
@@ -238,9 +239,13 @@ class StreamPush:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something in the background loop; a job that is stopped ends it."""
-        running = self._grounds.loop.start(work)
+        running = self._start(work)
         with self._control.closing(running.cancel):
             return self._result(running)
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> Running[T]:
+        """Start something there; a request that waits for the registry's rate is no stall."""
+        return self._grounds.loop.start(telling(self._control.alive, work))
 
     def _result(self, running: Running[T]) -> T:
         try:

@@ -1,0 +1,65 @@
+-- What the scripts of the rate limiter share. KEYS[1] is the limiter of a registry and login: a
+-- hash that is there from the first 429 on. ARGV[1] names the process, ARGV[2] is the rate (1/s)
+-- at which the registry answered it of late.
+-- Fields: `limit` the rate at which the registry last refused (0: not since the limiter was made),
+-- `base` the rate right after that, both 1/s; `since` when that was, `started` when the limiter was
+-- made, `seen` the last draw, `free` from when the next request may be sent, `grown` for how long
+-- the rate was in demand since `since`, all in us; `second` with `g0`, `g1`, `r0`, `r1` how many
+-- were granted and refused in this second and the one before; `p:PROCESS` who told its rate.
+local key, process, served = KEYS[1], ARGV[1], tonumber(ARGV[2]) or 0
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Only while requests wait for it the rate grows. The first one is the one at which the registry
+-- answered, which may be much too low: it doubles within DOUBLE (us) until the registry refuses
+-- again. After a refusal the rate goes down by FACTOR, and takes CLIMB (us) to be again what it was;
+-- from then on it grows beyond, ever faster (as TCP CUBIC does, RFC 9438). No registry is asked
+-- slower or faster than LEAST and MOST (1/s).
+local FACTOR, DOUBLE, CLIMB, LEAST, MOST = 0.8, 4000000, 15000000, 0.1, 100000
+-- A process tells its rate within this time (us) of the first refusal.
+local START = 3000000
+
+local state = {}
+local flat = redis.call('HGETALL', key)
+for at = 1, #flat, 2 do state[flat[at]] = flat[at + 1] end
+local function number(name) return tonumber(state[name] or '0') or 0 end
+
+local changed = {}
+local function set(name, value)
+  local text = string.format('%.6f', value)
+  state[name] = text
+  changed[#changed + 1] = name
+  changed[#changed + 1] = text
+end
+
+local function rate()
+  local limit, base, grown = number('limit'), number('base'), number('grown')
+  local found
+  if limit == 0 then
+    found = base * 2 ^ math.min(grown / DOUBLE, 20)
+  else
+    found = limit + (limit - base) * ((grown - CLIMB) / CLIMB) ^ 3
+  end
+  return math.min(math.max(found, LEAST), MOST)
+end
+
+-- Each process adds what it was served: nobody counted that of all of them.
+local function join()
+  if state['p:' .. process] == nil and now - number('started') <= START then
+    if number('limit') == 0 then set('base', number('base') + served) end
+    set('p:' .. process, 1)
+  end
+end
+
+local function count(name, more)
+  local second = math.floor(now / 1000000)
+  local last = number('second')
+  if second ~= last then
+    for _, kind in ipairs({'g', 'r'}) do
+      set(kind .. '1', second == last + 1 and number(kind .. '0') or 0)
+      set(kind .. '0', 0)
+    end
+    set('second', second)
+  end
+  set(name .. '0', number(name .. '0') + more)
+end

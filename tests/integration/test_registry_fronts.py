@@ -168,7 +168,7 @@ async def test_a_large_config_of_a_streamed_push_goes_in_chunks_too(
     config = noise(LIMIT * 2, "config")
     with Front(plain_registry.port, max_body=LIMIT) as front:
         target = limited(pool, front, LIMIT, "limits/config")
-        await upload._send_config(target, digests.digest_of(config), config)
+        await upload._send_content(target, digests.digest_of(config), config)
         assert await blobs.head(target, digests.digest_of(config)) is not None
 
 

@@ -81,7 +81,7 @@ class LiveDisplay:
             return
         if event.state is State.RUNNING and self._task(index).start_time is None:
             self._progress.start_task(task)
-        words = str(event.step or "")
+        words = event.step.text if event.step else ""
         if event.state is State.RETRYING and event.error is not None:
             words = event.error.code
         self._progress.update(task, state=event.state, words=words)

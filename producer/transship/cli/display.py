@@ -113,7 +113,8 @@ class PlainDisplay:
 
 
 def _doing(event: JobEvent) -> str:
-    words = [event.step or event.state, progress_text(event.progress or Progress())]
+    doing = event.step.text if event.step else str(event.state)
+    words = [doing, progress_text(event.progress or Progress())]
     return " ".join(word for word in words if word)
 
 

@@ -25,7 +25,7 @@ def progress_text(progress: Progress) -> str:
 def detail(record: JobRecord, now: datetime | None = None) -> str:
     """What its state alone does not say: the step, the error, the next attempt."""
     if record.state is State.RUNNING:
-        words = [record.step or "", progress_text(record.progress)]
+        words = [record.step.text if record.step else "", progress_text(record.progress)]
         return " ".join(word for word in words if word)
     if record.state is State.RETRYING:
         text = record.error.code if record.error else ""
@@ -55,13 +55,16 @@ def introduction(record: JobRecord) -> str:
     return f"is job {record.id}{same}"
 
 
+def _doing(event: JobEvent) -> str:
+    return event.step.text if event.step else str(event.state)
+
+
 def event_text(event: JobEvent) -> str:
     """One change in a job's life."""
     if event.kind == "progress":
-        text = f"{event.step or event.state} {progress_text(event.progress or Progress())}"
-        return text.rstrip()
+        return f"{_doing(event)} {progress_text(event.progress or Progress())}".rstrip()
     if event.kind == "step":
-        return str(event.step or event.state)
+        return _doing(event)
     if event.kind == "note":
         return f"note: {event.message}"
     words = str(event.state)

@@ -47,6 +47,8 @@ class Step(StrEnum):
 
     PREPARING = "preparing"
     PUSHING = "pushing"
+    #: A push by an engine that sends no progress (Podman).
+    UPLOADING_UNREPORTED = "uploading_unreported"
     VERIFYING = "verifying"
     #: A copy, while bytes travel.
     COPYING = "copying"
@@ -54,6 +56,13 @@ class Step(StrEnum):
     WAITING = "waiting"
     #: A migration.
     PLANNING = "planning"
+
+    @property
+    def text(self) -> str:
+        """The step as people read it."""
+        if self is Step.UPLOADING_UNREPORTED:
+            return "uploading (Podman reports no progress)"
+        return str(self)
 
 
 class Via(StrEnum):

@@ -16,6 +16,7 @@ from transship.model.jobs import Via
 from transship.model.references import ImageReference
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.handlers.registry_view import RegistryView
 from transship_worker.handlers.streaming import Streaming, StreamWay
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine_push import DockerPush
@@ -41,6 +42,8 @@ class Push:
     via: Via = Via.AUTO
     #: Further options of the component.
     options: Mapping[str, Any] = field(default_factory=dict)
+    platform: str | None = None
+    require_all_platforms: bool = False
 
     @property
     def image(self) -> ImageReference:
@@ -54,19 +57,27 @@ class Push:
             source=self.source,
             control=self.control,
             streamed=self._streamed() if self.streams is not None else None,
+            registry=self._view() if self.streams is not None else None,
+            platform=self.platform,
+            require_all_platforms=self.require_all_platforms,
         )
         digest = transport.push(self.image, credentials=self.credentials, access=self.access)
         assert transport.outcome is not None
         assert transport.outcome.digest == digest
         return transport.outcome
 
-    def _streamed(self) -> Streaming:
+    def _component(self) -> DefaultRegistry:
         values = {"name": "lab", "uri": self.image.registry, **self.options}
-        component = DefaultRegistry.model_validate(values)
+        return DefaultRegistry.model_validate(values)
+
+    def _streamed(self) -> Streaming:
         recall = self.recall or (lambda *_: None)
         return Streaming(
-            lambda: self.streams, recall, self.engine, component, self.control, self.via
+            lambda: self.streams, recall, self.engine, self._component(), self.control, self.via
         )
+
+    def _view(self) -> RegistryView:
+        return RegistryView(lambda: self.streams, self._component(), self.control)
 
 
 def fresh(

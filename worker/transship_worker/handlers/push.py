@@ -18,6 +18,7 @@ from transship.model.references import ImageReference
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.fleet.pause_engine import EngineGate
+from transship_worker.handlers.registry_view import RegistryView
 from transship_worker.handlers.streaming import Streaming, StreamWay
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
@@ -96,6 +97,7 @@ class Pushing:
             streamed=Streaming(
                 self.streams, self.recall, self.engine, component, control, request.via
             ),
+            registry=RegistryView(self.streams, component, control),
         )
         gated = GatedPush(transport, self.gate, component.quotas, control)
         # Before the flavor's own code, which may replace the whole way of a push.

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transship.model.jobs import Via
 from transship.model.references import ImageReference
 from transship_worker.credentials.access import Credentials
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine.identity import HeldImage, Store
 from transship_worker.transports.stream.choice import is_possible
 
 if TYPE_CHECKING:
     from transship_worker.handlers.registries import Way
     from transship_worker.oci.client import Repository
-    from transship_worker.transports.stream.push import StreamControl, StreamGrounds, StreamPush
+    from transship_worker.transports.engine_push import StreamedPush
+    from transship_worker.transports.stream.push import StreamGrounds
+    from transship_worker.transports.stream.sender import StreamControl
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +60,21 @@ class Streaming:
         self,
         image: ImageReference,
         credentials: Credentials | None,
-        inspected: Mapping[str, Any],
-    ) -> StreamPush | None:
+        held: HeldImage,
+    ) -> StreamedPush | None:
         """The streamed push of an image; ``None``: it is not to be streamed.
 
-        ``inspected``: what the engine tells of the image.
+        Left to the worker (``auto``), only images of classic stores are: the containerd store
+        sends layers as it holds them, and Podman compresses on all cores.
         """
         component = self.component
         if self.via is Via.ENGINE or component.registry_uri.registry != image.registry:
             # A flavor of somebody's own may push to another registry than its component's.
             return None
         if not self.forced and not (
-            is_possible(int(inspected.get("Size") or 0))
+            is_possible(held.size)
             and self.engine.endpoint.is_local_socket
-            and not self.engine.keeps_layers_compressed()
+            and held.store is Store.CLASSIC
         ):
             return None
         found = self.ways()
@@ -79,6 +83,7 @@ class Streaming:
         # Imported by the first large push: a worker without one does without the HTTP client.
         from transship_worker.handlers.registries import OpenedRegistry
         from transship_worker.transports.stream.push import StreamPush
+        from transship_worker.transports.stream.stored import StoredPush
 
         opened = OpenedRegistry(
             component.name,
@@ -91,10 +96,9 @@ class Streaming:
         async def repository() -> Repository:
             return opened.client(found.way).repository(image.repository, writing=True)
 
-        return StreamPush(
-            found.grounds,
-            self.engine,
-            found.grounds.loop.run(repository()),
-            self.control,
-            inspected,
-        )
+        opened_repository = found.grounds.loop.run(repository())
+        if held.store.is_content:
+            return StoredPush(
+                found.grounds.loop, self.engine, opened_repository, self.control, held
+            )
+        return StreamPush(found.grounds, self.engine, opened_repository, self.control, held)

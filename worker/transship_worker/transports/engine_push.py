@@ -7,10 +7,9 @@ where that is faster or asked for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from transship.errors import (
     Denied,
@@ -19,34 +18,55 @@ from transship.errors import (
     EngineUnavailable,
     ImageNotFound,
     PushError,
-    PushRejected,
-    RateLimited,
     RegistryUnavailable,
-    RepositoryMissing,
 )
 from transship.model.jobs import Step
+from transship.model.migration.platforms import Platform
 from transship.model.records import Progress
 from transship.model.references import ImageReference, RegistryUri
 from transship_worker.credentials.access import Access, Credentials
-from transship_worker.transports.engine.client import Engine, digests_of
-from transship_worker.transports.engine.connection import Line
+from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine.confirmation import Confirmation, RegistryReader, Target
+from transship_worker.transports.engine.connection import PLATFORM_API, Line
 from transship_worker.transports.engine.events import PushStream
+from transship_worker.transports.engine.identity import HeldImage, Store
+from transship_worker.transports.engine.liveness import kept_alive
 from transship_worker.transports.engine.push_errors import Spoken, translate
 from transship_worker.transports.port import JobControl, Pushed
 from transship_worker.transports.stream.choice import Fallback, begins, pays
 
-if TYPE_CHECKING:
-    from transship_worker.transports.stream.push import StreamPush
-
 logger = logging.getLogger("transship.worker")
 
-#: A registry that will not be asked for a digest may still take a push: a login may be for
-#: pushing only, and questions have rate limits of their own.
-_NO_ANSWER = (Denied, RateLimited, PushRejected, RepositoryMissing)
+
+class StreamedPush(Protocol):
+    """A push of what the engine exports; made for one use."""
+
+    @property
+    def size(self) -> int:
+        """What the engine says that the image has. Unit: bytes."""
+
+    @property
+    def known_size(self) -> int:
+        """How much of it was streamed to the registry before. Unit: bytes."""
+
+    def look(self) -> None:
+        """Ask what is known of the image at the registry.
+
+        Raises:
+            PushError: the worker cannot reach the registry, as its engine may.
+        """
+
+    def push(self, line: Line, image: ImageReference) -> str:
+        """Push, and return the digest that is under the tag now.
+
+        Raises:
+            Fallback: it cannot be done so.
+            PushError: what went wrong.
+        """
 
 
 class Streamed(Protocol):
-    """The other way, as far as it is open to a job."""
+    """The streamed push, as far as a job may use it."""
 
     @property
     def forced(self) -> bool:
@@ -59,8 +79,8 @@ class Streamed(Protocol):
         self,
         image: ImageReference,
         credentials: Credentials | None,
-        inspected: Mapping[str, Any],
-    ) -> StreamPush | None:
+        held: HeldImage,
+    ) -> StreamedPush | None:
         """The streamed push of an image, of which the engine tells this; ``None``: there is none.
 
         Raises:
@@ -82,13 +102,26 @@ class DockerPush:
         source: str | None,
         control: JobControl,
         streamed: Streamed | None = None,
+        registry: RegistryReader | None = None,
+        platform: str | None = None,
+        require_all_platforms: bool = False,
     ) -> None:
         """A push for one job.
 
-        ``source``: the image is not yet tagged as the target; its name, for messages.
-        ``streamed``: the other way; ``None``: the engine pushes in any case.
+        Args:
+            engine: the engine that has the image.
+            image_id: what identifies it in the engine's store.
+            source: the image is not yet tagged as the target; its name, for messages.
+            control: the job.
+            streamed: the streamed push; ``None``: the engine pushes in any case.
+            registry: the worker's own view of the registry; ``None``: only the engine's counts.
+            platform: the one that is pushed of an index (``linux/arm64``); ``None``: all.
+            require_all_platforms: one manifest instead of a partly pulled index is a failure.
         """
         self.outcome: Pushed | None = None
+        self._registry = registry
+        self._platform = Platform.parse(platform) if platform is not None else None
+        self._whole = require_all_platforms
         self._streamed = streamed
         self._engine = engine
         self._image_id = image_id
@@ -111,7 +144,8 @@ class DockerPush:
                 self._engine.exclusive(image, self._wait),
             ):
                 self._check_settings(line, image, access)
-                self.outcome = self._push(line, image, credentials)
+                target = Target(image, credentials, access, self._platform, self._whole)
+                self.outcome = self._push(line, target)
         except PushError:
             # A job that is stopped has its line cut: the reason is not the broken line.
             self._control.checkpoint()
@@ -129,55 +163,98 @@ class DockerPush:
         self._control.checkpoint()
         self._control.alive()
 
-    def _push(self, line: Line, image: ImageReference, credentials: Credentials | None) -> Pushed:
+    def _push(self, line: Line, target: Target) -> Pushed:
         self._control.checkpoint()
+        image = target.image
         self._settle_reference(line, image)
-        inspected = self._engine.inspect(line, self._image_id)
-        present = self._present_already(line, image, credentials, inspected)
+        held = self._engine.held(line, self._image_id, image)
+        self._check_platform(line, held)
+        confirmation = Confirmation(self._engine, line, target, self._control, self._registry)
+        # The engine does not know what it became when it was streamed.
+        became = self._streamed.remembered(image, self._image_id) if self._streamed else None
+        present = confirmation.present(held, became)
         if present is not None:
             return Pushed(present, skipped=True)
+        confirmation.check_whole(held)
         self._control.checkpoint()
-        streamed = self._open_stream(image, credentials, inspected)
+        streamed = self._open_stream(target, held)
         self._control.step(Step.PUSHING)
         digest = None
         if streamed is not None and self._begins_streaming(streamed):
             digest = self._stream(line, image, streamed)
             streamed = None
         if digest is None:
-            digest = self._push_by_engine(line, image, credentials, streamed)
-        return Pushed(self._confirmed(line, image, credentials, digest))
+            digest = self._push_by_engine(line, target, held, streamed, confirmation)
+        else:
+            self._control.step(Step.VERIFYING)
+        confirmation.confirm_tag(digest)
+        return Pushed(digest)
+
+    def _check_platform(self, line: Line, held: HeldImage) -> None:
+        """Return if the engine can push the one platform that is asked for.
+
+        Raises:
+            ImageNotFound: the image is of another platform.
+            EngineMisconfigured: the engine is too old to choose one of an index.
+        """
+        wanted = self._platform
+        if wanted is None:
+            return
+        if held.store.is_content:
+            if line.api < PLATFORM_API:
+                raise EngineMisconfigured(
+                    f"engine {self._engine.label} speaks version {line.api[0]}.{line.api[1]} of "
+                    "the Docker API; a push of one platform needs 1.46 or newer (Docker Engine 27)"
+                )
+            listed = self._engine.manifests(line, held.id) or ()
+            there = [one.platform for one in listed if one.is_image and one.available]
+        else:
+            there = [held.platform]
+        known = [platform for platform in there if platform is not None]
+        if known and not any(map(wanted.matches, known)):
+            names = ", ".join(map(str, known))
+            raise ImageNotFound(
+                f"image {held.short} has no {wanted} in this engine; it has {names}"
+            )
 
     def _push_by_engine(
         self,
         line: Line,
-        image: ImageReference,
-        credentials: Credentials | None,
-        streamed: StreamPush | None,
+        target: Target,
+        held: HeldImage,
+        streamed: StreamedPush | None,
+        confirmation: Confirmation,
     ) -> str:
         """Let the engine push, and change over where it turns out that most is new."""
         self._control.checkpoint()
-        stream = self._send(line, image, credentials, streamed)
+        stream = self._send(line, target, held, streamed)
         if stream is None and streamed is not None:
-            logger.debug("%s: most of it is new: it is streamed", image)
-            digest = self._stream(line, image, streamed)
+            logger.debug("%s: most of it is new: it is streamed", target.image)
+            digest = self._stream(line, target.image, streamed)
             if digest is not None:
+                self._control.step(Step.VERIFYING)
                 return digest
-            stream = self._send(line, image, credentials, None)
+            stream = self._send(line, target, held, None)
         if stream is None:
-            raise EngineUnavailable(f"engine {self._engine.label} did not push {image}")
-        return self._verified(line, image, stream)
+            raise EngineUnavailable(f"engine {self._engine.label} did not push {target.image}")
+        return self._verified(confirmation, held, stream)
 
-    def _open_stream(
-        self,
-        image: ImageReference,
-        credentials: Credentials | None,
-        inspected: Mapping[str, Any],
-    ) -> StreamPush | None:
-        """The streamed way, with what is remembered; ``None``: the engine is to push."""
+    def _verified(self, confirmation: Confirmation, held: HeldImage, stream: PushStream) -> str:
+        """The digest of what the engine pushed, if that is the job's image."""
+        self._control.step(Step.VERIFYING)
+        return confirmation.pushed(held, stream)
+
+    def _open_stream(self, target: Target, held: HeldImage) -> StreamedPush | None:
+        """The streamed push, with what is remembered; ``None``: the engine is to push."""
         if self._streamed is None:
             return None
+        if target.platform is not None and held.store.is_content:
+            # Of an index, the engine chooses the manifest.
+            if self._is_forced:
+                self._control.warn("it was not streamed, the engine pushed it: one platform")
+            return None
         try:
-            streamed = self._streamed.open(image, credentials, inspected)
+            streamed = self._streamed.open(target.image, target.credentials, held)
             if streamed is not None:
                 streamed.look()
         except PushError as error:
@@ -185,18 +262,18 @@ class DockerPush:
             if self._streamed.forced:
                 raise
             # The engine may have a way to the registry that the worker has not.
-            logger.debug("%s cannot be streamed: %s", image, error.message)
+            logger.debug("%s cannot be streamed: %s", target.image, error.message)
             return None
         return streamed
 
-    def _begins_streaming(self, streamed: StreamPush) -> bool:
+    def _begins_streaming(self, streamed: StreamedPush) -> bool:
         return self._is_forced or begins(streamed.size, streamed.known_size)
 
     @property
     def _is_forced(self) -> bool:
         return self._streamed is not None and self._streamed.forced
 
-    def _stream(self, line: Line, image: ImageReference, streamed: StreamPush) -> str | None:
+    def _stream(self, line: Line, image: ImageReference, streamed: StreamedPush) -> str | None:
         """Stream; ``None``: the engine is to push instead."""
         try:
             return streamed.push(line, image)
@@ -224,40 +301,20 @@ class DockerPush:
                 f"is {now[:19]}); push it again"
             )
 
-    def _present_already(
-        self,
-        line: Line,
-        image: ImageReference,
-        credentials: Credentials | None,
-        inspected: Mapping[str, Any],
-    ) -> str | None:
-        """The digest, when the registry's tag holds this very image already."""
-        digests = digests_of(inspected, image)
-        # The engine does not know what it became when it was streamed.
-        became = self._streamed.remembered(image, self._image_id) if self._streamed else None
-        if became is not None:
-            digests.add(became)
-        if not digests:
-            # Never pushed there from here: no answer could tell that it is the same image.
-            return None
-        try:
-            remote = self._engine.look_up(line, image, credentials)
-        except _NO_ANSWER:
-            return None
-        return remote if remote in digests else None
-
     def _send(
-        self,
-        line: Line,
-        image: ImageReference,
-        credentials: Credentials | None,
-        streamed: StreamPush | None,
+        self, line: Line, target: Target, held: HeldImage, streamed: StreamedPush | None
     ) -> PushStream | None:
-        """Push, and read the stream to its end; ``None``: given up, as streaming is faster."""
+        """Push, and read the stream to its end; ``None``: aborted, as streaming is faster."""
         stream = PushStream()
         before = Progress()
-        with closing(self._engine.push_events(line, image, credentials)) as events:
-            for event in events:
+        platform = target.platform if held.store.is_content else None
+        credentials = target.credentials
+        with ExitStack() as stack:
+            if held.store is Store.PODMAN:
+                self._control.step(Step.UPLOADING_UNREPORTED)
+                stack.enter_context(kept_alive(self._engine, self._control.alive))
+            events = self._engine.push_events(line, target.image, credentials, platform)
+            for event in stack.enter_context(closing(events)):
                 stream.feed(event)
                 self._control.alive()
                 progress = stream.progress
@@ -267,46 +324,18 @@ class DockerPush:
                 if streamed is not None and pays(streamed.size, *stream.new):
                     return None
         if stream.error is not None:
-            spoken = Spoken(self._engine.label, image, credentials)
-            raise self._why(translate(stream.error, spoken), credentials)
-        if stream.digest is None:
-            raise EngineUnavailable(
-                f"engine {self._engine.label} ended the push of {image} without a digest"
+            spoken = Spoken(
+                self._engine.label,
+                target.image,
+                credentials,
+                is_podman=held.store is Store.PODMAN,
             )
+            raise self._why(translate(stream.error, spoken), credentials)
         return stream
 
     def _why(self, error: PushError, credentials: Credentials | None) -> PushError:
-        """A refusal is for good, unless the login had simply ended during the upload."""
+        """A refusal is final, unless the login had simply ended during the upload."""
         expires_at = credentials.expires_at if credentials else None
         if isinstance(error, Denied) and expires_at and expires_at <= datetime.now(UTC):
             return RegistryUnavailable(f"the login ended during the push: {error.message}")
         return error
-
-    def _verified(self, line: Line, image: ImageReference, stream: PushStream) -> str:
-        """The digest of what the engine pushed, if that is the job's image."""
-        digest = str(stream.digest)
-        # Asked anew: the push itself made the engine record the digest.
-        digests = digests_of(self._engine.inspect(line, self._image_id), image)
-        if digest not in digests and stream.instead_of not in {*digests, self._image_id}:
-            raise DigestMismatch(
-                f"{image} was tagged anew while it was pushed: {digest} is not "
-                f"{self._image_id[:19]}; push it again"
-            )
-        return digest
-
-    def _confirmed(
-        self, line: Line, image: ImageReference, credentials: Credentials | None, digest: str
-    ) -> str:
-        """See what the tag holds now. The push is done: whatever comes of this, it succeeded."""
-        self._control.step(Step.VERIFYING)
-        try:
-            remote = self._engine.look_up(line, image, credentials)
-        except PushError as error:
-            self._control.warn(
-                f"pushed, but the registry could not be asked to confirm it: {error.message}"
-            )
-            return digest
-        if remote != digest:
-            now = f"the registry now has {remote}" if remote else "the registry has it no longer"
-            self._control.warn(f"the tag {image} was moved since the push of {digest}: {now}")
-        return digest

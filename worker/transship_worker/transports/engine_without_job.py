@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, closing, nullcontext
+from typing import TYPE_CHECKING, TypeVar
 
 from transship.errors import EngineMisconfigured
 from transship.installation import extra_hint
@@ -12,7 +13,14 @@ from transship.model.jobs import Step
 from transship.model.records import Progress
 from transship.model.references import ImageReference
 from transship_config.errors import UsageError
+from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.credentials.access import Access, Credentials
+
+if TYPE_CHECKING:
+    from transship_worker.oci.client import Repository
+    from transship_worker.oci.descriptors import Manifest
+
+T = TypeVar("T")
 
 logger = logging.getLogger("transship.flavor")
 
@@ -43,6 +51,55 @@ class NoJob:
     def closing(self, close: Callable[[], None]) -> AbstractContextManager[None]:  # noqa: ARG002
         """Nothing stops it."""
         return nullcontext()
+
+
+class DirectReader:
+    """Asks a registry itself, with a client for each question; implements ``RegistryReader``."""
+
+    def digest(
+        self, image: ImageReference, credentials: Credentials | None, access: Access
+    ) -> str | None:
+        """See ``RegistryReader``."""
+        from transship_worker.oci import manifests
+
+        async def ask(repository: Repository) -> str | None:
+            head = await manifests.head(repository, str(image.tag))
+            return head.digest if head is not None else None
+
+        return self._asked(image, credentials, access, ask)
+
+    def manifest(
+        self,
+        image: ImageReference,
+        digest: str,
+        credentials: Credentials | None,
+        access: Access,
+    ) -> Manifest:
+        """See ``RegistryReader``."""
+        from transship_worker.oci import manifests
+
+        return self._asked(
+            image, credentials, access, lambda repository: manifests.get(repository, digest)
+        )
+
+    def _asked(
+        self,
+        image: ImageReference,
+        credentials: Credentials | None,
+        access: Access,
+        ask: Callable[[Repository], Awaitable[T]],
+    ) -> T:
+        from transship_worker.oci.endpoint import Endpoint
+        from transship_worker.oci.pool import ClientPool
+
+        async def work() -> T:
+            async with ClientPool() as pool:
+                client = pool.client(Endpoint(image.registry, access), credentials)
+                return await ask(client.repository(image.repository))
+
+        # In a loop of its own, and a thread of its own: the caller may run in one.
+        with BackgroundLoop() as loop:
+            return loop.run(work())
 
 
 class EngineTransport:
@@ -77,5 +134,11 @@ class EngineTransport:
             raise EngineMisconfigured(error.message) from None
         with closing(engine):
             image_id = engine.image_id(str(image))
-            push = DockerPush(engine, image_id=image_id, source=None, control=NoJob())
+            push = DockerPush(
+                engine,
+                image_id=image_id,
+                source=None,
+                control=NoJob(),
+                registry=DirectReader(),
+            )
             return push.push(image, credentials=credentials, access=access)

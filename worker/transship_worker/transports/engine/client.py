@@ -8,43 +8,48 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from typing import Any, Final
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import docker
-import requests
 
 from transship.errors import (
+    EngineMisconfigured,
     EngineUnavailable,
     ImageNotFound,
     InvalidReference,
-    PushError,
     PushRejected,
-    RegistryUnreachable,
 )
+from transship.model.migration.platforms import Platform
 from transship.model.references import ImageReference, RegistryUri
+from transship_config.errors import UsageError
 from transship_config.names import NAME_PATTERN
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.credentials.redaction import clean
-from transship_worker.transports.engine.connection import CALL_TIMEOUT_S, Line
+from transship_worker.transports.engine import calls, stores
+from transship_worker.transports.engine.connection import (
+    MANIFESTS_API,
+    OLDEST_API,
+    Line,
+    api_version,
+)
 from transship_worker.transports.engine.endpoint import Endpoint, find_endpoint
-from transship_worker.transports.engine.errors import engine_errors
+from transship_worker.transports.engine.errors import Named, asked, engine_errors
+from transship_worker.transports.engine.identity import HeldImage, HeldManifest, held_manifests
 from transship_worker.transports.engine.idle_connections import IdleLines, Question
-from transship_worker.transports.engine.push_errors import Spoken, translate
+from transship_worker.transports.engine.references import References
 from transship_worker.transports.engine.settings import (
+    PODMAN_CERTIFICATES,
     Place,
     ca_missing,
     client_missing,
     insecure_missing,
+    podman_insecure_missing,
 )
 
-#: Seconds between two looks at whether a job that waits for another may go on. Unit: s.
-_PATIENCE_S: Final = 0.2
 _IMAGE_ID = re.compile(r"(?:sha256:)?[a-f0-9]{64}", re.ASCII)
-#: Docker's user name for a password that is an identity token (docker-credential-helpers).
-_IDENTITY_TOKEN: Final = "<token>"  # noqa: S105
 
 #: Lets something be ended from elsewhere while a block runs; ``JobControl.closing`` is one.
 Guard = Callable[[Callable[[], None]], AbstractContextManager[None]]
@@ -64,8 +69,7 @@ class Engine:
         self._told_name = name
         self._told_version = version
         self._version = version
-        self._lock = threading.Lock()
-        self._references: dict[str, tuple[threading.Lock, int]] = {}
+        self._references = References()
         self._idle = IdleLines()
 
     @property
@@ -112,17 +116,6 @@ class Engine:
             version: dict[str, Any] = self._asked(line.version)
             return version
 
-    def keeps_layers_compressed(self) -> bool:
-        """Whether it has the containerd image store, which sends layers as it holds them.
-
-        Source: docs.docker.com, "containerd image store"; ``DriverStatus`` in ``docker info``.
-
-        Raises:
-            EngineUnavailable: it does not answer.
-        """
-        status = self.info().get("DriverStatus") or []
-        return any("io.containerd.snapshotter" in str(pair) for pair in status)
-
     def image_id(self, name: str, guard: Guard = _unguarded) -> str:
         """The id of a local image, by name or id. ``guard``: as for ``line``.
 
@@ -142,7 +135,10 @@ class Engine:
             PushError: the registry refused, or could not be asked.
         """
         with self.line() as line:
-            return self.look_up(line, image, credentials)
+            try:
+                return self.look_up(line, image, credentials)
+            except calls.LookupMissing as missing:
+                raise PushRejected(str(missing)) from None
 
     def missing_settings(
         self, uri: RegistryUri, access: Access, *, only_certain: bool = False
@@ -176,7 +172,7 @@ class Engine:
         kept = False
         try:
             with guard(question.cut):
-                self._version = self._asked(lambda: line.use_version(self._version))
+                self._settle_version(line)
                 yield line
             # Else, an answer may have been left half read.
             kept = question.end() and not self.endpoint.is_ssh and self._idle.keep(line)
@@ -200,10 +196,14 @@ class Engine:
             return []
         info = self._info(line)
         found: list[str | None] = []
+        podman = stores.is_podman(line.server)
         if access.insecure:
-            found.append(insecure_missing(info, self.label, uri))
+            missing = podman_insecure_missing if podman else insecure_missing
+            found.append(missing(info, self.label, uri))
         elif not only_certain:
             place = Place(info, self.label, uri, local=self.endpoint.is_local_socket)
+            own = replace(place, certificates=PODMAN_CERTIFICATES)
+            place = own if podman and own.folder.is_dir() else place
             if access.ca is not None:
                 found.append(ca_missing(place, access.ca))
             if access.client_cert is not None and access.client_key is not None:
@@ -222,7 +222,7 @@ class Engine:
         line = self._new_line()
         try:
             with guard(line.cut):
-                self._version = self._asked(lambda: line.use_version(self._version))
+                self._settle_version(line)
                 yield line
         except EngineUnavailable:
             # It may come back as another version.
@@ -238,22 +238,8 @@ class Engine:
         The engine pushes what a reference means at that moment, so two jobs that tag
         different images as one reference would push one of them twice.
         """
-        key = str(image)
-        with self._lock:
-            lock, users = self._references.get(key, (threading.Lock(), 0))
-            self._references[key] = lock, users + 1
-        try:
-            while not lock.acquire(timeout=_PATIENCE_S):
-                wait()
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
-            with self._lock:
-                lock, users = self._references.pop(key)
-                if users > 1:
-                    self._references[key] = lock, users - 1
+        with self._references.exclusive(str(image), wait):
+            yield
 
     def inspect(self, line: Line, name: str) -> dict[str, Any]:
         """What the engine knows of a local image.
@@ -274,6 +260,28 @@ class Engine:
             raise missing from None
         return found
 
+    def held(self, line: Line, image_id: str, image: ImageReference) -> HeldImage:
+        """An image that is tagged as ``image``, with what identifies it in this engine's store.
+
+        Raises:
+            ImageNotFound: it is not in this engine.
+        """
+        inspected = self.inspect(line, image_id)
+        return HeldImage.of(inspected, stores.store_of(line, self._whose, inspected), image)
+
+    def manifests(self, line: Line, image_id: str) -> tuple[HeldManifest, ...] | None:
+        """The manifests of an index in the containerd image store; ``None``: it cannot tell.
+
+        Raises:
+            ImageNotFound: it is not in this engine.
+        """
+        if line.api < MANIFESTS_API:
+            return None
+        try:
+            return held_manifests(self._asked(lambda: line.inspect_manifests(image_id)))
+        except docker.errors.NotFound:
+            raise ImageNotFound(f"image {image_id} is not in engine {self.label}") from None
+
     def tag(self, line: Line, image_id: str, image: ImageReference) -> None:
         """Let the reference mean this image.
 
@@ -288,45 +296,27 @@ class Engine:
     def look_up(
         self, line: Line, image: ImageReference, credentials: Credentials | None
     ) -> str | None:
-        """As ``remote_digest``, on a line of the caller's."""
-        login = auth_config(credentials)
-        try:
-            with engine_errors(self.label, self.endpoint):
-                found = line.inspect_distribution(str(image), auth_config=login)  # type: ignore[no-untyped-call]
-                return str(found["Descriptor"]["digest"])
-        except docker.errors.APIError as error:
-            text = str(error.explanation or "")
-            if error.status_code == 404 and "page not found" not in text:
-                return None
-            raise translate(text, Spoken(self.label, image, credentials)) from None
-        except EngineUnavailable as error:
-            if isinstance(error.__cause__, requests.Timeout):
-                raise RegistryUnreachable(
-                    f"engine {self.label} got no answer from {image.registry} within "
-                    f"{CALL_TIMEOUT_S:.0f} s"
-                ) from None
-            raise
+        """As ``remote_digest``, on a line of the caller's.
+
+        Raises:
+            LookupMissing: the engine has no such call.
+            PushError: the registry refused, or could not be asked.
+        """
+        return calls.look_up(line, self._whose, image, credentials)
 
     def push_events(
-        self, line: Line, image: ImageReference, credentials: Credentials | None
+        self,
+        line: Line,
+        image: ImageReference,
+        credentials: Credentials | None,
+        platform: Platform | None = None,
     ) -> Generator[dict[str, Any], None, None]:
-        """Push, and give the engine's events as they come.
+        """Push, and give the engine's events as they come; of an index, one platform if named.
 
         Raises:
             PushError: the engine refused to start, went away, or broke off.
         """
-        events = line.push_events(image.name, str(image.tag), auth_config(credentials))
-        with closing(events):
-            while True:
-                try:
-                    with engine_errors(self.label, self.endpoint):
-                        event = next(events, None)
-                except docker.errors.APIError as error:
-                    text = str(error.explanation or error)
-                    raise translate(text, Spoken(self.label, image, credentials)) from None
-                if event is None:
-                    return
-                yield event
+        return calls.push_events(line, self._whose, image, credentials, platform)
 
     def export(self, line: Line, image_id: str) -> Generator[bytes, None, None]:
         """An image as a tar (``docker save``), in pieces as they come.
@@ -335,22 +325,7 @@ class Engine:
             ImageNotFound: the image is not in this engine any more.
             EngineUnavailable: the engine broke off.
         """
-        pieces = line.export_image(image_id)
-        with closing(pieces):
-            while True:
-                try:
-                    with engine_errors(self.label, self.endpoint):
-                        piece = next(pieces, None)
-                except docker.errors.NotFound:
-                    raise ImageNotFound(f"image {image_id} is not in engine {self.label}") from None
-                except docker.errors.APIError as error:
-                    text = clean(str(error.explanation or error))
-                    raise EngineUnavailable(
-                        f"engine {self.label} cannot export {image_id[:19]}: {text}"
-                    ) from None
-                if piece is None:
-                    return
-                yield piece
+        return calls.export(line, self._whose, image_id)
 
     def _new_line(self) -> Line:
         try:
@@ -365,21 +340,33 @@ class Engine:
                 ) from None
             raise
 
+    def _settle_version(self, line: Line) -> None:
+        """Let a connection speak the newest API of the engine, or the one that was told.
+
+        Raises:
+            EngineUnavailable: it does not answer.
+            EngineMisconfigured: it is too old.
+        """
+        version = self._asked(lambda: line.use_version(self._version))
+        spoken = api_version(version)
+        if spoken is None or spoken < OLDEST_API:
+            self._version = self._told_version
+            raise EngineMisconfigured(
+                f"engine {self.label} speaks version {clean(version)[:40]} of the Docker API; "
+                f"{_oldest()} or newer is needed (Docker Engine 20.10, Podman 4)"
+            )
+        self._version = version
+
     def _info(self, line: Line) -> dict[str, Any]:
         info: dict[str, Any] = self._asked(line.info)
         return info
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
-        """Call the SDK; the engine's own failures become typed, its 404 stays."""
-        try:
-            with engine_errors(self.label, self.endpoint):
-                return ask()
-        except docker.errors.NotFound:
-            raise
-        except docker.errors.APIError as error:
-            text = clean(str(error.explanation or error))
-            kind: type[PushError] = EngineUnavailable if error.is_server_error() else PushRejected
-            raise kind(f"engine {self.label} refused: {text}") from None
+        return asked(self._whose, ask)
+
+    @property
+    def _whose(self) -> Named:
+        return Named(self.label, self.endpoint)
 
 
 def find_engine(environment: Mapping[str, str] | None = None, *, name: str = "") -> Engine:
@@ -392,6 +379,12 @@ def find_engine(environment: Mapping[str, str] | None = None, *, name: str = "")
     """
     environment = os.environ if environment is None else environment
     version = environment.get("DOCKER_API_VERSION", "")
+    spoken = api_version(version)
+    if version and (spoken is None or spoken < OLDEST_API):
+        raise UsageError(
+            f"DOCKER_API_VERSION={version[:40]!r} cannot be used; leave it unset, or write "
+            f"{_oldest()} or newer"
+        )
     return Engine(find_endpoint(environment), name=name, version=version)
 
 
@@ -406,35 +399,8 @@ def connect(environment: Mapping[str, str] | None = None) -> docker.DockerClient
         return None
 
 
-def digests_of(inspected: Mapping[str, Any], image: ImageReference) -> set[str]:
-    """Digests under which an image is known to be in the reference's repository.
-
-    ``inspected``: what the engine knows of the image.
-    """
-    recorded = inspected.get("RepoDigests") or []
-    return {digest for text in recorded if (digest := _digest_in(text, image))}
-
-
-def auth_config(credentials: Credentials | None) -> dict[str, str]:
-    """A login as the engine takes it with one call.
-
-    Never ``None``, also without a login: for ``None`` the SDK looks into ``config.json``.
-    """
-    if credentials is None:
-        return {}
-    secret = credentials.password.get_secret_value()
-    if credentials.username == _IDENTITY_TOKEN:
-        return {"identitytoken": secret}
-    return {"username": credentials.username, "password": secret}
-
-
-def _digest_in(text: str, image: ImageReference) -> str | None:
-    """The digest of ``repository@digest`` when the repository is the image's."""
-    try:
-        recorded = ImageReference.parse(text)
-    except InvalidReference:
-        return None
-    return recorded.digest if recorded.name == image.name else None
+def _oldest() -> str:
+    return ".".join(map(str, OLDEST_API))
 
 
 def _fitting(name: str) -> str:

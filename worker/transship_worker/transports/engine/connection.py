@@ -7,6 +7,8 @@ reader. What does end it is to shut the socket down, so each socket is remembere
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import subprocess
 import threading
@@ -16,10 +18,19 @@ from typing import Any, Final
 
 import docker
 import requests
-from docker.constants import MINIMUM_DOCKER_API_VERSION
+from docker.auth import encode_header
 from docker.transport import UnixHTTPAdapter
+from docker.utils.json_stream import json_stream
 
+from transship_worker.transports.engine.answers import refusal
 from transship_worker.transports.engine.endpoint import Endpoint
+
+#: The oldest version of the engine's API that is spoken: Docker Engine 20.10, Podman 4.
+OLDEST_API: Final = (1, 41)
+#: Versions from which a push takes ``platform``, and an image tells its manifests
+#: (docs.docker.com, "Engine API version history").
+PLATFORM_API: Final = (1, 46)
+MANIFESTS_API: Final = (1, 48)
 
 #: Seconds that the engine may take over a call that asks it something. Unit: s.
 CALL_TIMEOUT_S: Final = 60.0
@@ -38,11 +49,15 @@ class Line(docker.APIClient):
         self._sockets: list[socket.socket] = []
         self._sockets_lock = threading.Lock()
         self._is_cut = False
+        #: What the engine calls itself in its answers: ``Docker/28.5.2 (linux)``,
+        #: ``Libpod/5.8.6 (linux)``; empty before the first answer, or where it does not say.
+        self.server = ""
         super().__init__(
             base_url=endpoint.url,
             tls=endpoint.tls.config() if endpoint.tls else False,
-            # Any will do: with "auto" this would ask the engine, and could not be cut.
-            version=MINIMUM_DOCKER_API_VERSION,
+            # No request is made with it: ``use_version`` asks for the engine's own, in an
+            # unversioned request. With "auto" this would ask here, and could not be cut.
+            version=".".join(map(str, OLDEST_API)),
             timeout=CALL_TIMEOUT_S,  # type: ignore[arg-type]  # the stubs know whole seconds only
             use_ssh_client=True,
         )
@@ -50,6 +65,13 @@ class Line(docker.APIClient):
             # No proxy and no netrc of the environment's is for a socket; looking takes longer
             # than the engine's answer.
             self.trust_env = False
+        self.hooks["response"] = [self._answered]
+
+    @property
+    def api(self) -> tuple[int, int]:
+        """The version of the engine's API that is spoken."""
+        line: Any = self
+        return api_version(str(line._version)) or (0, 0)
 
     def use_version(self, version: str = "") -> str:
         """Speak this version of the engine's API; the engine's newest by default. Returns it.
@@ -69,6 +91,15 @@ class Line(docker.APIClient):
         settings = super().merge_environment_settings(*args, **kwargs)
         settings["verify"] = self.verify
         return settings
+
+    def _raise_for_status(self, response: requests.Response) -> None:
+        """As in the SDK, for answers of every engine."""
+        error = refusal(response)
+        if error is not None:
+            raise error
+
+    def _answered(self, response: requests.Response, *_: Any, **__: Any) -> None:
+        self.server = response.headers.get("Server") or self.server
 
     def get_adapter(self, url: str | bytes) -> Any:
         """The adapter for a URL, watched for the connections it opens."""
@@ -102,14 +133,41 @@ class Line(docker.APIClient):
             line.timeout = before
 
     def push_events(
-        self, name: str, tag: str, auth_config: Mapping[str, str]
+        self,
+        name: str,
+        tag: str,
+        auth_config: Mapping[str, str],
+        platform: Mapping[str, str] | None = None,
     ) -> Generator[dict[str, Any], None, None]:
-        """Push and give the engine's events as they come."""
+        """Push and give the engine's events as they come.
+
+        ``platform``: the one that is sent of an index, as in an OCI descriptor (API 1.46).
+        """
+        line: Any = self
+        # The SDK's own call knows no platform.
+        params = {"tag": tag}
+        if platform is not None:
+            params["platform"] = json.dumps(dict(platform))
+        headers = {"X-Registry-Auth": encode_header(dict(auth_config))}
         with self.without_timeout():
-            # An empty auth config is not None: with None the SDK looks into config.json.
-            yield from self.push(
-                name, tag=tag, stream=True, decode=True, auth_config=dict(auth_config)
+            response = line._post_json(
+                line._url("/images/{0}/push", name),
+                None,
+                headers=headers,
+                stream=True,
+                params=params,
             )
+            self._raise_for_status(response)
+            # Decoded here: the SDK itself takes an answer that is not chunked for one value.
+            events: Any = json_stream(line._stream_helper(response, decode=False))
+            yield from events
+
+    def inspect_manifests(self, name: str) -> Mapping[str, Any]:
+        """As ``inspect_image``, with the manifests of an index (API 1.48)."""
+        line: Any = self
+        answer = line._get(line._url("/images/{0}/json", name), params={"manifests": "1"})
+        found: Mapping[str, Any] = line._result(answer, json=True)
+        return found
 
     def export_image(self, image_id: str) -> Generator[bytes, None, None]:
         """An image as a tar, as it comes; the engine first writes all of it to its own disk."""
@@ -123,6 +181,12 @@ class Line(docker.APIClient):
                 self._sockets.append(line)
                 return
         _hang_up(line)
+
+
+def api_version(text: str) -> tuple[int, int] | None:
+    """A version of the engine's API as numbers; ``None``: it is none."""
+    found = re.fullmatch(r"(\d{1,4})\.(\d{1,4})", text.strip(), re.ASCII)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _watch(adapter: requests.adapters.BaseAdapter, opened: Any) -> None:

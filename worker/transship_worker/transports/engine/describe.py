@@ -14,6 +14,7 @@ from typing import Any, Final
 from transship.model.engines import EngineInfo, Product, Store
 from transship_worker.credentials.redaction import clean
 from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine.stores import has_containerd_store
 
 #: Characters of a text of the engine's that are kept.
 _LONGEST: Final = 64
@@ -42,11 +43,6 @@ def engine_info(version: Mapping[str, Any], info: Mapping[str, Any]) -> EngineIn
         driver=_text(info.get("Driver")),
         rootless="name=rootless" in _list(info.get("SecurityOptions")),
     )
-
-
-def has_containerd_store(info: Mapping[str, Any]) -> bool:
-    """Whether an engine's ``docker info`` says that it uses the containerd image store."""
-    return any("io.containerd.snapshotter" in str(pair) for pair in _list(info.get("DriverStatus")))
 
 
 def _product(version: Mapping[str, Any]) -> str:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import errno
 import http.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
 
 import docker
 import requests
 import urllib3
 
-from transship.errors import EngineUnavailable
+from transship.errors import EngineUnavailable, PushError, PushRejected
 from transship_worker.credentials.redaction import clean
 from transship_worker.transports.engine.endpoint import Endpoint
+
+T = TypeVar("T")
 
 #: What can be raised while a call to the engine runs, besides ``docker.errors.APIError``.
 TRANSPORT_ERRORS = (
@@ -32,6 +36,33 @@ TRANSPORT_ERRORS = (
     ValueError,
     KeyError,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An engine as messages name it."""
+
+    label: str
+    endpoint: Endpoint
+
+
+def asked(engine: Named, ask: Callable[[], T]) -> T:
+    """Call the SDK; the engine's own failures become typed, its 404 stays.
+
+    Raises:
+        docker.errors.NotFound: the engine answered 404.
+        PushRejected: it refused.
+        EngineUnavailable: it failed, or does not answer.
+    """
+    try:
+        with engine_errors(engine.label, engine.endpoint):
+            return ask()
+    except docker.errors.NotFound:
+        raise
+    except docker.errors.APIError as error:
+        text = clean(str(error.explanation or error))
+        kind: type[PushError] = EngineUnavailable if error.is_server_error() else PushRejected
+        raise kind(f"engine {engine.label} refused: {text}") from None
 
 
 @contextmanager

@@ -1,20 +1,27 @@
 """Reading the event stream of a push: progress, the digest, and errors inside a 200.
 
-The events are those of moby ``pkg/jsonmessage`` and, in ``aux``, ``api/types/auxprogress``.
+The events are those of moby ``pkg/jsonmessage`` and, in ``aux``, ``api/types/auxprogress``. With
+the containerd image store, and from Podman, the digest comes in a status line only.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from transship.model.records import Progress
+from transship_worker.oci.digests import is_digest
 
 #: Statuses of a layer that will need no more bytes.
 _DONE: Final = ("Pushed", "Layer already exists", "Mounted from", "Skipped", "Already exists")
 #: Statuses of a layer that is still to be dealt with.
 _OPEN: Final = ("Preparing", "Waiting", "Pushing", "Retrying", "Unavailable")
+
+#: The last status of a push, under no layer's name (moby ``distribution/push_v2.go`` and
+#: ``daemon/containerd/image_push.go``; Podman ``pkg/api/handlers/compat/images_push.go``).
+_PUSHED: Final = re.compile(r"\S{1,128}: digest: (\S{1,256})(?: size: \d+)?\s*", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -39,11 +46,13 @@ class PushStream:
     """
 
     def __init__(self) -> None:
-        #: Digest that the registry answered the manifest with.
+        #: Digest of the manifest or index that the engine says it pushed.
         self.digest: str | None = None
         #: The index of which the engine pushed one platform's manifest instead: engines with
         #: the containerd image store do so when they hold not all of an index.
         self.instead_of: str | None = None
+        #: The manifest that it pushed instead.
+        self.selected: str | None = None
         #: The engine's words for why it failed.
         self.error: str | None = None
         self._layers: dict[str, _Layer] = {}
@@ -79,14 +88,24 @@ class PushStream:
         name, status = event.get("id"), event.get("status")
         if isinstance(name, str) and isinstance(status, str):
             self._take_status(name, status, event.get("progressDetail"))
+        elif isinstance(status, str) and not name:
+            self._take_digest(status)
+
+    def _take_digest(self, status: str) -> None:
+        found = _PUSHED.fullmatch(status)
+        if found and is_digest(found[1]):
+            self.digest = found[1]
 
     def _take_aux(self, aux: Mapping[str, Any]) -> None:
         digest = aux.get("Digest")
-        if isinstance(digest, str) and digest:
+        if isinstance(digest, str) and is_digest(digest):
             self.digest = digest
         index = aux.get("originalIndex")
         if aux.get("manifestPushedInsteadOfIndex") is True and isinstance(index, Mapping):
             self.instead_of = str(index.get("digest"))
+            manifest = aux.get("selectedManifest")
+            if isinstance(manifest, Mapping):
+                self.selected = str(manifest.get("digest"))
 
     def _take_status(self, name: str, status: str, detail: object) -> None:
         if not status.startswith(_DONE + _OPEN):

@@ -47,6 +47,8 @@ class Spoken:
     engine: str
     image: ImageReference
     credentials: Credentials | None = None
+    #: Its settings have other places than the Docker Engine's.
+    is_podman: bool = False
 
     def clean(self, text: str) -> str:
         """The text on one line, escaped, bounded, and without credentials."""
@@ -79,8 +81,20 @@ def _not_found(_: str, spoken: Spoken) -> PushError:
     return ImageNotFound(f"image {spoken.image} is not in engine {spoken.engine}")
 
 
+def _not_whole(text: str, spoken: Spoken) -> PushError:
+    return ImageNotFound(
+        f"engine {spoken.engine} does not hold all that is to be pushed of {spoken.image}; pull "
+        f"the missing platforms, or choose one that is there with --platform: {spoken.clean(text)}"
+    )
+
+
 def _plain_http(_: str, spoken: Spoken) -> PushError:
     registry, engine = spoken.image.registry, spoken.engine
+    if spoken.is_podman:
+        return EngineMisconfigured(
+            f"{registry} answers in plain HTTP and engine {engine} asks for TLS; set insecure = "
+            f"true for {registry} in Podman's registries.conf"
+        )
     return EngineMisconfigured(
         f"{registry} answers in plain HTTP and engine {engine} asks for TLS; add {registry} under "
         "insecure-registries in the engine's daemon.json and reload it"
@@ -154,7 +168,19 @@ def _rule(pattern: str, make: Callable[[str, Spoken], PushError]) -> _Rule:
 
 #: The first that matches counts, so what is more particular stands first.
 _RULES: Final = (
-    _rule(r"does not exist locally with the tag|^tag does not exist:|no such image", _not_found),
+    # "image not known" is Podman's.
+    _rule(
+        r"does not exist locally with the tag|^tag does not exist:|no such image|image not known",
+        _not_found,
+    ),
+    # A partly pulled index, or a platform that it lacks (moby daemon/containerd/image_push.go and
+    # platform_matchers.go; Docker 26: "missing content: …").
+    _rule(
+        r"multiple (matching )?manifests found|does not (provide|match) the specified platform"
+        r"|missing content: |^content (digest )?sha256:\S+: not found"
+        r"|not all of them are available locally",
+        _not_whole,
+    ),
     _rule(r"server gave HTTP response to HTTPS client", _plain_http),
     _rule(r"x509: certificate signed by unknown authority", _unknown_authority),
     # moby registry/registry.go, ReadCertsDirectory.

@@ -5,7 +5,8 @@ The engine, not the worker, talks to the registry: a component's ``insecure``, `
 registries; of the certificates it tells nothing, so they are looked at only where the engine
 shares this machine's files.
 Sources: Docker's "Test an insecure registry" and "Use certificates for repository client
-verification"; moby ``registry/config.go`` (a loopback address is always allowed).
+verification"; moby ``registry/config.go`` (a loopback address is always allowed); Podman:
+containers-registries.conf(5) and containers-certs.d(5).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any, Final
 from transship.model.references import RegistryUri
 
 CERTIFICATES: Final = Path("/etc/docker/certs.d")
+#: Podman reads this folder first, then Docker's.
+PODMAN_CERTIFICATES: Final = Path("/etc/containers/certs.d")
 
 
 def insecure_missing(info: Mapping[str, Any], engine: str, registry: RegistryUri) -> str | None:
@@ -45,6 +48,32 @@ def insecure_missing(info: Mapping[str, Any], engine: str, registry: RegistryUri
     return (
         f"engine {engine} does not list {registry.registry} under insecure-registries; "
         "add it to its daemon.json and reload it"
+    )
+
+
+def podman_insecure_missing(
+    info: Mapping[str, Any], engine: str, registry: RegistryUri
+) -> str | None:
+    """As ``insecure_missing``, for Podman, which trusts no loopback address by itself.
+
+    Its ``info`` lists the prefixes of ``registries.conf``, which may have a path or begin with
+    ``*.``; one that is insecure and might be meant leaves it uncertain.
+    """
+    config = info.get("RegistryConfig")
+    listed = config.get("IndexConfigs") if isinstance(config, Mapping) else None
+    if not isinstance(listed, Mapping):
+        return None
+    insecure = [
+        str(prefix).partition("/")[0]
+        for prefix, entry in listed.items()
+        if isinstance(entry, Mapping) and entry.get("Secure") is False
+    ]
+    wanted = registry.registry
+    if any(one == wanted or (one[:2] == "*." and wanted.endswith(one[1:])) for one in insecure):
+        return None
+    return (
+        f"engine {engine} does not list {wanted} as insecure; set insecure = true for it in "
+        "Podman's registries.conf"
     )
 
 

@@ -1,9 +1,10 @@
-"""Reading what a Docker Engine exports (``GET /images/{name}/get``), as it comes.
+"""Reading what an engine exports (``GET /images/{name}/get``), as it comes.
 
-Two layouts are known: the older one, with a folder and a ``layer.tar`` for each layer, and the
-OCI image layout of engines from 25 on, with ``blobs/sha256/HEX``. In both, everything is found
-by its content: a layer's digest is its diff id, the config's is the image's id. So the lists
-within the export, which come after what they list, are not needed.
+Three layouts are known. Docker Engine up to 24 writes a folder and a ``layer.tar`` for each layer,
+Docker Engine from 25 on an OCI image layout with ``blobs/sha256/HEX``, and Podman ``DIFFID.tar`` at
+the top. In all of them, everything is found by its content: its digest is the layer's diff id, the
+config's or the manifest's. So the lists within the export, which come after what they list, are
+not needed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,37 @@ from dataclasses import dataclass
 from typing import IO, Final, cast
 
 from transship.errors import EngineUnavailable
+from transship_worker.oci.digests import is_digest
 
 #: What is read at once. Unit: bytes.
 _BLOCK: Final = 1024 * 1024
-#: Small files that are kept, to find the config among them: how large, how many. Unit: bytes.
+#: The largest config that is read. Unit: bytes.
 SMALL_MOST: Final = 8 * 1024 * 1024
-_BLOBS: Final = "blobs/sha256/"
+#: Members of one export: an image has 127 layers at most, an index some thousand manifests.
+MEMBERS_MOST: Final = 65_536
+#: A name or an extended header of a member. Unit: bytes.
+HEADER_MOST: Final = 64 * 1024
+_EXTENDED: Final = frozenset(
+    {
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    }
+)
+_BLOBS: Final = "blobs/"
+_SHA256: Final = "blobs/sha256/"
+
+
+class _Header(tarfile.TarInfo):
+    """A header that makes the library read no more than a bounded name."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        if self.type in _EXTENDED and self.size > HEADER_MOST:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        found: tarfile.TarInfo | None = super()._proc_member(tar)  # type: ignore[misc]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +67,19 @@ class Member:
         except (tarfile.TarError, EOFError) as error:
             raise _broken(error) from None
 
+    @property
+    def digest(self) -> str | None:
+        """The digest that names a blob of an OCI image layout; ``None``: another file."""
+        algorithm, _, value = self.name.removeprefix(_BLOBS).partition("/")
+        digest = f"{algorithm}:{value}"
+        return digest if self.name.startswith(_BLOBS) and is_digest(digest) else None
+
     def is_layer(self, diff_ids: Collection[str]) -> bool:
         """Whether it is one of the image's layers, as far as its name tells."""
-        if self.name.startswith(_BLOBS):
-            return f"sha256:{self.name.removeprefix(_BLOBS)}" in diff_ids
+        if self.name.startswith(_SHA256):
+            return f"sha256:{self.name.removeprefix(_SHA256)}" in diff_ids
+        if "/" not in self.name and self.name.endswith(".tar"):
+            return f"sha256:{self.name.removesuffix('.tar')}" in diff_ids
         return self.name.endswith("/layer.tar")
 
 
@@ -56,8 +91,11 @@ def members(pieces: Iterable[bytes]) -> Iterator[Member]:
     """
     readable = cast("IO[bytes]", _Readable(pieces))
     try:
-        with tarfile.open(fileobj=readable, mode="r|", bufsize=_BLOCK) as tar:
-            for info in tar:
+        with tarfile.open(fileobj=readable, mode="r|", bufsize=_BLOCK, tarinfo=_Header) as tar:
+            for count, info in enumerate(tar):
+                if count >= MEMBERS_MOST or info.issparse():
+                    what = "holes" if info.issparse() else f"more than {MEMBERS_MOST} members"
+                    raise tarfile.ReadError(f"it has {what}")
                 # Else all members of a stream would be remembered.
                 tar.members = []  # type: ignore[attr-defined]
                 content = tar.extractfile(info) if info.isreg() else None

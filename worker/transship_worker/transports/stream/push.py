@@ -5,45 +5,41 @@ the export, compresses the layers that the registry lacks in as many threads as 
 and streams them there. The image is the same: its config is the engine's, byte for byte, and so
 are the layers' diff ids. Blob and manifest digests differ from those of the engine's own push, as
 the compression does. Nothing is written to a disk here (the engine writes its export to its own).
+
+For stores that keep no manifest: ``stored`` sends what the containerd image store holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Coroutine, Iterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final
 
-from transship.errors import BlobMissing, DigestMismatch, HandedBack
+from transship.errors import BlobMissing, DigestMismatch
 from transship.model.records import Progress
 from transship.model.references import ImageReference
-from transship_worker.concurrency.loop import BackgroundLoop, Running
+from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.fleet.port import KnownLayer, Memory
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import DOCKER_MANIFEST, Descriptor, Manifest
 from transship_worker.oci.digests import digest_of
-from transship_worker.oci.tagging import Leased
-from transship_worker.oci.waiting import telling
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.connection import Line
-from transship_worker.transports.port import JobControl
+from transship_worker.transports.engine.identity import HeldImage
 from transship_worker.transports.stream import upload
 from transship_worker.transports.stream.choice import Fallback
 from transship_worker.transports.stream.compression import PIECE, Squeezer
+from transship_worker.transports.stream.config import diff_ids_of
 from transship_worker.transports.stream.export import SMALL_MOST, Member, members
-
-T = TypeVar("T")
+from transship_worker.transports.stream.sender import Sender, StreamControl
 
 #: A layer that is no larger is sent once more rather than recognised: many have one size. Unit:
 #: bytes.
 SMALL_LAYER: Final = 1024 * 1024
-
-
-class StreamControl(JobControl, Leased, Protocol):
-    """What a streamed push asks of its job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +75,18 @@ class StreamPush:
         engine: Engine,
         repository: Repository,
         control: StreamControl,
-        inspected: Mapping[str, Any],
+        held: HeldImage,
     ) -> None:
-        """``inspected``: what the engine tells of the image."""
+        """``held``: what the engine tells of the image; its store identifies it by its config."""
         self._grounds = grounds
         self._engine = engine
         self._repository = repository
         self._control = control
-        self._image_id = str(inspected["Id"])
-        self._diff_ids = [str(one) for one in inspected["RootFS"].get("Layers") or []]
-        self._size = int(inspected.get("Size") or 0)
+        self._sender = Sender(grounds.loop, repository, control)
+        self._image_id = held.id
+        #: As the engine lists them; the config decides.
+        self._diff_ids = list(held.diff_ids)
+        self._size = held.size
         self._known: dict[str, KnownLayer] = {}
         self._done = 0
         self._layers_done = 0
@@ -114,9 +112,9 @@ class StreamPush:
         Raises:
             PushError: the worker has no way to the registry, as its engine may have.
         """
-        self._run(self._repository.client.base())
+        self._sender.run(self._repository.client.base())
         memory = self._grounds.memory
-        self._known = self._run(memory.layers(self.registry, set(self._diff_ids)))
+        self._known = self._sender.run(memory.layers(self.registry, set(self._diff_ids)))
 
     def push(self, line: Line, image: ImageReference) -> str:
         """Push, and return the digest of the manifest that is under the tag now.
@@ -125,7 +123,7 @@ class StreamPush:
             Fallback: it cannot be done so.
             PushError: what went wrong.
         """
-        there = self._run(upload.present(self._repository, self._known))
+        there = self._sender.run(upload.present(self._repository, self._known))
         known = {diff_id: self._known[diff_id] for diff_id in there}
         sizes = frozenset(one.tar_size for one in known.values() if one.tar_size > SMALL_LAYER)
         found = _Found(there, known, sizes)
@@ -133,10 +131,12 @@ class StreamPush:
         manifest = self._manifest(found)
         config, tag = found.config or b"", str(image.tag)
         try:
-            self._run(upload.send_image(self._repository, tag, config, manifest, self._control))
+            self._sender.run(
+                upload.send_image(self._repository, tag, config, manifest, self._control)
+            )
         except BlobMissing as error:
             raise Fallback(error.message) from None
-        self._run(
+        self._sender.run(
             self._grounds.memory.remember(
                 self.registry,
                 self._repository.name,
@@ -156,8 +156,13 @@ class StreamPush:
                     text = member.read()
                     if digest_of(text) == self._image_id:
                         found.config = text
-        if found.config is None or not set(self._diff_ids) <= found.layers.keys():
-            raise Fallback("the engine's export does not hold all of the image")
+        if found.config is None:
+            raise Fallback("the engine's export does not hold the image's config")
+        if diff_ids_of(found.config) != self._diff_ids:
+            raise Fallback("the image's config has other layers than the engine lists")
+        absent = [diff_id for diff_id in self._diff_ids if diff_id not in found.layers]
+        if absent:
+            raise Fallback(f"the engine's export does not hold the layer {absent[0]}")
 
     def _watched(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
@@ -190,28 +195,18 @@ class StreamPush:
 
     def _sent(self, member: Member) -> tuple[str, Descriptor]:
         """Send one layer; its diff id and the blob that it became."""
-        conveyor = self._run(upload.make_conveyor())
-        running = self._start(upload.send_layer(self._repository, conveyor))
         hashed, squeezer = hashlib.sha256(), Squeezer(self._grounds.squeezers)
 
-        def waiting() -> None:
-            self._control.checkpoint()
-            if running.done:
-                # It ended before all was sent: this raises why.
-                running.result()
-                raise Fallback("the registry took a layer for whole before it was")
+        def pieces() -> Iterator[Future[bytes] | bytes]:
+            yield squeezer.head()
+            while piece := member.read(PIECE):
+                hashed.update(piece)
+                yield squeezer.piece(piece)
+                self._tell(len(piece))
+            yield squeezer.tail()
 
-        try:
-            with self._control.closing(running.cancel):
-                conveyor.put(squeezer.head(), waiting)
-                while piece := member.read(PIECE):
-                    hashed.update(piece)
-                    conveyor.put(squeezer.piece(piece), waiting)
-                    self._tell(len(piece))
-                conveyor.end(squeezer.tail())
-                return f"sha256:{hashed.hexdigest()}", self._result(running)
-        finally:
-            running.cancel()
+        blob = self._sender.send(pieces())
+        return f"sha256:{hashed.hexdigest()}", blob
 
     def _tell(self, size: int) -> None:
         self._done += size
@@ -236,20 +231,3 @@ class StreamPush:
         }
         raw = json.dumps(value, separators=(",", ":")).encode()
         return Manifest(raw, DOCKER_MANIFEST, digest_of(raw))
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await something in the background loop; a job that is stopped ends it."""
-        running = self._start(work)
-        with self._control.closing(running.cancel):
-            return self._result(running)
-
-    def _start(self, work: Coroutine[Any, Any, T]) -> Running[T]:
-        """Start something there; a request that waits for the registry's rate is no stall."""
-        return self._grounds.loop.start(telling(self._control.alive, work))
-
-    def _result(self, running: Running[T]) -> T:
-        try:
-            return running.result()
-        except CancelledError:
-            self._control.checkpoint()
-            raise HandedBack("the worker's event loop stopped") from None

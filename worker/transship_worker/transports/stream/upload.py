@@ -1,4 +1,4 @@
-"""What a streamed push does in the background loop: blobs whose digest is known at their end.
+"""What a streamed push does in the background loop: blobs, of which the large come in pieces.
 
 A layer goes out in one ``PATCH`` without a length and is closed with its digest. This is how the
 Docker Engine sends layers, so that every registry that takes pushes knows it. Where a proxy before
@@ -51,9 +51,8 @@ class Conveyor:
             waiting()
         self._loop.call_soon_threadsafe(self._queue.put_nowait, piece)
 
-    def end(self, last: bytes) -> None:
-        """Add the last piece."""
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, last)
+    def end(self) -> None:
+        """All pieces were added."""
         self._loop.call_soon_threadsafe(self._queue.put_nowait, None)
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -139,9 +138,27 @@ async def send_image(
         BlobMissing: the registry lacks a layer that it had a moment ago.
         PushError: it refuses, or does not answer; the job may not go on.
     """
-    digest = digest_of(config)
+    await send_small(repository, digest_of(config), config)
+    await send_tag(repository, tag, manifest, control)
+
+
+async def send_small(repository: Repository, digest: str, content: bytes) -> None:
+    """Send a blob that is held in memory, unless the repository has it.
+
+    Raises:
+        PushError: the registry refuses, or does not answer.
+    """
     if await blobs.head(repository, digest) is None:
-        await _send_config(repository, digest, config)
+        await _send_content(repository, digest, content)
+
+
+async def send_tag(repository: Repository, tag: str, manifest: Manifest, control: Leased) -> None:
+    """Write a manifest or an index under the tag.
+
+    Raises:
+        BlobMissing: the registry lacks something that it names.
+        PushError: it refuses, or does not answer; the job may not go on.
+    """
     await write_tag(
         control,
         str(repository),
@@ -150,13 +167,13 @@ async def send_image(
     )
 
 
-async def _send_config(repository: Repository, digest: str, config: bytes) -> None:
+async def _send_content(repository: Repository, digest: str, content: bytes) -> None:
     max_body = repository.client.endpoint.max_body
-    if max_body is None or len(config) <= max_body:
-        await (await blobs.start(repository)).finish(digest, config)
+    if max_body is None or len(content) <= max_body:
+        await (await blobs.start(repository)).finish(digest, content)
         return
 
     async def pieces() -> AsyncIterator[bytes]:
-        yield config
+        yield content
 
     await chunks.send(repository, pieces(), max_body=max_body)

@@ -13,9 +13,11 @@ import urllib3
 from pydantic import SecretStr
 
 from transship.errors import EngineUnavailable
+from transship_config.errors import UsageError
 from transship_config.names import NAME_PATTERN
 from transship_worker.credentials.access import Credentials
-from transship_worker.transports.engine.client import _fitting, auth_config, find_engine
+from transship_worker.transports.engine.calls import auth_config
+from transship_worker.transports.engine.client import _fitting, find_engine
 from transship_worker.transports.engine.endpoint import Endpoint
 from transship_worker.transports.engine.errors import engine_errors
 
@@ -93,6 +95,12 @@ def test_a_broken_login_state_is_named(
     engine = find_engine({"DOCKER_HOST": "unix:///nowhere"}, name="e")
     with pytest.raises(EngineUnavailable, match="let DOCKER_CONFIG name another folder"):
         engine.ping()
+
+
+@pytest.mark.parametrize("version", ["1.40", "0.9", "v1.45", "new"])
+def test_a_version_of_the_api_that_cannot_be_spoken_is_refused(version: str) -> None:
+    with pytest.raises(UsageError, match=r"leave it unset, or write 1\.41 or newer"):
+        find_engine({"DOCKER_HOST": "unix:///nowhere", "DOCKER_API_VERSION": version})
 
 
 def test_a_login_is_handed_over_and_no_login_is_never_none() -> None:

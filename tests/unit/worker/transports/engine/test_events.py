@@ -90,6 +90,39 @@ def test_a_manifest_pushed_instead_of_its_index_is_noted_and_is_no_digest_by_its
     assert stream.instead_of == "sha256:" + "b" * 64
 
 
+def test_the_digest_is_read_from_the_status_line_where_no_aux_names_it() -> None:
+    # As Docker Engine 28.5 with the containerd image store and Podman 5.8 sent it.
+    stream = fed(
+        {"status": "The push refers to repository [127.0.0.1:5000/a/b]"},
+        status("0a1b2c3d4e5f", "Pushed"),
+        {"status": f"v1.2-rc_3: digest: {DIGEST} size: 1609"},
+    )
+    assert stream.digest == DIGEST
+    assert stream.progress == Progress(layers_done=1, layers_total=1)
+
+
+def test_what_only_resembles_a_status_line_names_no_digest() -> None:
+    stream = fed(
+        {"status": "1: digest: sha256:abc size: 7"},
+        {"status": f"1: digest: {DIGEST} size: many"},
+        {"status": f"say 1: digest: {DIGEST} size: 7 or so"},
+        {"id": "0a1b2c3d4e5f", "status": f"1: digest: {DIGEST} size: 7"},
+        {"aux": {"Digest": "latest"}},
+    )
+    assert stream.digest is None
+
+
+def test_a_manifest_pushed_instead_of_an_index_is_the_one_that_the_status_line_names() -> None:
+    index = "sha256:" + "b" * 64
+    aux = {
+        "manifestPushedInsteadOfIndex": True,
+        "originalIndex": {"digest": index},
+        "selectedManifest": {"digest": DIGEST},
+    }
+    stream = fed({"aux": aux}, {"status": f"1: digest: {DIGEST} size: 7"})
+    assert (stream.digest, stream.instead_of, stream.selected) == (DIGEST, index, DIGEST)
+
+
 def test_events_that_are_not_understood_change_nothing() -> None:
     stream = fed(
         {},

@@ -41,6 +41,49 @@ LOGIN = Credentials("robot", SecretStr("s3cr3t/+word"))
 SAID = [
     ("An image does not exist locally with the tag: registry.lan:5000/team/train", ImageNotFound),
     ("tag does not exist: registry.lan:5000/team/train:42", ImageNotFound),
+    # Podman 5.8
+    ("failed to find image registry.lan:5000/team/train:42: image not known", ImageNotFound),
+    (
+        (
+            "trying to reuse blob sha256:0a at destination: checking whether a blob sha256:0a "
+            "exists in registry.lan:5000/team/train: authentication required"
+        ),
+        Denied,
+    ),
+    (
+        (
+            "trying to reuse blob sha256:0a at destination: pinging container registry "
+            'registry.lan:5000: Get "http://registry.lan:5000/v2/": dial tcp 10.0.0.1:5000: '
+            "connect: connection refused"
+        ),
+        RegistryUnreachable,
+    ),
+    # containerd image store, 26.1
+    (
+        (
+            "missing content: content digest sha256:0a: not found\nNote: You're trying to push a "
+            "manifest list/index which references multiple platform specific manifests, but not "
+            "all of them are available locally or available to the remote repository.\nMake sure "
+            "you have all the referenced content and try again."
+        ),
+        ImageNotFound,
+    ),
+    (
+        (
+            "unexpected status from HEAD request to http://registry.lan:5000/v2/team/train/blobs/"
+            "sha256:0a: 401 Unauthorized"
+        ),
+        Denied,
+    ),
+    # containerd image store, 28.5
+    (
+        (
+            "image with reference registry.lan:5000/team/train:42 was found but does not provide "
+            "the specified platform (linux/arm/v7)"
+        ),
+        ImageNotFound,
+    ),
+    ("multiple matching manifests found but no specific platform requested", ImageNotFound),
     ("no basic auth credentials", Denied),
     (
         'Head "http://registry.lan:5000/v2/team/train/manifests/1": no basic auth credentials',
@@ -320,3 +363,22 @@ def test_whatever_is_said_becomes_one_line_without_the_password(text: str, passw
     assert message.isprintable()
     assert len(message) <= MESSAGE_LENGTH
     assert password not in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "missing content: content digest sha256:0a: not found",
+        "multiple manifests found for platform",
+    ],
+)
+def test_an_index_of_which_a_part_is_missing_is_final_and_names_the_option(text: str) -> None:
+    error = translate(text, Spoken("build-7", IMAGE))
+    assert not error.retryable
+    assert "--platform" in error.message
+
+
+def test_podman_is_told_to_trust_a_registry_in_its_own_settings() -> None:
+    text = "http: server gave HTTP response to HTTPS client"
+    assert "registries.conf" in translate(text, Spoken("pod", IMAGE, is_podman=True)).message
+    assert "daemon.json" in translate(text, Spoken("build-7", IMAGE)).message

@@ -15,6 +15,7 @@ from transship_worker.transports.engine.settings import (
     ca_missing,
     client_missing,
     insecure_missing,
+    podman_insecure_missing,
 )
 
 HERE = socket.gethostname()
@@ -132,3 +133,21 @@ def test_a_ca_file_that_cannot_be_used_is_named(content: str | None, tmp_path: P
         file.write_text(content)
     said = ca_missing(place(tmp_path, "registry.lan", local=False), file)
     assert said == f"the component's CA {file} cannot be read or holds no certificate"
+
+
+# Podman.
+
+
+@pytest.mark.parametrize("listed", ["registry.lan:5000", "registry.lan:5000/team", "*.lan:5000"])
+def test_podman_trusts_what_its_settings_may_mean(listed: str) -> None:
+    assert podman_insecure_missing(info(listed), "pod", uri("registry.lan:5000/team")) is None
+    assert podman_insecure_missing({}, "pod", uri("registry.lan:5000")) is None
+
+
+@pytest.mark.parametrize("registry", ["registry.lan:5001", "127.0.0.1:5000", "lan:5000"])
+def test_podman_is_told_what_it_does_not_list_loopback_included(registry: str) -> None:
+    told = info("registry.lan:5000", "*.lan:5000")
+    assert podman_insecure_missing(told, "pod", uri(registry)) == (
+        f"engine pod does not list {registry} as insecure; set insecure = true for it in "
+        "Podman's registries.conf"
+    )

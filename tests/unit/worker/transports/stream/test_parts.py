@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transship.errors import EngineUnavailable
-from transship_worker.transports.stream import compression
+from transship_worker.transports.stream import compression, export
 from transship_worker.transports.stream.choice import LEAST, begins, is_possible, pays
 from transship_worker.transports.stream.export import members
 
@@ -92,6 +92,65 @@ def test_an_export_that_breaks_off_is_an_error_of_the_engine(keep: float) -> Non
     cut = data[: int(len(b"layer" * 3000) * keep)]
     with pytest.raises(EngineUnavailable):
         [one.read() for one in members([cut])]
+
+
+def test_layers_of_podmans_exports_are_recognised_by_their_names() -> None:
+    layer = b"content of a layer"
+    digest = hashlib.sha256(layer).hexdigest()
+    data = tar_of((f"{digest}.tar", layer), ("other.tar", layer), (f"x/{digest}.tar", layer))
+    found = [one.is_layer([f"sha256:{digest}"]) for one in members([data])]
+    assert found == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("blobs/sha256/" + "a" * 64, "sha256:" + "a" * 64),
+        ("blobs/sha512/" + "b" * 128, "sha512:" + "b" * 128),
+        ("blobs/sha256/" + "a" * 63, None),
+        ("blobs/sha256/x/" + "a" * 64, None),
+        ("sha256/" + "a" * 64, None),
+        ("index.json", None),
+    ],
+)
+def test_blobs_of_a_layout_are_named_by_their_digests(name: str, digest: str | None) -> None:
+    assert [one.digest for one in members([tar_of((name, b"x"))])] == [digest]
+
+
+def header(kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]
+)
+def test_a_header_that_says_to_be_huge_is_not_read(kind: bytes) -> None:
+    read = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal read
+        yield header(kind, 8 * 1024**3)
+        while True:
+            read += 1024 * 1024
+            yield b"x" * 1024 * 1024
+
+    with pytest.raises(EngineUnavailable):
+        list(members(pieces()))
+    assert read <= 4 * 1024 * 1024
+
+
+def test_a_member_with_holes_is_refused() -> None:
+    with pytest.raises(EngineUnavailable, match="holes"):
+        list(members([header(tarfile.GNUTYPE_SPARSE, 0) + b"\0" * 4096]))
+
+
+def test_an_export_has_so_many_members_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "MEMBERS_MOST", 3)
+    data = tar_of(("a", b""), ("b", b""), ("c", b""))
+    with pytest.raises(EngineUnavailable, match="more than 3 members"):
+        list(members([data]))
 
 
 def test_small_images_are_the_engines() -> None:

@@ -395,12 +395,18 @@ def test_a_push_that_a_proxy_refuses_for_its_size_names_the_option(
     assert not caught.value.retryable
 
 
+@pytest.mark.parametrize("via", [Via.AUTO, Via.STREAM])
 def test_a_registry_below_a_path_takes_a_streamed_push(
-    fresh: Fresh, plain_registry: Registry
+    fresh: Fresh, plain_registry: Registry, via: Via
 ) -> None:
     with Front(plain_registry.port, prefix="/repository/x/") as front:
         # No engine can reach this name.
-        push = fresh("registry.example.invalid/stream/below:1", os.urandom(50_000))
+        name = f"registry.example.invalid/stream/below-{via}:1"
+        push = fresh(name, os.urandom(50_000), via=via)
         push.options = {"endpoint": front.endpoint}
         pushed = push.run()
-        assert pushed.digest == plain_registry.digest("stream/below", "1")
+        assert pushed.digest == plain_registry.digest(f"stream/below-{via}", "1")
+        # The worker itself looks up what the tag holds, before the next push, too.
+        again = push.run()
+        assert (again.digest, again.skipped) == (pushed.digest, True)
+        assert push.control.warnings == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from transship.model.jobs import Via
 from transship.model.references import ImageReference
@@ -47,10 +48,12 @@ class Streaming:
     def forced(self) -> bool:
         """Whether the job asks for this path, or the registry takes no other.
 
-        An engine sends each layer in one request, which ``max_body`` says is too large.
+        An engine sends each layer in one request, which ``max_body`` says is too large, and reaches
+        no registry below a path.
         """
-        limited = self.component.max_body is not None and self.via is not Via.ENGINE
-        return limited or self.via is Via.STREAM
+        below = bool(urlsplit(self.component.endpoint or "").path)
+        no_engine = self.component.max_body is not None or below
+        return self.via is Via.STREAM or (no_engine and self.via is not Via.ENGINE)
 
     def remembered(self, image: ImageReference, image_id: str) -> str | None:
         """Digest of the manifest that an image became in this way before; a hint."""

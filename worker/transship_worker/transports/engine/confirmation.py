@@ -20,6 +20,7 @@ from transship.errors import (
     PushError,
     PushRejected,
     RateLimited,
+    RegistryUnreachable,
     RepositoryMissing,
 )
 from transship.model.migration.platforms import Platform
@@ -324,6 +325,11 @@ class Confirmation:
         except LookupMissing as missing:
             if self._reader is None:
                 raise PushRejected(str(missing)) from None
+            return self._read_digest()
+        except RegistryUnreachable:
+            # The worker may reach it where the engine cannot: at an endpoint below a path.
+            if self._reader is None:
+                raise
             return self._read_digest()
 
     def _read_digest(self) -> str | None:

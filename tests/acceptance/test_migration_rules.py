@@ -229,6 +229,28 @@ def test_signatures_and_sboms_come_along_when_a_rule_says_so(sides: Sides) -> No
     listed = sides.target.manifest(name, fallback)["manifests"]
     assert [one["digest"] for one in listed] == [digests["sbom"]]
 
+    assert sides.ended(name, **taken) == {"planned": 1, "skipped": 1}
+    later = attested_later(sides.source, name, digests["linux/arm64"])
+    again = sides.start(name, **taken)
+    record = again.wait(timeout=60)
+    assert counted(record.images) == {"planned": 1, "succeeded": 1}
+    # The text and the config of the attestation, and no layer of the image.
+    assert record.bytes.moved < 200
+    attestation = f"{fallback_tag(digests['linux/arm64'])}.att"
+    assert sides.target.digest(name, attestation) == later
+    assert sides.ended(name, **taken) == {"planned": 1, "skipped": 1}
+
+
+def attested_later(registry: Registry, name: str, subject: str) -> str:
+    """An attestation where cosign puts it; its digest."""
+
+    async def work(pool: ClientPool) -> str:
+        source, text = repository(pool, registry.address, name), noise(100, f"{name}later")
+        tag = f"{fallback_tag(subject)}.att"
+        return (await put_image(source, image(text), text, b"{}", tag=tag)).digest
+
+    return with_pool(work)
+
 
 def test_a_target_that_is_only_to_be_read_gets_nothing(sides: Sides) -> None:
     name = "reading/app"

@@ -221,16 +221,50 @@ async def test_images_that_share_a_tag_must_be_named_by_digest(
     assert await check(source, digest) == [digests.digest_of(first)]
 
 
-async def test_an_image_without_a_name_is_found_by_its_digest(
+async def test_the_only_image_of_an_archive_is_found_under_any_tag_if_it_has_none(
     folder: LayoutFolder, file: Path
 ) -> None:
     file.write_bytes(old({"l": tar({"a": b"1"})}, names=None))
-    assert await (await opened(folder)).tags() == []
+    source = await opened(folder)
+    assert await source.tags() == []
+    for tag in ("1", "latest"):
+        await check(source, tag)
+    digest = (await source.manifest("1")).digest
+    assert await source.cosign_tags(digest) == {}
+    assert (await source.referrers(digest)).manifests == ()
+
+
+async def test_one_of_several_images_without_a_name_is_found_by_its_digest(
+    folder: LayoutFolder, file: Path
+) -> None:
+    layers = [tar({"a": b"1"}), tar({"a": b"2"})]
+    configs = [
+        json.dumps({"rootfs": {"diff_ids": [digests.digest_of(one)]}}).encode() for one in layers
+    ]
+    listed = [{"Config": f"c{n}", "Layers": [f"l{n}"]} for n in range(2)]
+    members = {f"l{n}": layers[n] for n in range(2)} | {f"c{n}": configs[n] for n in range(2)}
+    file.write_bytes(tar({**members, "manifest.json": json.dumps(listed).encode()}))
     with pytest.raises(
         ImageNotFound, match=r"there is no .*/app.tar:1; there is sha256:"
     ) as caught:
         await (await opened(folder)).manifest("1")
     await check(await opened(folder), caught.value.message.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("name", ["app.tar", "app.tar.gz", "app.tgz"])
+async def test_an_archive_that_is_compressed_with_gzip_is_read(
+    folder: LayoutFolder, tmp_path: Path, name: str
+) -> None:
+    data = old({"1.tar": tar({"a": os.urandom(400_000)}), "2.tar": tar({"b": b"2"})})
+    plain_file, packed = tmp_path / "some/plain.tar", tmp_path / "some" / name
+    plain_file.write_bytes(data)
+    packed.write_bytes(gzip.compress(data))
+    source = await folder.source(f"some/{name}")
+    assert await source.tags() == ["1"]
+    expected = await check(await folder.source("some/plain.tar"), "1")
+    assert await check(source, "1") == expected
+    listed = [name async for page in folder.repositories() for name in page]
+    assert listed == sorted(["some/plain.tar", f"some/{name}"])
 
 
 async def test_an_archive_that_changed_is_read_again(folder: LayoutFolder, file: Path) -> None:
@@ -251,7 +285,18 @@ async def test_a_layer_that_is_not_what_the_config_says_is_seen_by_its_reader(
 @pytest.mark.parametrize(
     ("data", "kind", "said"),
     [
-        (gzip.compress(old({})), ManifestUnsupported, "app.tar is compressed, so that nothing"),
+        (
+            gzip.compress(gzip.compress(old({}))),
+            ManifestUnsupported,
+            "app.tar is compressed, so that nothing",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd" + b"x" * 1_000,
+            ManifestUnsupported,
+            "unpack it once with zstd -d",
+        ),
+        (gzip.compress(old({}))[:-200], AnswerMalformed, "app.tar is cut off: its gzip data"),
+        (b"\x1f\x8b" + b"x" * 1_000, AnswerMalformed, "app.tar is damaged: its gzip data"),
         (tar({"a": b"1"}), ManifestUnsupported, "is no archive of docker save: it has neither"),
         (b"#!/bin/sh\n" * 100, AnswerMalformed, "images.layout/some/app.tar is no tar archive"),
         (tar({"manifest.json": b"{}"}), AnswerMalformed, "its manifest.json is not a list of im"),

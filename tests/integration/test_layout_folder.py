@@ -401,12 +401,13 @@ async def test_all_layouts_and_archives_are_listed(folder: LayoutFolder, path: P
         await put(folder.target(name), "1", b"1")
     (path / "a/app.tar").write_bytes(b"")
     (path / "a/app.tar.gz").write_bytes(b"")
+    (path / "a/app.tar.zst").write_bytes(b"")
     (path / "a/Upper.tar").write_bytes(b"")
     (path / "empty").mkdir()
     (path / "linked").symlink_to(path / "cat")
     (path / "linked.tar").symlink_to(path / "a/app.tar")
     names = [name async for page in folder.repositories() for name in page]
-    assert sorted(names) == ["a/app.tar", "a/b/c", "cat", "cat/inner"]
+    assert sorted(names) == ["a/app.tar", "a/app.tar.gz", "a/b/c", "cat", "cat/inner"]
 
 
 def test_a_full_or_closed_disk_is_told() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from transship.model.jobs import JobId
 from transship.model.migration.specification import Spec
 from transship_config.errors import TransshipError
 from transship_worker.migrate.plan import Planner
+from transship_worker.migrate.port import NamedReferrer
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import OCI_MANIFEST, Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
@@ -43,6 +44,8 @@ class FakeSide:
     vanished: frozenset[str] = frozenset()
     #: What a lookup waits for.
     pause: Callable[[str], Any] | None = None
+    #: Digests by the digest that they refer to.
+    referrers: Mapping[str, Iterable[str]] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     running: int = 0
     most: int = 0
@@ -92,6 +95,13 @@ class FakeSide:
         self.asked["config"] += 1
         await self._ask(f"{repository}@{blob.digest}")
         return b"{}"
+
+    async def referrers_of(
+        self, repository: str, digest: str, tags: Collection[str]
+    ) -> frozenset[NamedReferrer]:
+        self.asked["referrers"] += 1
+        await self._ask(f"{repository}@{digest}")
+        return frozenset(NamedReferrer(one) for one in self.referrers.get(digest, ()))
 
 
 def rule(*repositories: str, to: str = "{repository}", **others: Any) -> dict[str, Any]:

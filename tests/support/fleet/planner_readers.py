@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from transship.errors import Denied, RepositoryMissing
 from transship.model.components import unknown_component
 from transship.model.references import RegistryUri
-from transship_worker.migrate.port import Side
+from transship_worker.handlers.migration.readers import listed_referrers
+from transship_worker.migrate.port import NamedReferrer, Side
 from transship_worker.oci import blobs, manifests, tags
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import MANIFEST_LIMIT, Descriptor, Manifest
@@ -62,6 +63,12 @@ class ClientSide:
     async def config(self, repository: str, blob: Descriptor) -> bytes:
         self.asked["config"] += 1
         return await blobs.fetch(self.repository(repository), blob.digest, limit=MANIFEST_LIMIT)
+
+    async def referrers_of(
+        self, repository: str, digest: str, tags: Collection[str]
+    ) -> frozenset[NamedReferrer]:
+        self.asked["referrers"] += 1
+        return await listed_referrers(self.repository(repository), digest, tags)
 
 
 class Catalogue:

@@ -4,6 +4,7 @@ Two forms are in use. The newer is an OCI image layout in a tar (Docker Engine 2
 ``skopeo copy ... oci-archive:``), the older has ``manifest.json``, configs and uncompressed
 layers (moby/docker-image-spec, spec-v1.2.md, "Combined Image JSON + Filesystem Changeset
 Format"); for the older, manifests are made here, always the same bytes for the same archive.
+A whole archive may be compressed with gzip.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from transship.errors import AnswerMalformed, BlobMissing, ManifestUnsupported, RepositoryMissing
+from transship_worker.layouts.byte_source import GZIP, ByteSource, GzipFile, Marks, PlainFile
 from transship_worker.layouts.folder import Folder
 from transship_worker.layouts.index import INDEX_LIMIT, Entry, Index, tag_of
 from transship_worker.layouts.stored import PIECE, FileCache, Span, StoredSource
@@ -40,6 +42,12 @@ class Contents:
     members: dict[str, Member] = field(default_factory=dict)
     #: Manifests that were made here.
     made: dict[str, bytes] = field(default_factory=dict)
+    #: Where a gzip file can be read from; ``None``: the archive is not compressed.
+    marks: Marks | None = None
+
+    def source(self, fd: int) -> ByteSource:
+        """The bytes of the archive, of which this is an open file; for one reader."""
+        return PlainFile(fd) if self.marks is None else GzipFile(fd, self.tar.what, self.marks)
 
     def find(self, digest: str) -> Member | None:
         """Where a blob lies; ``None``: it is not there."""
@@ -74,10 +82,11 @@ class ArchiveSource(StoredSource):
         """A member's bytes, while the archive is open; blocks."""
         digests.checked(digest)
         with self._file() as fd:
-            member = self._contents(fd).find(digest)
+            contents = self._contents(fd)
+            member = contents.find(digest)
             if member is None:
                 raise BlobMissing(f"{self} does not hold {digest}")
-            yield Span(fd, member.start, member.size)
+            yield Span(contents.source(fd), member.start, member.size)
 
     def load(self, digest: str, limit: int) -> bytes:
         """A small blob, or a manifest that was made for the archive; blocks."""
@@ -109,20 +118,28 @@ class ArchiveSource(StoredSource):
 
 
 def _read(fd: int, what: str) -> Contents:
-    tar = read_tar(fd, what)
+    marks = Marks() if os.pread(fd, len(GZIP), 0) == GZIP else None
+    source = PlainFile(fd) if marks is None else GzipFile(fd, what, marks)
+    found = _contents_of(source, what)
+    found.marks = marks
+    return found
+
+
+def _contents_of(source: ByteSource, what: str) -> Contents:
+    tar = read_tar(source, what)
     names = tar.find("manifest.json")
     listed = tar.find("index.json")
     if listed is not None and tar.find("oci-layout") is not None:
         place = f"{what}: its index.json"
-        raw = Span(fd, listed.start, listed.size).read(INDEX_LIMIT, place)
+        raw = Span(source, listed.start, listed.size).read(INDEX_LIMIT, place)
         return Contents(tar, Index.parse(raw, place))
     if names is None:
         raise ManifestUnsupported(
             f"{what} is no archive of docker save: it has neither a manifest.json nor an OCI layout"
         )
     place = f"{what}: its manifest.json"
-    raw = Span(fd, names.start, names.size).read(MANIFEST_LIMIT, place)
-    return _Maker(fd, tar, what).contents(_images(raw, place))
+    raw = Span(source, names.start, names.size).read(MANIFEST_LIMIT, place)
+    return _Maker(source, tar, what).contents(_images(raw, place))
 
 
 def _images(raw: bytes, what: str) -> list[dict[str, Any]]:
@@ -149,8 +166,8 @@ def _list(image: dict[str, Any], key: str, what: str) -> list[Any]:
 class _Maker:
     """Makes manifests of the images of an older archive."""
 
-    def __init__(self, fd: int, tar: Tar, what: str) -> None:
-        self._fd = fd
+    def __init__(self, source: ByteSource, tar: Tar, what: str) -> None:
+        self._source = source
         self._what = what
         self._found = Contents(tar, Index(()))
         #: What a compressed layer's digest is, by its place: images share layers.
@@ -167,7 +184,7 @@ class _Maker:
 
     def _entry(self, image: dict[str, Any]) -> Entry:
         member = self._member(image["Config"])
-        config = Span(self._fd, member.start, member.size).read(MANIFEST_LIMIT, self._what)
+        config = Span(self._source, member.start, member.size).read(MANIFEST_LIMIT, self._what)
         digest = digests.digest_of(config)
         self._found.members[digest] = member
         diffs = self._diffs(config, image["Config"])
@@ -190,7 +207,9 @@ class _Maker:
     def _layer(self, name: str, diff: str) -> dict[str, Any]:
         member = self._member(name)
         first = (
-            os.pread(self._fd, 4, member.start) if member.size >= len(b"\x28\xb5\x2f\xfd") else b""
+            self._source.read_at(4, member.start)
+            if member.size >= len(b"\x28\xb5\x2f\xfd")
+            else b""
         )
         suffix = next((s for magic, s in _SUFFIXES.items() if first.startswith(magic)), "")
         # Of a plain layer the config has the digest; whoever reads the layer verifies it.
@@ -202,7 +221,7 @@ class _Maker:
         if member not in self._hashed:
             found, at, end = hashlib.sha256(), member.start, member.start + member.size
             while at < end:
-                piece = os.pread(self._fd, min(PIECE, end - at), at)
+                piece = self._source.read_at(min(PIECE, end - at), at)
                 if not piece:
                     raise AnswerMalformed(f"{self._what} became shorter while it was read")
                 found.update(piece)

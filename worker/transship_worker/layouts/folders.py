@@ -20,7 +20,7 @@ from transship_worker.oci.names import is_repository
 #: Repositories that are listed at once.
 PAGE_SIZE: Final = 500
 #: How archives are called that ``repositories`` lists.
-ARCHIVE: Final = ".tar"
+ARCHIVES: Final = (".tar", ".tar.gz", ".tgz")
 
 
 class LayoutFolder:
@@ -66,7 +66,7 @@ class LayoutFolder:
         return await (await self.source(repository)).tags()
 
     async def repositories(self) -> AsyncIterator[list[str]]:
-        """All layouts, and all archives that are called ``*.tar``, a page at a time.
+        """All layouts, and all archives that are called so (``ARCHIVES``), a page at a time.
 
         What has a name that no repository can have is passed over.
 
@@ -116,7 +116,7 @@ class LayoutFolder:
                     yield here
                 for file in sorted(files):
                     name = self._name(here, file)
-                    if name and file.endswith(ARCHIVE) and _is_regular(directory, file):
+                    if name and file.endswith(ARCHIVES) and _is_regular(directory, file):
                         yield name
 
     def _failed(self, error: OSError) -> None:

@@ -92,6 +92,12 @@ class Index:
                 found.setdefault(entry.tag, {}).setdefault(entry.digest, entry)
         return {tag: tuple(entries.values()) for tag, entries in found.items()}
 
+    @cached_property
+    def untagged(self) -> Entry | None:
+        """The only image, if it has no tag; ``None``: there are others, or it has one."""
+        digests_of_all = {entry.digest for entry in self.entries}
+        return self.entries[0] if len(digests_of_all) == 1 and not self.tags else None
+
     def find(self, tag: str, what: str) -> Entry | None:
         """The entry of a tag; ``None``: there is none.
 

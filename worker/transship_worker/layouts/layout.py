@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from transship.errors import (
     AnswerMalformed,
@@ -24,6 +24,7 @@ from transship.errors import (
 from transship_worker.concurrency.threads import in_thread
 from transship_worker.layouts import writing
 from transship_worker.layouts.blob_reader import Inflow
+from transship_worker.layouts.byte_source import PlainFile
 from transship_worker.layouts.folder import Folder, told
 from transship_worker.layouts.index import INDEX_LIMIT, Index
 from transship_worker.layouts.stored import FileCache, Span, StoredSource
@@ -88,7 +89,7 @@ class LayoutSource(StoredSource):
         except (FileNotFoundError, NotADirectoryError):
             raise BlobMissing(f"{self} does not hold {digest}") from None
         try:
-            yield Span(fd, 0, os.fstat(fd).st_size)
+            yield Span(PlainFile(fd), 0, os.fstat(fd).st_size)
         finally:
             os.close(fd)
 
@@ -110,7 +111,9 @@ class LayoutSource(StoredSource):
         name = f"{self.repository}/oci-layout"
         marker = self._folder.open_file(directory, "oci-layout", name)
         try:
-            version = Span(marker, 0, os.fstat(marker).st_size).read(_VERSION_LIMIT, name)
+            version = Span(PlainFile(marker), 0, os.fstat(marker).st_size).read(
+                _VERSION_LIMIT, name
+            )
         finally:
             os.close(marker)
         with suppress(ValueError, RecursionError):
@@ -120,13 +123,16 @@ class LayoutSource(StoredSource):
                     f"{self} is an image layout of another version than 1.0.0, which is the known"
                 )
         what = f"{self}: its index.json"
-        return Index.parse(Span(fd, 0, os.fstat(fd).st_size).read(INDEX_LIMIT, what), what)
+        span = Span(PlainFile(fd), 0, os.fstat(fd).st_size)
+        return Index.parse(span.read(INDEX_LIMIT, what), what)
 
 
 class LayoutTarget(LayoutSource):
     """A layout that images are written to (``ContentTarget``); made with the first write."""
 
     mounts_need_manifest: Final = False
+    #: A tag that is not there is to be written.
+    finds_untagged: ClassVar[bool] = False
 
     def __init__(self, folder: Folder, repository: str) -> None:
         super().__init__(folder, repository)

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import time_ns
-from typing import Final, Generic, TypeVar
+from typing import ClassVar, Final, Generic, TypeVar
 
 from transship.errors import (
     AnswerMalformed,
@@ -22,6 +23,7 @@ from transship.errors import (
     RepositoryMissing,
 )
 from transship_worker.concurrency.threads import in_thread
+from transship_worker.layouts.byte_source import ByteSource
 from transship_worker.layouts.folder import told, translate
 from transship_worker.layouts.index import Entry, Index
 from transship_worker.oci import digests
@@ -50,7 +52,7 @@ V = TypeVar("V")
 class Span:
     """Bytes of an open file."""
 
-    fd: int
+    source: ByteSource
     #: Where they begin. Unit: bytes.
     start: int
     #: Unit: bytes.
@@ -66,7 +68,7 @@ class Span:
             raise AnswerMalformed(f"{what} has {self.size} bytes; at most {limit} are read")
         found = bytearray()
         while len(found) < self.size:
-            piece = os.pread(self.fd, self.size - len(found), self.start + len(found))
+            piece = self.source.read_at(self.size - len(found), self.start + len(found))
             if not piece:
                 break
             found += piece
@@ -93,7 +95,7 @@ class FileReader:
         at, end = self._span.start + self.offset, self._span.start + self._span.size
         while at < end:
             try:
-                piece = await in_thread(os.pread, self._span.fd, min(PIECE, end - at), at)
+                piece = await in_thread(self._span.source.read_at, min(PIECE, end - at), at)
             except OSError as error:
                 raise translate(error, self._what) from error
             if not piece:
@@ -136,6 +138,9 @@ _subjects_lock: Final = threading.Lock()
 
 class StoredSource(ABC):
     """One repository whose manifests are listed in an index (``ContentSource``)."""
+
+    #: Whether the only image, which has no tag, is found under any.
+    finds_untagged: ClassVar[bool] = True
 
     def __init__(self, registry: str, repository: str) -> None:
         """``registry`` is what stands for the folder in references."""
@@ -224,10 +229,15 @@ class StoredSource(ABC):
     async def cosign_tags(self, digest: str) -> dict[str, ManifestHead]:
         """The tags that cosign put beside a manifest."""
         names = [f"{fallback_tag(digest)}.{suffix}" for suffix in COSIGN_SUFFIXES]
-        heads = {name: await self.head(name) for name in names}
+        heads = {name: await in_thread(partial(self._head, name, tagged=True)) for name in names}
         return {name: head for name, head in heads.items() if head is not None}
 
-    def _head(self, reference: str) -> ManifestHead | None:
+    def _entry(self, index: Index, tag: str) -> Entry | None:
+        """What is under a tag; the only image, where it has none."""
+        found = index.find(tag, self.name(tag))
+        return found or (index.untagged if self.finds_untagged else None)
+
+    def _head(self, reference: str, *, tagged: bool = False) -> ManifestHead | None:
         with told(str(self)):
             if digests.is_digest(reference):
                 try:
@@ -237,7 +247,9 @@ class StoredSource(ABC):
                     return None
                 return ManifestHead(found.digest, found.media_type, len(found.raw))
             try:
-                entry = self.read_index().find(reference, self.name(reference))
+                index = self.read_index()
+                name = self.name(reference)
+                entry = index.find(reference, name) if tagged else self._entry(index, reference)
             except RepositoryMissing:
                 return None
             if entry is None or not self._holds(entry):
@@ -250,7 +262,7 @@ class StoredSource(ABC):
             index = self.read_index()
             digest, media_type = reference, ""
             if not digests.is_digest(reference):
-                entry = index.find(reference, self.name(reference))
+                entry = self._entry(index, reference)
                 if entry is None:
                     raise ImageNotFound(f"there is no {self.name(reference)}; {index.described()}")
                 digest, media_type = entry.digest, entry.media_type

@@ -7,7 +7,6 @@ next is done here, so that no header makes this read much, seek far or loop.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import tarfile
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from transship.errors import AnswerMalformed, ManifestUnsupported, NotAllowed
+from transship_worker.layouts.byte_source import ByteSource
 
 BLOCK: Final = 512
 #: Members of one archive: some hundred images of 127 layers have fewer. Unit: members.
@@ -99,28 +99,24 @@ class Tar:
         return found
 
 
-def read_tar(fd: int, what: str) -> Tar:
+def read_tar(source: ByteSource, what: str) -> Tar:
     """Walk the headers of an open archive; ``what`` names it in messages.
 
     Raises:
-        ManifestUnsupported: it is compressed.
+        ManifestUnsupported: it is compressed otherwise than with gzip, or twice.
         AnswerMalformed: it is no tar archive, or a damaged one.
         NotAllowed: a member that no image needs.
     """
-    total = os.fstat(fd).st_size
-    _check_plain(os.pread(fd, 8, 0), what)
+    _check_plain(source.read_at(8, 0), what)
     found, extra, at = Tar(what), dict[str, str](), 0
-    while at + BLOCK <= total:
-        block = os.pread(fd, BLOCK, at)
-        if not block.strip(b"\0"):
-            break
+    while len(block := source.read_at(BLOCK, at)) == BLOCK and block.strip(b"\0"):
         info = _header(block, what, at)
         size = int(extra.pop("size", info.size))
         at += BLOCK
-        if not 0 <= size <= total - at:
+        if size < 0 or not source.reaches(at + size):
             raise AnswerMalformed(f"{what} ends before its member {info.name[:80]!a} does")
         if info.type in _EXTRAS:
-            extra |= _EXTRAS[info.type](_body(fd, at, size, what), what)
+            extra |= _EXTRAS[info.type](_body(source, at, size, what), what)
         else:
             info.size = size
             name = extra.pop("path", info.name)
@@ -153,10 +149,10 @@ def _header(block: bytes, what: str, at: int) -> tarfile.TarInfo:
     return info
 
 
-def _body(fd: int, at: int, size: int, what: str) -> bytes:
+def _body(source: ByteSource, at: int, size: int, what: str) -> bytes:
     if size > HEADER_LIMIT:
         raise NotAllowed(f"{what} has a header of {size} bytes; at most {HEADER_LIMIT} are read")
-    return os.pread(fd, size, at)
+    return source.read_at(size, at)
 
 
 def _pax(body: bytes, what: str) -> dict[str, str]:

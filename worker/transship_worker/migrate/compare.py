@@ -16,6 +16,7 @@ from transship_worker.concurrency.gather import both
 from transship_worker.concurrency.semaphore import PrioritySemaphore
 from transship_worker.migrate.expand import Failure, Pair
 from transship_worker.migrate.port import Memory, Side
+from transship_worker.migrate.referrers import Place, new_referrers
 from transship_worker.migrate.sizes import SideReader, Size, Sizer
 from transship_worker.oci.descriptors import (
     DOCKER_MANIFEST,
@@ -65,12 +66,17 @@ class Image:
 
     digest: str
     media_type: str
+    #: What the target is to have: another digest where only some platforms are taken.
+    wanted: str = ""
     #: Whether the target repository holds it; not known where all tags are equal, or left.
     present: bool = False
     #: Standing, tag at the target, tag at the source.
     tags: list[tuple[Standing, str, str]] = field(default_factory=list)
     #: Of what is to be copied, where sizes were asked for.
     size: Size | None = None
+    #: What refers to it at the source, and is not at the target, where a rule takes referrers along
+    #: and all tags are right.
+    new_referrers: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -125,6 +131,8 @@ class Comparison:
         self._presences: dict[str, asyncio.Future[bool]] = {}
         self._failed: dict[type[TransshipError], tuple[TransshipError, list[str]]] = {}
         self._vanished: list[str] = []
+        #: All tags that each side lists.
+        self._listed: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
     async def run(self) -> Compared:
         """Compare, with many requests at once.
@@ -137,6 +145,8 @@ class Comparison:
             await self._list()
             await self._reader.gate.each(self._order, range(len(self._asked)), self._look)
             self._gather()
+            if self._rule.referrers:
+                await self._compare_referrers()
             if self._reader.sizes:
                 await self._measure()
         except TransshipError as error:
@@ -166,7 +176,8 @@ class Comparison:
         chosen = self._rule.tags.choose(names or ())
         if not chosen and pair.explicit:
             self._warn("no tag of it is taken")
-        self._split(chosen, frozenset(there or ()))
+        self._listed = (frozenset(names or ()), frozenset(there or ()))
+        self._split(chosen, self._listed[1])
 
     def _split(self, chosen: list[str], there: frozenset[str]) -> None:
         for tag in chosen:
@@ -175,7 +186,9 @@ class Comparison:
             except SpecError as error:
                 self._fail(error, tag)
                 continue
-            if name in there and self._rule.is_immutable(tag):
+            immutable = name in there and self._rule.is_immutable(tag)
+            # What refers to an image may come later, also where its tag never moves.
+            if immutable and not self._rule.referrers:
                 self._found.unasked[name] = tag
             else:
                 self._asked.append((name, tag, name in there))
@@ -206,6 +219,10 @@ class Comparison:
         wanted = await self._wanted(found)
         if there is not None and there.digest == wanted:
             return Standing.EQUAL, found
+        if there is not None and self._rule.is_immutable(tag):
+            # Asked for its referrers alone: the tag itself stays what it is.
+            self._found.unasked[name] = tag
+            return None
         standing = Standing.ABSENT if there is None else _BY_RULE[self._rule.on_conflict]
         if standing not in {Standing.ABSENT, Standing.OTHER}:
             return standing, found
@@ -251,12 +268,32 @@ class Comparison:
                 # What a registry calls it goes into a plan only where it is a known name.
                 image = Image(head.digest, _KNOWN.get(head.media_type, ""))
                 images[head.digest] = image
-                wanted = _result(self._subsets, head.digest) or head.digest
-                image.present = _result(self._presences, wanted) or False
+                image.wanted = _result(self._subsets, head.digest) or head.digest
+                image.present = _result(self._presences, image.wanted) or False
             image.tags.append((standing, name, tag))
         self._found.images = list(images.values())
         self._asked, self._seen = [], []
         self._subsets, self._presences = {}, {}
+
+    async def _compare_referrers(self) -> None:
+        """Compare what refers to images that need nothing else."""
+        equal = [image for image in self._found.images if _is_equal(image)]
+        source = Place(self._source, self._pair.source, self._listed[0])
+        target = Place(self._target, self._pair.target, self._listed[1])
+
+        async def compare(image: Image) -> None:
+            try:
+                image.new_referrers = await new_referrers(
+                    source,
+                    target,
+                    image.wanted,
+                    self._rule.on_conflict,
+                    is_index=image.media_type not in _NO_INDEX,
+                )
+            except TransshipError as error:
+                self._fail(error, *(tag for _, _, tag in image.tags))
+
+        await self._reader.gate.each(self._order, equal, compare)
 
     async def _measure(self) -> None:
         """Read the sizes of what the target does not have."""
@@ -307,6 +344,12 @@ def listed(names: Sequence[str]) -> str:
     """The first of some names, and how many there are more."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _is_equal(image: Image) -> bool:
+    """Whether the target has the image, and nothing of it is to be written."""
+    standings = {standing for standing, _, _ in image.tags}
+    return Standing.EQUAL in standings and not _is_written(image)
 
 
 def _is_written(image: Image) -> bool:

@@ -5,11 +5,21 @@ All of it runs in the worker's background loop, with many requests at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
+
+
+@dataclass(frozen=True, slots=True)
+class NamedReferrer:
+    """A manifest that refers to another one."""
+
+    digest: str
+    #: The tag by which cosign says so; empty: the manifest names its subject.
+    tag: str = ""
 
 
 class Side(Protocol):
@@ -55,6 +65,14 @@ class Side(Protocol):
 
     async def config(self, repository: str, blob: Descriptor) -> bytes:
         """Read an image's config; its digest is verified."""
+
+    async def referrers_of(
+        self, repository: str, digest: str, tags: Collection[str]
+    ) -> frozenset[NamedReferrer]:
+        """What refers to a manifest; ``tags`` is the list of the repository's tags.
+
+        A tag that is not in the list is not asked for.
+        """
 
 
 class Sides(Protocol):

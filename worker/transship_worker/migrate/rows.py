@@ -9,6 +9,7 @@ from transship.model.migration.plan import MOST_TAGS, Action, PlanRow, RowSource
 from transship.model.migration.specification import Spec
 from transship_worker.migrate.compare import Compared, Image, Standing, listed
 from transship_worker.migrate.expand import Failure
+from transship_worker.migrate.referrers import named
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,11 @@ class Rows:
     ) -> Iterator[tuple[PlanRow, Image | None]]:
         """Rows of the tags that are right, or are to be made right."""
         missing, other = _tags(image, Standing.ABSENT), _tags(image, Standing.OTHER)
-        present = image.present
+        present, lacking = image.present, image.new_referrers
         for part in _parts(_tags(image, Standing.EQUAL) | missing | other):
             if not part.keys() & (missing.keys() | other.keys()):
-                yield self._row(found, image, Action.SKIP, part, reason="the target has it"), None
+                yield self._equal(found, image, part, lacking, hub=hub), None
+                lacking = []
                 continue
             moved = [tag for tag in part if tag in other]
             if present:
@@ -83,6 +85,22 @@ class Rows:
                 "creates": found.creates,
             }
             yield self._row(found, image, Action.COPY, part, reason=reason, **costs), image
+
+    def _equal(
+        self,
+        found: Compared,
+        image: Image,
+        tags: dict[str, str],
+        lacking: list[str],
+        *,
+        hub: bool,
+    ) -> PlanRow:
+        """The row of tags that are right; what refers to the image may be new."""
+        if not lacking:
+            return self._row(found, image, Action.SKIP, tags, reason="the target has it")
+        reason = f"the target has the image, but not what refers to it: {named(lacking)}"
+        pulls = len(lacking) if hub else 0
+        return self._row(found, image, Action.COPY, tags, reason=reason, hub_pulls=pulls)
 
     def _row(
         self,

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from transship.errors import ImageNotFound, PushRejected, RepositoryMissing
+from transship.errors import ImageNotFound, PushError, PushRejected, RepositoryMissing
 from transship_worker.oci import digests, manifests
 from transship_worker.oci.client import Repository, Request
 from transship_worker.oci.descriptors import (
@@ -22,6 +22,7 @@ from transship_worker.oci.descriptors import (
     Manifest,
     parse_manifest,
 )
+from transship_worker.oci.errors import refusal_of
 from transship_worker.oci.paging import pages
 
 #: cosign's tags of an image: signatures, attestations, SBOMs.
@@ -30,6 +31,8 @@ COSIGN_SUFFIXES: Final = ("sig", "att", "sbom")
 REFERRER_PAGES: Final = 100
 #: What a registry without the API says; the specification knows 404 only.
 _NO_API: Final = frozenset({404, 405, 501})
+#: With these codes 404 is about the repository, and says nothing of the registry.
+_OF_REPOSITORY: Final = frozenset({"NAME_UNKNOWN", "NAME_INVALID", "MANIFEST_UNKNOWN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,6 @@ async def referrers(repository: Repository, digest: str) -> Referrers:
         if found is not None:
             client.has_referrers = True
             return Referrers(found, by_tag=False)
-        # An empty list is 200: what has the API never answers 404.
-        client.has_referrers = False
     index = await _fallback(repository, digest)
     return Referrers(index.entries if index is not None else (), by_tag=True)
 
@@ -114,16 +115,22 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
         repository.scopes,
         what,
         headers={"Accept": OCI_INDEX},
-        expected=frozenset({200, *_NO_API}),
     )
     found: dict[str, Descriptor] = {}
     listing = pages(repository.client, request, limit=MANIFEST_LIMIT, most=REFERRER_PAGES)
-    async for page in listing:
-        if page.status != 200:
-            return None
-        raw = json.dumps(page.data).encode()
-        index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
-        found.update((entry.digest, entry) for entry in index.entries)
+    try:
+        async for page in listing:
+            raw = json.dumps(page.data).encode()
+            index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
+            found.update((entry.digest, entry) for entry in index.entries)
+    except PushError as error:
+        refused = refusal_of(error)
+        if refused is None or refused.status not in _NO_API:
+            raise
+        if _OF_REPOSITORY.isdisjoint(refused.codes):
+            # An empty list is 200: what has the API never answers 404.
+            repository.client.has_referrers = False
+        return None
     return tuple(found.values())
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transship.errors import AnswerMalformed, ManifestUnsupported, NotAllowed, PushError
+from transship_worker.layouts.byte_source import PlainFile
 from transship_worker.layouts.tar import HEADER_LIMIT, Tar, read_tar
 
 
@@ -45,7 +46,7 @@ def walk(place: Path, data: bytes) -> Tar:
     place.write_bytes(data)
     fd = os.open(place, os.O_RDONLY)
     try:
-        return read_tar(fd, "a.tar")
+        return read_tar(PlainFile(fd), "a.tar")
     finally:
         os.close(fd)
 

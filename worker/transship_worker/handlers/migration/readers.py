@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 
 from transship.errors import CannotList, ImageNotFound, RepositoryMissing
@@ -13,8 +13,8 @@ from transship_worker.flavors.options import Use
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.handlers.registries import OpenedLayout, OpenedRegistry, Registries, Way
 from transship_worker.layouts.folders import LayoutFolder
-from transship_worker.migrate.port import Side
-from transship_worker.oci import manifests, tags
+from transship_worker.migrate.port import NamedReferrer, Side
+from transship_worker.oci import manifests, referrers, tags
 from transship_worker.oci.client import RegistryClient, Repository
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
@@ -101,6 +101,12 @@ class RegistrySide:
         source = RegistryRepository(self._repository(repository))
         return await SourceReader(source).config(blob)
 
+    async def referrers_of(
+        self, repository: str, digest: str, tags: Collection[str]
+    ) -> frozenset[NamedReferrer]:
+        """What refers to a manifest; a tag that is not among ``tags`` is not asked for."""
+        return await listed_referrers(self._repository(repository), digest, tags)
+
     @property
     def _client(self) -> RegistryClient:
         return self.opened.client(self.way)
@@ -113,6 +119,26 @@ class RegistrySide:
             found = self._client.repository(whole.repository, writing=self.writing)
             self._repositories[name] = found
         return found
+
+
+async def listed_referrers(
+    repository: Repository, digest: str, tags: Collection[str]
+) -> frozenset[NamedReferrer]:
+    """What refers to a manifest of a registry, with requests for the listed tags alone.
+
+    Raises:
+        PushError: the registry refuses, or does not answer.
+    """
+    found: set[NamedReferrer] = set()
+    fallback = referrers.fallback_tag(digest)
+    if repository.client.has_referrers is not False or fallback in tags:
+        listing = await referrers.referrers(repository, digest)
+        found |= {NamedReferrer(one.digest) for one in listing.manifests}
+    for tag in (f"{fallback}.{suffix}" for suffix in referrers.COSIGN_SUFFIXES):
+        head = await manifests.head(repository, tag) if tag in tags else None
+        if head is not None:
+            found.add(NamedReferrer(head.digest, tag))
+    return frozenset(found)
 
 
 @dataclass(slots=True)
@@ -154,6 +180,22 @@ class LayoutSide:
     async def config(self, repository: str, blob: Descriptor) -> bytes:
         """Read an image's config; its digest is verified."""
         return await SourceReader(await self.layouts.source(repository)).config(blob)
+
+    async def referrers_of(
+        self,
+        repository: str,
+        digest: str,
+        tags: Collection[str],  # noqa: ARG002 - nothing is gained by knowing them
+    ) -> frozenset[NamedReferrer]:
+        """What refers to a manifest."""
+        try:
+            source = await self.layouts.source(repository)
+            by_subject = await source.referrers(digest)
+            by_tag = await source.cosign_tags(digest)
+        except RepositoryMissing:
+            return frozenset()
+        found = {NamedReferrer(one.digest) for one in by_subject.manifests}
+        return frozenset(found | {NamedReferrer(head.digest, tag) for tag, head in by_tag.items()})
 
 
 @dataclass(slots=True)

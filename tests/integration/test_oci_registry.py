@@ -393,7 +393,7 @@ def test_a_proxy_for_tls_gets_its_login_and_may_refuse(loop: BackgroundLoop) -> 
             async with ClientPool({"https_proxy": f"http://u:p@{proxy.address}"}) as pool:
                 await pool.client(Endpoint("registry.example.com"), LOGIN).ping()
 
-        with pytest.raises(RegistryUnreachable, match=r"the proxy refused .* answered 407"):
+        with pytest.raises(Denied, match=r"the proxy before .* requires a login .* \(407\)"):
             loop.run(work())
 
 

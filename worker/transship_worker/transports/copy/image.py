@@ -133,7 +133,9 @@ class _ImageCopy:
         """
         written = _manifests(image, referrers)
         if here:
-            # The target has the manifest and not all that it names: somebody deleted that.
+            # The target has the manifest and not all that it names: somebody deleted that. Or a
+            # hint about what refers to it was wrong.
+            await self._bringing.again()
             whole = await TreeReader(self._what).tree(image.root, self._source.manifest)
             await self._bring(whole, (), here=False)
             return whole, False

@@ -60,6 +60,7 @@ _rows = st.builds(
     action=st.sampled_from(Action),
     bytes=st.integers(0, 2**60),
     referrers=st.booleans(),
+    foreign_layers=st.sampled_from(["copy", "reference"]),
     creates=st.booleans(),
     hub_pulls=st.integers(0, 9),
     on_conflict=st.sampled_from(["skip", "overwrite", "fail"]),

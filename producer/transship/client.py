@@ -93,6 +93,8 @@ class Client:
         deadline: int | None = None,
         expires: int | None = None,
         via: str = "auto",
+        platform: str | None = None,
+        require_all_platforms: bool = False,
     ) -> Job:
         """Enqueue one push and return its job at once.
 
@@ -109,13 +111,16 @@ class Client:
             expires: seconds that the job may wait for its start (24 h when left out).
             via: ``engine`` for the Docker Engine's own push, ``stream`` to have the worker compress
                 and send what the engine exports, ``auto`` for the faster one.
+            platform: push this platform of the image alone, such as ``linux/arm64``.
+            require_all_platforms: fail if the engine does not have every platform of the image;
+                otherwise one of several may be pushed, with a warning.
 
         Raises:
             UsageError: bad input, an unknown component or engine; nothing was enqueued.
             RedisUnreachable: nothing is known to have been enqueued.
         """
-        one = Push(image, registry, source, engine, labels or {}, bulk, deadline, expires, via)
-        return self.push_many([one])[0]
+        options = (registry, source, engine, labels or {}, bulk, deadline, expires, via)
+        return self.push_many([Push(image, *options, platform, require_all_platforms)])[0]
 
     def push_many(self, pushes: Iterable[Push]) -> list[Job]:
         """Enqueue many pushes in few round trips; their jobs come back in the same order.

@@ -10,9 +10,13 @@ from pydantic import ValidationError
 from transship.errors import UnknownEngine
 from transship.model.components import Fleet, not_under_registry
 from transship.model.jobs import Via
-from transship.model.push_request import PushRequest
+from transship.model.push_request import ONE_OR_ALL_PLATFORMS, PushRequest, one_platform
 from transship.model.references import ImageReference
-from transship.model.request_fields import DEFAULT_DEADLINE_S, DEFAULT_EXPIRES_S, request_problem
+from transship.model.request_fields import (
+    DEFAULT_DEADLINE_S,
+    DEFAULT_EXPIRES_S,
+    request_problem,
+)
 from transship_config.errors import UsageError
 
 
@@ -32,6 +36,10 @@ class Push:
     expires: int | None = None
     #: ``auto``, ``engine`` or ``stream``.
     via: str = "auto"
+    #: The one platform to push, such as ``linux/arm64``; ``None``: all that the engine has.
+    platform: str | None = None
+    #: Fail if the engine does not have every platform of the image.
+    require_all_platforms: bool = False
 
 
 def check(push: object) -> None:
@@ -43,7 +51,24 @@ def check(push: object) -> None:
     check_labels(push.labels)
     if push.via not in set(Via):
         raise UsageError(f"via must be {', '.join(Via)}, not {push.via!r}")
+    check_platform(push)
     ImageReference.parse(push.image)
+
+
+def check_platform(push: Push) -> None:
+    """Refuse a platform that is none, and one together with all of them."""
+    if not isinstance(push.require_all_platforms, bool):
+        raise UsageError(
+            f"require_all_platforms must be True or False, not {push.require_all_platforms!r}"
+        )
+    if push.platform is None:
+        return
+    try:
+        one_platform(push.platform)
+    except ValueError as error:
+        raise UsageError(f"platform: {error}") from None
+    if push.require_all_platforms:
+        raise UsageError(ONE_OR_ALL_PLATFORMS)
 
 
 def check_labels(labels: object) -> None:
@@ -79,6 +104,8 @@ def push_request(push: Push, fleet: Fleet) -> PushRequest:
             labels=dict(push.labels),
             bulk=push.bulk,
             via=Via(push.via),
+            platform=push.platform,
+            require_all_platforms=push.require_all_platforms,
             deadline_s=DEFAULT_DEADLINE_S if push.deadline is None else push.deadline,
             expires_s=DEFAULT_EXPIRES_S if push.expires is None else push.expires,
         )

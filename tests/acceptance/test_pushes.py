@@ -61,6 +61,24 @@ def test_a_local_image_is_tagged_and_pushed(
     assert docker_client.images.get(f"{plain}/ml/train:42").id == image_id
 
 
+def test_one_platform_is_pushed_if_the_image_has_it(
+    site: Site, plain: str, plain_registry: Registry, docker_client: docker.DockerClient
+) -> None:
+    make_image(docker_client, f"{plain}/ml/platform:1")
+    words = ("push", f"{plain}/ml/platform:1", "--wait", "--platform")
+
+    other = site.run(*words, "linux/arm64")
+    assert (other.returncode, plain_registry.digest("ml/platform", "1")) == (1, None)
+    assert "has no linux/arm64" in other.stderr
+    assert "it has linux/amd64" in other.stderr
+
+    own = site.run(*words, "linux/x86_64", "-q")
+    digest = plain_registry.digest("ml/platform", "1")
+    assert own.stdout.strip() == f"{plain}/ml/platform@{digest}"
+    newest = site.client.jobs(limit=1)[0]
+    assert (newest.platform, newest.attempts) == ("linux/amd64", 1)
+
+
 def test_the_same_image_again_sends_nothing_and_says_so(
     site: Site, plain: str, docker_client: docker.DockerClient
 ) -> None:

@@ -118,7 +118,7 @@ def test_an_engine_that_cannot_ask_registries_does_not_hide_a_wrong_login(
     assert status == (0 if right else 1)
     verdict = "ok" if right else "FAIL"
     assert [line.split()[0] for line in lines if line.split()[1] == "registry"] == [verdict]
-    assert any("Podman 5.8.6 (API 1.41, containers/storage, overlay)" in line for line in lines)
+    assert any("Podman 5.8.6 (API 1.44, containers/storage, overlay)" in line for line in lines)
     assert not [path for path in podman.asked if path.startswith("/distribution")]
 
 

@@ -13,10 +13,11 @@ from tests.support.ledger.bench import Bench
 from tests.support.ledger.dump import now_ms
 from tests.support.servers.redis import RedisServer
 from transship.cli import main
-from transship.model.jobs import JobId, State
+from transship.model.jobs import JobId, Kind, State
 from transship.model.migration.request import MigrationRequest, Mode
 from transship.model.push_request import PushRequest
 from transship.model.records import JobEvent
+from transship.model.requests import VERSIONS
 from transship_config.errors import UsageError
 from transship_worker.jobs.claims import Answer, Claims, Swept
 from transship_worker.jobs.heartbeat import Heart
@@ -24,6 +25,8 @@ from transship_worker.jobs.runner import JobFailure, Runner, Tools
 
 pytestmark = pytest.mark.redis
 
+#: The first version of a push that this version cannot read.
+NEWER = VERSIONS[Kind.PUSH] + 1
 OTHER = {"image": "registry.example.com/ml/other:1", "registry": "prod"}
 
 
@@ -74,8 +77,8 @@ def refused(bench: Bench) -> dict[str, str]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"version": 2, "sign_with": "a key"},
-        {"version": 2, "kind": "push"},
+        {"version": NEWER, "sign_with": "a key"},
+        {"version": NEWER, "kind": "push"},
         {"version": 2, "kind": "copy"},
         {"version": 7, "kind": "migration", "name": "tomorrow", "mode": "rehearse"},
         {"version": 1, "kind": "scan"},
@@ -130,7 +133,7 @@ def test_what_no_version_can_have_written_still_fails(
 def test_a_newer_job_that_a_newer_worker_handed_back_waits_for_one(bench: Bench) -> None:
     job = submitted(bench)
     bench.claims.release(bench.claimed(job), "the newer worker stops")
-    body = json.loads(bench.claims.request(job) or "") | {"version": 2}
+    body = json.loads(bench.claims.request(job) or "") | {"version": NEWER}
     bench.redis.set(bench.keys.request(job), json.dumps(body))
 
     rung = [due.job for due in bench.claims.sweep().ring]
@@ -148,7 +151,7 @@ def test_a_newer_job_whose_newer_worker_died_is_taken_back_by_an_older_reaper(
     job = submitted(bench)
     bench.claimed(job)
     bench.redis.hset(bench.keys.job(job), mapping={"tomorrow": "1", "step": "signing"})
-    body = json.loads(bench.claims.request(job) or "") | {"version": 2}
+    body = json.loads(bench.claims.request(job) or "") | {"version": NEWER}
     bench.redis.set(bench.keys.request(job), json.dumps(body))
     bench.let_lease_end(job)
 
@@ -161,7 +164,7 @@ def test_a_newer_job_whose_newer_worker_died_is_taken_back_by_an_older_reaper(
 
 
 def test_a_newer_request_that_no_newer_worker_takes_expires(bench: Bench) -> None:
-    job = submitted(bench, version=2)
+    job = submitted(bench, version=NEWER)
     runner(bench).answer(job)
     bench.redis.zadd(f"{bench.keys.account('default')}expiry", {job: 1})
 
@@ -171,7 +174,7 @@ def test_a_newer_request_that_no_newer_worker_takes_expires(bench: Bench) -> Non
 
 
 def test_a_forged_newer_request_does_not_stay_for_ever(bench: Bench) -> None:
-    job = submitted(bench, version=2)
+    job = submitted(bench, version=NEWER)
     expiry = f"{bench.keys.account('default')}expiry"
     bench.redis.delete(expiry)
 
@@ -195,7 +198,7 @@ def test_a_planning_that_nobody_starts_in_time_leaves_nothing_behind(bench: Benc
 
 def newer_record(bench: Bench) -> JobId:
     """A job whose record is full of what only a newer version knows."""
-    job = submitted(bench, version=2)
+    job = submitted(bench, version=NEWER)
     bench.redis.hset(
         bench.keys.job(job),
         mapping={
@@ -268,7 +271,7 @@ def test_one_newer_record_hides_no_other_from_the_command_line(
 
 
 def test_an_older_producer_says_that_it_cannot_change_a_newer_job(bench: Bench) -> None:
-    job = submitted(bench, version=2)
+    job = submitted(bench, version=NEWER)
 
     with pytest.raises(UsageError, match="cannot be read"):
         bench.ledger.cancel(job)

@@ -101,6 +101,7 @@ def fields(record: JobRecord) -> list[tuple[str, str]]:
         ("error", f"{error.code}: {error.message}" if error else ""),
         ("digest", record.digest or ""),
         ("registry", record.registry + (f" ({record.flavor})" if record.flavor else "")),
+        ("platform", record.platform or ("all required" if record.require_all_platforms else "")),
         ("source", record.source or ""),
         ("read from", record.source_registry or ""),
         ("tags", " ".join(record.tags) if len(record.tags) > 1 else ""),

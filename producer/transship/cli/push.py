@@ -53,6 +53,17 @@ from transship_config.errors import UsageError
     "auto takes the faster.",
 )
 @click.option(
+    "--platform",
+    metavar="P",
+    help="Push this platform of the image alone, such as linux/arm64; left out: all that the "
+    "engine has.",
+)
+@click.option(
+    "--require-all-platforms",
+    is_flag=True,
+    help="Fail if the engine does not have every platform of the image.",
+)
+@click.option(
     "--wait", is_flag=True, help="Wait for the end and show progress; exit status 1 if any fails."
 )
 @timeout_option
@@ -70,6 +81,8 @@ def push(
     deadline: int | None,
     expires: int | None,
     via: str,
+    platform: str | None,
+    require_all_platforms: bool,
     wait: bool,
     timeout: int | None,
     quiet: bool,
@@ -88,9 +101,10 @@ def push(
     names = _names(images)
     if source is not None and len(names) > 1:
         raise click.UsageError("--source is tagged as one IMAGE; give one IMAGE with it", ctx)
-    pushes = [
-        Push(name, registry, source, engine, labels, bulk, deadline, expires, via) for name in names
-    ]
+    if platform is not None and require_all_platforms:
+        raise click.UsageError("choose one: --platform or --require-all-platforms", ctx)
+    options = (registry, source, engine, labels, bulk, deadline, expires, via)
+    pushes = [Push(name, *options, platform, require_all_platforms) for name in names]
     with Client() as client:
         jobs = client.push_many(pushes)
         for warning in dict.fromkeys(w for job in jobs for w in job.warnings):

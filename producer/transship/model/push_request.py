@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
 from transship.model.jobs import Kind, Via
@@ -31,6 +34,25 @@ from transship_config.lanes import queue_name
 
 #: Version of the request format; a worker leaves a newer one to a newer worker (``newer``).
 REQUEST_VERSION: Final = 1
+#: The version of a request that says something about platforms.
+PLATFORM_VERSION: Final = 2
+#: Why both fields about platforms cannot be set.
+ONE_OR_ALL_PLATFORMS: Final = "choose one: platform or require_all_platforms"
+_PLATFORM_FIELDS: Final = ("platform", "require_all_platforms")
+
+
+def one_platform(value: object) -> str:
+    """A platform as ``docker --platform`` writes it, normalized (``Platform``).
+
+    Raises:
+        ValueError: it is not a platform; the message says what would be right.
+    """
+    # Few pushes name one, and the others do not wait for the import.
+    from transship.model.migration.platforms import Platform
+
+    if not isinstance(value, str):
+        raise ValueError("a platform is text; write os/arch, such as linux/amd64")  # noqa: TRY004
+    return str(Platform.parse(value))
 
 
 class PushRequest(BaseModel):
@@ -42,7 +64,7 @@ class PushRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    version: Literal[1] = REQUEST_VERSION
+    version: Literal[1, 2] = REQUEST_VERSION
     #: The target reference, with a tag.
     image: Reference
     #: The registry component's name.
@@ -58,12 +80,30 @@ class PushRequest(BaseModel):
     bulk: bool = False
     #: Which way it takes.
     via: Via = Via.AUTO
+    #: The one platform of the image that is pushed; ``None``: all that the engine has.
+    platform: Annotated[str, BeforeValidator(one_platform)] | None = None
+    #: Fail if the engine does not have every platform of the image's index.
+    require_all_platforms: StrictBool = False
     #: Seconds one attempt may run. Unit: s.
     deadline_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = DEFAULT_DEADLINE_S
     #: Seconds the job may wait for its first start. Unit: s.
     expires_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = DEFAULT_EXPIRES_S
 
     _parse_image = field_validator("image", mode="before")(parse_reference)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_of_the_fields(cls, fields: Any) -> Any:
+        """Give a request that a worker of version 1 cannot read the version that says so."""
+        if isinstance(fields, dict) and any(fields.get(name) for name in _PLATFORM_FIELDS):
+            return {"version": PLATFORM_VERSION} | fields
+        return fields
+
+    @model_validator(mode="after")
+    def _one_or_all_platforms(self) -> Self:
+        if self.platform is not None and self.require_all_platforms:
+            raise ValueError(ONE_OR_ALL_PLATFORMS)
+        return self
 
     @field_validator("image")
     @classmethod
@@ -82,8 +122,12 @@ class PushRequest(BaseModel):
         return value
 
     def fingerprint(self) -> str:
-        """Equal for requests that ask for the same; 32 hex digits."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+        """Equal for requests that ask for the same; 32 hex digits.
+
+        A request of version 1 has the one that older producers give it.
+        """
+        unused = {name for name in _PLATFORM_FIELDS if not getattr(self, name)}
+        return hashlib.sha256(self.model_dump_json(exclude=unused).encode()).hexdigest()[:32]
 
     def to_stored(self) -> str:
         """The JSON that the ledger holds: without what is left at its default, but the version."""
@@ -113,9 +157,12 @@ class PushRequest(BaseModel):
             "engine": self.engine,
             "labels": dict(self.labels),
             "bulk": self.bulk,
+            "platform": self.platform,
+            "require_all_platforms": self.require_all_platforms,
         }
 
     @property
     def display(self) -> str:
-        """One line for people, shown in Flower: ``image → component``."""
-        return f"{self.image} → {self.registry}"
+        """One line for people, shown in Flower: ``image (platform) → component``."""
+        platform = f" ({self.platform})" if self.platform else ""
+        return f"{self.image}{platform} → {self.registry}"

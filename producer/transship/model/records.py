@@ -92,6 +92,10 @@ class JobRecord(BaseModel):
     #: Things that a person should know although the job succeeded.
     warnings: list[str] = Field(default_factory=list)
     bulk: bool = False
+    #: Of a push, the one platform that is pushed; ``None``: all that the engine has.
+    platform: str | None = None
+    #: Of a push: it fails if the engine does not have every platform of the image.
+    require_all_platforms: bool = False
     #: Of a copy, the source's component, or its host.
     source_registry: str | None = None
     #: Of a copy, all its tags at the target.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Request: TypeAlias = PushRequest | CopyRequest | MigrationRequest
 
 #: The newest format of each kind that this version reads.
-VERSIONS: Final = {Kind.PUSH: 1, Kind.COPY: 1, Kind.MIGRATION: 1}
+VERSIONS: Final = {Kind.PUSH: 2, Kind.COPY: 1, Kind.MIGRATION: 1}
 #: Above this a version is a mistake.
 _MOST_VERSION: Final = 1_000
 #: Characters of a name that is shown of a request that does not parse.

@@ -25,7 +25,7 @@ VERSION: Final[dict[str, Any]] = {
         {"Name": "OCI Runtime (crun)", "Version": "crun version 1.21"},
     ],
     "Version": "5.8.6",
-    "ApiVersion": "1.41",
+    "ApiVersion": "1.44",
     "MinAPIVersion": "1.24",
 }
 INFO: Final[dict[str, Any]] = {

@@ -20,6 +20,13 @@ from transship import Client, Push, UsageError
         (lambda c: c.push(5), "image must be text"),
         (lambda c: c.push("gcr.io/a", labels={"run": 42}), "'run' must be text: write '42'"),
         (lambda c: c.push("gcr.io/a", labels=["run"]), "labels must be a mapping"),
+        (lambda c: c.push("gcr.io/a", platform="arm64"), "'arm64' is no platform; write os/arch"),
+        (lambda c: c.push("gcr.io/a", platform=64), "platform: a platform is text; write os/arch"),
+        (lambda c: c.push("gcr.io/a", require_all_platforms="no"), "must be True or False"),
+        (
+            lambda c: c.push("gcr.io/a", platform="linux/arm64", require_all_platforms=True),
+            "choose one: platform or require_all_platforms",
+        ),
         (lambda c: c.push_many(["gcr.io/a"]), "takes transship.Push objects, not str"),
         (lambda c: c.push_many([Push("gcr.io/a"), Push("a b")]), "bad path segment"),
         (lambda c: c.copy("gcr.io/UPPER:1", "gcr.io/b"), "write 'upper'"),

@@ -10,17 +10,29 @@ import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from transship_worker.transports.port import PushTransport
 
+if TYPE_CHECKING:
+    from transship_worker.oci.endpoint import Endpoint
+
+
+class Component(Protocol):
+    """A registry component, as far as a transport is made for it."""
+
+    @property
+    def registry_endpoint(self) -> Endpoint:
+        """How the registry's API is reached."""
+
+
 #: The registry whose override runs in this context, and the transport of that push.
-_running: Final[ContextVar[tuple[object, PushTransport] | None]] = ContextVar(
+_running: Final[ContextVar[tuple[Component, PushTransport] | None]] = ContextVar(
     "transship_running_push", default=None
 )
 
 
-def transport_for(registry: object, transport: PushTransport | None) -> PushTransport:
+def transport_for(registry: Component, transport: PushTransport | None) -> PushTransport:
     """The transport of one call of a registry's ``push_image``.
 
     It is the one that was passed, else the one of the override that makes this call, else the
@@ -35,7 +47,7 @@ def transport_for(registry: object, transport: PushTransport | None) -> PushTran
     # Imported here: the Docker SDK is loaded by the first push, not by a flavor.
     from transship_worker.transports.engine_without_job import EngineTransport
 
-    return EngineTransport()
+    return EngineTransport(lambda: registry.registry_endpoint)
 
 
 def with_any_transport(override: Callable[..., str]) -> Callable[..., str]:
@@ -46,7 +58,9 @@ def with_any_transport(override: Callable[..., str]) -> Callable[..., str]:
     )
 
     @wraps(override)
-    def push_image(self: object, image_name: str, *, transport: PushTransport | None = None) -> str:
+    def push_image(
+        self: Component, image_name: str, *, transport: PushTransport | None = None
+    ) -> str:
         chosen = transport_for(self, transport)
         options: dict[str, Any] = {"transport": chosen} if takes_transport else {}
         token = _running.set((self, chosen))

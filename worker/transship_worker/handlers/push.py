@@ -98,6 +98,8 @@ class Pushing:
                 self.streams, self.recall, self.engine, component, control, request.via
             ),
             registry=RegistryView(self.streams, component, control),
+            platform=request.platform,
+            require_all_platforms=request.require_all_platforms,
         )
         gated = GatedPush(transport, self.gate, component.quotas, control)
         # Before the flavor's own code, which may replace the whole way of a push.

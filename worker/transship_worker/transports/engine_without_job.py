@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from transship.errors import EngineMisconfigured
 from transship.installation import extra_hint
@@ -13,14 +13,11 @@ from transship.model.jobs import Step
 from transship.model.records import Progress
 from transship.model.references import ImageReference
 from transship_config.errors import UsageError
-from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.credentials.access import Access, Credentials
+from transship_worker.transports.registry_without_job import RegistryWithoutJob
 
 if TYPE_CHECKING:
-    from transship_worker.oci.client import Repository
-    from transship_worker.oci.descriptors import Manifest
-
-T = TypeVar("T")
+    from transship_worker.oci.endpoint import Endpoint
 
 logger = logging.getLogger("transship.flavor")
 
@@ -53,60 +50,15 @@ class NoJob:
         return nullcontext()
 
 
-class DirectReader:
-    """Asks a registry itself, with a client for each question; implements ``RegistryReader``."""
-
-    def digest(
-        self, image: ImageReference, credentials: Credentials | None, access: Access
-    ) -> str | None:
-        """See ``RegistryReader``."""
-        from transship_worker.oci import manifests
-
-        async def ask(repository: Repository) -> str | None:
-            head = await manifests.head(repository, str(image.tag))
-            return head.digest if head is not None else None
-
-        return self._asked(image, credentials, access, ask)
-
-    def manifest(
-        self,
-        image: ImageReference,
-        digest: str,
-        credentials: Credentials | None,
-        access: Access,
-    ) -> Manifest:
-        """See ``RegistryReader``."""
-        from transship_worker.oci import manifests
-
-        return self._asked(
-            image, credentials, access, lambda repository: manifests.get(repository, digest)
-        )
-
-    def _asked(
-        self,
-        image: ImageReference,
-        credentials: Credentials | None,
-        access: Access,
-        ask: Callable[[Repository], Awaitable[T]],
-    ) -> T:
-        from transship_worker.oci.endpoint import Endpoint
-        from transship_worker.oci.pool import ClientPool
-
-        async def work() -> T:
-            async with ClientPool() as pool:
-                client = pool.client(Endpoint(image.registry, access), credentials)
-                return await ask(client.repository(image.repository))
-
-        # In a loop of its own, and a thread of its own: the caller may run in one.
-        with BackgroundLoop() as loop:
-            return loop.run(work())
-
-
 class EngineTransport:
     """Pushes what the ``docker`` command's engine has under a name; implements ``PushTransport``.
 
     The engine is looked for at each push, as the environment and the current context are then.
     """
+
+    def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
+        """``endpoint``: how the component's registry is reached where the engine cannot ask it."""
+        self._registry = RegistryWithoutJob(endpoint)
 
     def push(
         self, image: ImageReference, *, credentials: Credentials | None, access: Access
@@ -139,6 +91,6 @@ class EngineTransport:
                 image_id=image_id,
                 source=None,
                 control=NoJob(),
-                registry=DirectReader(),
+                registry=self._registry,
             )
             return push.push(image, credentials=credentials, access=access)

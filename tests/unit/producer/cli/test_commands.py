@@ -127,6 +127,8 @@ def test_a_mistyped_command_is_answered_with_the_nearest(
         (["push", "a", "--label", "x"], "'x' is not a label; write KEY=VALUE"),
         (["push", "a", "--label", "x=1", "--label", "x=2"], "'x' is given twice"),
         (["push", "a", "--wait", "--timeout", "10x"], "'10x' is not a length of time"),
+        (["push", "a", "--platform", "arm64"], "'arm64' is no platform; write os/arch, such as"),
+        (["push", "a", "--platform", "linux/arm64", "--require-all-platforms"], "choose one: --pl"),
         (["push", "a", "--deadline", "31d"], "'31d' is not between 1s and 30d"),
         (["push", "a", "--expires", "0"], "'0' is not between 1s and 30d"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -61,6 +62,34 @@ def test_a_stored_request_is_read_back_equal() -> None:
     }
 
 
+def test_a_request_about_platforms_has_the_version_that_older_workers_leave() -> None:
+    one = request(platform="linux/aarch64")
+    assert PushRequest.model_validate_json(one.to_stored()) == one
+    assert json.loads(one.to_stored()) == {
+        "version": 2,
+        "image": "gcr.io/a/b:1",
+        "registry": "prod",
+        "platform": "linux/arm64",
+    }
+    assert json.loads(request(require_all_platforms=True).to_stored())["version"] == 2
+    assert one.display == "gcr.io/a/b:1 (linux/arm64) → prod"
+    assert one.facts()["platform"] == "linux/arm64"
+
+
+def test_only_what_a_request_says_about_platforms_changes_its_fingerprint() -> None:
+    older = hashlib.sha256(
+        request().model_dump_json(exclude={"platform", "require_all_platforms"}).encode()
+    )
+    prints = [
+        request().fingerprint(),
+        request(platform="linux/arm64").fingerprint(),
+        request(platform="linux/amd64").fingerprint(),
+        request(require_all_platforms=True).fingerprint(),
+    ]
+    assert prints[0] == older.hexdigest()[:32]
+    assert len(set(prints)) == 4
+
+
 def test_an_image_without_a_tag_gets_latest() -> None:
     assert str(request(image="gcr.io/a/b").image) == "gcr.io/a/b:latest"
 
@@ -71,11 +100,16 @@ def test_an_image_without_a_tag_gets_latest() -> None:
         ({"image": "gcr.io/A"}, "image: .*write 'a'"),
         ({"image": "gcr.io/a@sha256:" + "0" * 64}, "a push needs a tag"),
         ({"registry": "no spaces"}, "registry: "),
+        ({"platform": "linux"}, "platform: 'linux' is no platform; write os/arch"),
+        ({"platform": "linux/amd46"}, "platform: .*did you mean 'amd64'"),
+        ({"platform": 64}, "platform: .*write os/arch"),
+        ({"platform": "linux/amd64", "require_all_platforms": True}, "choose one: platform or"),
+        ({"require_all_platforms": 1}, "require_all_platforms: "),
         ({"labels": {"a": "\x1b[31m"}}, "labels.a: control characters"),
         ({"labels": {str(n): "" for n in range(40)}}, "labels: .*at most 32"),
         ({"source": "a b"}, "source: .*no white space"),
         ({"deadline_s": 0}, "deadline_s: "),
-        ({"version": 2}, "version: "),
+        ({"version": 3}, "version: "),
         ({"surprise": 1}, "surprise: "),
     ],
 )

@@ -25,13 +25,14 @@ from transship.model.migration.platforms import Platform
 from transship.model.records import Progress
 from transship.model.references import ImageReference, RegistryUri
 from transship_worker.credentials.access import Access, Credentials
+from transship_worker.transports.engine.calls import spoken_by
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.confirmation import Confirmation, RegistryReader, Target
 from transship_worker.transports.engine.connection import PLATFORM_API, Line
 from transship_worker.transports.engine.events import PushStream
 from transship_worker.transports.engine.identity import HeldImage, Store
 from transship_worker.transports.engine.liveness import kept_alive
-from transship_worker.transports.engine.push_errors import Spoken, translate
+from transship_worker.transports.engine.push_errors import translate
 from transship_worker.transports.port import JobControl, Pushed
 from transship_worker.transports.stream.choice import Fallback, begins, pays
 
@@ -324,12 +325,7 @@ class DockerPush:
                 if streamed is not None and pays(streamed.size, *stream.new):
                     return None
         if stream.error is not None:
-            spoken = Spoken(
-                self._engine.label,
-                target.image,
-                credentials,
-                is_podman=held.store is Store.PODMAN,
-            )
+            spoken = spoken_by(line, self._engine.named, target.image, credentials)
             raise self._why(translate(stream.error, spoken), credentials)
         return stream
 

@@ -20,7 +20,7 @@ from transship.model.migration.platforms import Platform
 from transship.model.references import ImageReference
 from transship_worker.credentials.access import Credentials
 from transship_worker.credentials.redaction import clean
-from transship_worker.transports.engine.connection import CALL_TIMEOUT_S, Line
+from transship_worker.transports.engine.connection import CALL_TIMEOUT_S, PLATFORM_API, Line
 from transship_worker.transports.engine.errors import Named, engine_errors
 from transship_worker.transports.engine.push_errors import Spoken, translate
 from transship_worker.transports.engine.stores import is_podman
@@ -60,7 +60,7 @@ def look_up(
             ) from None
         if error.status_code == 404:
             return None
-        raise translate(text, _spoken(line, engine, image, credentials)) from None
+        raise translate(text, spoken_by(line, engine, image, credentials)) from None
     except EngineUnavailable as error:
         if isinstance(error.__cause__, requests.Timeout):
             raise RegistryUnreachable(
@@ -91,7 +91,7 @@ def push_events(
                     event = next(events, None)
             except docker.errors.APIError as error:
                 text = str(error.explanation or error)
-                raise translate(text, _spoken(line, engine, image, credentials)) from None
+                raise translate(text, spoken_by(line, engine, image, credentials)) from None
             if event is None:
                 return
             yield event
@@ -137,10 +137,17 @@ def auth_config(credentials: Credentials | None) -> dict[str, str]:
     return {"username": credentials.username, "password": secret}
 
 
-def _spoken(
+def spoken_by(
     line: Line, engine: Named, image: ImageReference, credentials: Credentials | None
 ) -> Spoken:
-    return Spoken(engine.label, image, credentials, is_podman=is_podman(line.server))
+    """The context of what the engine says on a connection."""
+    return Spoken(
+        engine.label,
+        image,
+        credentials,
+        is_podman=is_podman(line.server),
+        takes_platform=line.api >= PLATFORM_API,
+    )
 
 
 def _descriptor_of(platform: Platform) -> dict[str, str]:

@@ -29,12 +29,7 @@ from transship_config.names import NAME_PATTERN
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.credentials.redaction import clean
 from transship_worker.transports.engine import calls, stores
-from transship_worker.transports.engine.connection import (
-    MANIFESTS_API,
-    OLDEST_API,
-    Line,
-    api_version,
-)
+from transship_worker.transports.engine.connection import MANIFESTS_API, OLDEST, Line, is_spoken
 from transship_worker.transports.engine.endpoint import Endpoint, find_endpoint
 from transship_worker.transports.engine.errors import Named, asked, engine_errors
 from transship_worker.transports.engine.identity import HeldImage, HeldManifest, held_manifests
@@ -87,6 +82,11 @@ class Engine:
     def label(self) -> str:
         """The name for messages; never asks the engine."""
         return self._name or self.endpoint.url
+
+    @property
+    def named(self) -> Named:
+        """Its name and its address, for messages; never asks the engine."""
+        return Named(self.label, self.endpoint)
 
     def ping(self) -> None:
         """Return if the engine answers.
@@ -267,7 +267,7 @@ class Engine:
             ImageNotFound: it is not in this engine.
         """
         inspected = self.inspect(line, image_id)
-        return HeldImage.of(inspected, stores.store_of(line, self._whose, inspected), image)
+        return HeldImage.of(inspected, stores.store_of(line, self.named, inspected), image)
 
     def manifests(self, line: Line, image_id: str) -> tuple[HeldManifest, ...] | None:
         """The manifests of an index in the containerd image store; ``None``: it cannot tell.
@@ -302,7 +302,7 @@ class Engine:
             LookupMissing: the engine has no such call.
             PushError: the registry refused, or could not be asked.
         """
-        return calls.look_up(line, self._whose, image, credentials)
+        return calls.look_up(line, self.named, image, credentials)
 
     def push_events(
         self,
@@ -316,7 +316,7 @@ class Engine:
         Raises:
             PushError: the engine refused to start, went away, or broke off.
         """
-        return calls.push_events(line, self._whose, image, credentials, platform)
+        return calls.push_events(line, self.named, image, credentials, platform)
 
     def export(self, line: Line, image_id: str) -> Generator[bytes, None, None]:
         """An image as a tar (``docker save``), in pieces as they come.
@@ -325,7 +325,7 @@ class Engine:
             ImageNotFound: the image is not in this engine any more.
             EngineUnavailable: the engine broke off.
         """
-        return calls.export(line, self._whose, image_id)
+        return calls.export(line, self.named, image_id)
 
     def _new_line(self) -> Line:
         try:
@@ -348,12 +348,11 @@ class Engine:
             EngineMisconfigured: it is too old.
         """
         version = self._asked(lambda: line.use_version(self._version))
-        spoken = api_version(version)
-        if spoken is None or spoken < OLDEST_API:
+        if not is_spoken(version):
             self._version = self._told_version
             raise EngineMisconfigured(
                 f"engine {self.label} speaks version {clean(version)[:40]} of the Docker API; "
-                f"{_oldest()} or newer is needed (Docker Engine 20.10, Podman 4)"
+                f"{OLDEST} or newer is needed (Docker Engine 20.10, Podman 4)"
             )
         self._version = version
 
@@ -362,11 +361,7 @@ class Engine:
         return info
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
-        return asked(self._whose, ask)
-
-    @property
-    def _whose(self) -> Named:
-        return Named(self.label, self.endpoint)
+        return asked(self.named, ask)
 
 
 def find_engine(environment: Mapping[str, str] | None = None, *, name: str = "") -> Engine:
@@ -379,11 +374,10 @@ def find_engine(environment: Mapping[str, str] | None = None, *, name: str = "")
     """
     environment = os.environ if environment is None else environment
     version = environment.get("DOCKER_API_VERSION", "")
-    spoken = api_version(version)
-    if version and (spoken is None or spoken < OLDEST_API):
+    if version and not is_spoken(version):
         raise UsageError(
             f"DOCKER_API_VERSION={version[:40]!r} cannot be used; leave it unset, or write "
-            f"{_oldest()} or newer"
+            f"{OLDEST} or newer"
         )
     return Engine(find_endpoint(environment), name=name, version=version)
 
@@ -397,10 +391,6 @@ def connect(environment: Mapping[str, str] | None = None) -> docker.DockerClient
             return docker.DockerClient(base_url=endpoint.url, tls=tls, use_ssh_client=True)
     except (EngineUnavailable, docker.errors.APIError):
         return None
-
-
-def _oldest() -> str:
-    return ".".join(map(str, OLDEST_API))
 
 
 def _fitting(name: str) -> str:

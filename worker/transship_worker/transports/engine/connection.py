@@ -26,7 +26,7 @@ from transship_worker.transports.engine.answers import refusal
 from transship_worker.transports.engine.endpoint import Endpoint
 
 #: The oldest version of the engine's API that is spoken: Docker Engine 20.10, Podman 4.
-OLDEST_API: Final = (1, 41)
+OLDEST: Final = "1.41"
 #: Versions from which a push takes ``platform``, and an image tells its manifests
 #: (docs.docker.com, "Engine API version history").
 PLATFORM_API: Final = (1, 46)
@@ -57,7 +57,7 @@ class Line(docker.APIClient):
             tls=endpoint.tls.config() if endpoint.tls else False,
             # No request is made with it: ``use_version`` asks for the engine's own, in an
             # unversioned request. With "auto" this would ask here, and could not be cut.
-            version=".".join(map(str, OLDEST_API)),
+            version=OLDEST,
             timeout=CALL_TIMEOUT_S,  # type: ignore[arg-type]  # the stubs know whole seconds only
             use_ssh_client=True,
         )
@@ -187,6 +187,12 @@ def api_version(text: str) -> tuple[int, int] | None:
     """A version of the engine's API as numbers; ``None``: it is none."""
     found = re.fullmatch(r"(\d{1,4})\.(\d{1,4})", text.strip(), re.ASCII)
     return (int(found[1]), int(found[2])) if found else None
+
+
+def is_spoken(version: str) -> bool:
+    """Whether this version of the engine's API can be spoken."""
+    found, oldest = api_version(version), api_version(OLDEST)
+    return found is not None and oldest is not None and found >= oldest
 
 
 def _watch(adapter: requests.adapters.BaseAdapter, opened: Any) -> None:

@@ -49,6 +49,8 @@ class Spoken:
     credentials: Credentials | None = None
     #: Its settings have other places than the Docker Engine's.
     is_podman: bool = False
+    #: It can push one platform of an index.
+    takes_platform: bool = True
 
     def clean(self, text: str) -> str:
         """The text on one line, escaped, bounded, and without credentials."""
@@ -82,9 +84,12 @@ def _not_found(_: str, spoken: Spoken) -> PushError:
 
 
 def _not_whole(text: str, spoken: Spoken) -> PushError:
+    choice = "or choose one that is there with --platform"
+    if not spoken.takes_platform:
+        choice = "or push one with --platform from Docker Engine 27 or newer"
     return ImageNotFound(
         f"engine {spoken.engine} does not hold all that is to be pushed of {spoken.image}; pull "
-        f"the missing platforms, or choose one that is there with --platform: {spoken.clean(text)}"
+        f"the missing platforms, {choice}: {spoken.clean(text)}"
     )
 
 

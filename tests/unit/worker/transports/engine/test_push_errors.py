@@ -375,7 +375,9 @@ def test_whatever_is_said_becomes_one_line_without_the_password(text: str, passw
 def test_an_index_of_which_a_part_is_missing_is_final_and_names_the_option(text: str) -> None:
     error = translate(text, Spoken("build-7", IMAGE))
     assert not error.retryable
-    assert "--platform" in error.message
+    assert "choose one that is there with --platform" in error.message
+    older = translate(text, Spoken("build-7", IMAGE, takes_platform=False))
+    assert "--platform from Docker Engine 27 or newer" in older.message
 
 
 def test_podman_is_told_to_trust_a_registry_in_its_own_settings() -> None:

@@ -253,7 +253,10 @@ def _challenge(data: bytes) -> None:
 
 def _header(data: bytes) -> None:
     values = data.decode("latin-1").split("\n")
-    headers.next_link(values)
+    try:
+        headers.next_link(values)
+    except AnswerMalformed as error:
+        _told(error)
     for value in values:
         wait = headers.retry_after({"Retry-After": value})
         assert wait is None or 0 <= wait <= headers.LONGEST_WAIT_S

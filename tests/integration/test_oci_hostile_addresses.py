@@ -186,6 +186,27 @@ async def test_a_token_server_in_plain_http_is_not_asked_for_a_registry_with_tls
 ) -> None:
     challenge = {"WWW-Authenticate": f'Bearer realm="{other.base}/token"'}
     secure.expect("GET", TAG, Reply(401, headers=challenge))
-    with pytest.raises(RegistryUntrusted, match=r"over https|plain HTTP is not followed"):
+    with pytest.raises(RegistryUntrusted, match=r"by plain HTTP|plain HTTP is not followed"):
         await asking(secure, get_1, login=login, access=Access(ca=authority.ca))
     assert other.seen == []
+
+
+async def test_a_token_server_at_the_registrys_own_host_is_asked_by_https(
+    secure: HostileServer, authority: Authority
+) -> None:
+    own = secure.base.replace("https://", "http://")
+    secure.expect("GET", TAG, Reply(401, headers={"WWW-Authenticate": f'Bearer realm="{own}/t"'}))
+    scope = "scope=repository:acme/app:pull&client_id=transship&account=pusher"
+    secure.expect("GET", f"/t?{scope}", Reply(200, b'{"token": "t"}'))
+    secure.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t"})
+    assert await asking(secure, get_1, login=LOGIN, access=Access(ca=authority.ca)) == MANIFEST
+
+
+async def test_the_advice_for_a_token_server_in_plain_http_can_work(
+    secure: HostileServer, authority: Authority
+) -> None:
+    challenge = {"WWW-Authenticate": 'Bearer realm="http://auth.example.com/token"'}
+    secure.expect("GET", TAG, Reply(401, headers=challenge))
+    with pytest.raises(RegistryUntrusted, match="https URL") as caught:
+        await asking(secure, get_1, login=LOGIN, access=Access(ca=authority.ca))
+    assert "auth_realms" not in caught.value.message

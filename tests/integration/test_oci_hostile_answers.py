@@ -127,6 +127,7 @@ async def test_a_head_without_a_digest_falls_back_to_reading_the_manifest(
 async def test_the_pull_limit_is_kept_with_the_client(server: HostileServer) -> None:
     limits = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "5;w=21600"}
     server.expect("HEAD", TAG, Reply(404, headers=limits))
+    server.expect("GET", TAG, Reply(404))
 
     async def look(repository: Repository) -> int | None:
         assert await manifests.head(repository, "1") is None

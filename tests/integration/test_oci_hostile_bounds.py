@@ -37,7 +37,7 @@ from transship_worker.oci.descriptors import (
     Manifest,
     parse_manifest,
 )
-from transship_worker.oci.tags import NAMES_LIMIT
+from transship_worker.oci.listing import NAMES_LIMIT
 from transship_worker.transports.copy.tree import DEPTH_MOST, MANIFESTS_MOST, TreeReader
 
 LIST = "/v2/acme/app/tags/list"

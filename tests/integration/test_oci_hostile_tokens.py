@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.images.registry_client import GOOD, LOGIN, MANIFEST, TAG, asking, errors, get_1
-from tests.support.scripted_servers.hostile import HostileServer, Reply
+from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
 from transship.errors import (
     AnswerMalformed,
     Denied,
@@ -19,7 +19,7 @@ from transship.errors import (
     RegistryUntrusted,
 )
 from transship_worker.credentials.access import Credentials
-from transship_worker.oci import manifests
+from transship_worker.oci import manifests, tags
 from transship_worker.oci.client import Repository
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
@@ -217,3 +217,158 @@ async def test_a_login_that_ran_out_is_renewed_once(
     server.expect("GET", TAG, Reply(401, headers=challenge), headers=old)
     server.expect("GET", TAG, GOOD, headers={"Authorization": "Basic QVdTOm5ldw=="})
     await manifests.get(repository, "1")
+
+
+# --- challenges that lead nowhere --------------------------------------------------------
+
+OTHER = "/v2/acme/other/manifests/1"
+THIRD = "/v2/acme/third/manifests/1"
+
+
+def token_for(repository: str) -> str:
+    return token_target().replace("acme/app", repository)
+
+
+def challenge(realm: str) -> dict[str, str]:
+    return {"WWW-Authenticate": f'Bearer realm="{realm}",service="svc"'}
+
+
+async def read(repository: Repository, name: str) -> object:
+    return await manifests.get(repository.client.repository(name), "1")
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        Reply(404),
+        Reply(405),
+        Reply(410),
+        Reply(403),
+        Reply(200, b"<html>"),
+        Reply(302, headers={"Location": "/elsewhere"}),
+        Reply(502),
+    ],
+)
+async def test_a_token_server_that_moved_is_found_by_the_next_challenge(
+    server: HostileServer, gone: Reply
+) -> None:
+    bearer(server, f"{server.base}/token")
+    server.expect("GET", token_target(), Reply(200, b'{"token": "t-1"}'))
+    server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t-1"})
+
+    async def moved(repository: Repository) -> None:
+        await manifests.get(repository, "1")
+        server.expect("GET", token_for("acme/other"), gone)
+        server.expect(
+            "GET",
+            OTHER,
+            Reply(401, headers=challenge(f"{server.base}/new/token")),
+            headers={"Authorization": None},
+        )
+        server.expect("GET", f"/new{token_for('acme/other')}", Reply(200, b'{"token": "t-2"}'))
+        server.expect("GET", OTHER, GOOD, headers={"Authorization": "Bearer t-2"})
+        await read(repository, "acme/other")
+        # The new one is known from then on.
+        server.expect("GET", f"/new{token_for('acme/third')}", Reply(200, b'{"token": "t-3"}'))
+        server.expect("GET", THIRD, GOOD, headers={"Authorization": "Bearer t-3"})
+        await read(repository, "acme/third")
+
+    await asking(server, moved, login=LOGIN)
+
+
+async def test_a_token_server_that_is_gone_is_asked_once_for_a_request(
+    server: HostileServer,
+) -> None:
+    bearer(server, f"{server.base}/token")
+    server.expect("GET", token_target(), Reply(200, b'{"token": "t-1"}'))
+    server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t-1"})
+
+    async def gone(repository: Repository) -> None:
+        await manifests.get(repository, "1")
+        server.expect("GET", token_for("acme/other"), Reply(404))
+        server.expect("GET", OTHER, Reply(401, headers=challenge(f"{server.base}/token")))
+        with pytest.raises(AnswerMalformed, match="/token answered 404 without a usable token"):
+            await read(repository, "acme/other")
+        # What it gave before is still good.
+        server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t-1"})
+        await manifests.get(repository, "1")
+
+    await asking(server, gone, login=LOGIN)
+
+
+@pytest.mark.parametrize(
+    ("realm", "kind"),
+    [
+        ("http://[bad/", AnswerMalformed),
+        ("https://auth.evil.example/token", RegistryUntrusted),
+        ("{base}/gone", AnswerMalformed),
+        ("{base}/denies", Denied),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+async def test_one_bad_challenge_is_the_end_of_its_own_request_alone(
+    server: HostileServer, realm: str, kind: type[PushError], first: bool
+) -> None:
+    server.follow("/gone", lambda _: Reply(404))
+    server.follow("/denies", lambda _: Reply(403))
+    server.follow("/token", lambda _: Reply(200, b'{"token": "t"}'))
+
+    def answer(seen: Seen) -> Reply:
+        if "/other/" in seen.target:
+            return Reply(401, headers=challenge(realm.format(base=server.base)))
+        if seen.headers.get("authorization") == "Bearer t":
+            return GOOD
+        return Reply(401, headers=challenge(f"{server.base}/token"))
+
+    server.follow("/v2/", answer)
+
+    async def both(repository: Repository) -> None:
+        if not first:
+            await manifests.get(repository, "1")
+        with pytest.raises(kind):
+            await read(repository, "acme/other")
+        await manifests.get(repository, "1")
+        await read(repository, "acme/third")
+
+    await asking(server, both, login=LOGIN)
+
+
+async def test_a_second_challenge_is_taken_where_the_first_leads_nowhere(
+    server: HostileServer,
+) -> None:
+    both = 'Bearer realm="https://auth.evil.example/token", Basic realm="x"'
+    server.expect("GET", TAG, Reply(401, headers={"WWW-Authenticate": both}))
+    basic = {"Authorization": "Basic cHVzaGVyOnMzY3JldC1wYXNzd29yZA=="}
+    server.expect("GET", TAG, GOOD, headers=basic)
+    assert await asking(server, get_1, login=LOGIN) == MANIFEST
+
+
+async def test_a_registry_that_changes_to_basic_is_followed(server: HostileServer) -> None:
+    bearer(server, f"{server.base}/token")
+    server.expect("GET", token_target(), Reply(200, b'{"token": "t-1"}'))
+    server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t-1"})
+    basic = {"Authorization": "Basic cHVzaGVyOnMzY3JldC1wYXNzd29yZA=="}
+
+    async def changed(repository: Repository) -> None:
+        await manifests.get(repository, "1")
+        server.expect("GET", token_for("acme/other"), Reply(404))
+        server.expect("GET", OTHER, Reply(401, headers={"WWW-Authenticate": "Basic realm=x"}))
+        server.expect("GET", OTHER, GOOD, headers=basic)
+        await read(repository, "acme/other")
+
+    await asking(server, changed, login=LOGIN)
+
+
+async def test_a_list_does_without_a_login_for_no_token_server(server: HostileServer) -> None:
+    bearer(server, f"{server.base}/token")
+    server.expect("GET", token_target(), Reply(200, b'{"token": "t-1"}'))
+    server.expect("GET", TAG, GOOD, headers={"Authorization": "Bearer t-1"})
+
+    async def listed(repository: Repository) -> None:
+        await manifests.get(repository, "1")
+        server.follow("/token", lambda _: Reply(404))
+        server.expect("GET", "/v2/", Reply(401, headers=challenge(f"{server.base}/token")))
+        with pytest.raises(AnswerMalformed, match="without a usable token"):
+            [page async for page in tags.repositories(repository.client)]
+
+    await asking(server, listed, login=LOGIN)

@@ -34,7 +34,7 @@ from transship.errors import (
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.oci import blobs, digests, manifests, referrers, tags
-from transship_worker.oci.client import RegistryClient, Repository, Request
+from transship_worker.oci.client import Answer, RegistryClient, Repository, Request
 from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
@@ -233,6 +233,40 @@ def test_repositories_and_tags_are_listed_in_pages(loop: BackgroundLoop, pool: C
     assert [name for page in listed for name in page] == ["a", "b/c", "d"]
     # distribution 2.8 gives all tags at once, whatever it is asked.
     assert [sorted(page) for page in found] == [["x", "y"]]
+
+
+@pytest.mark.parametrize("kind", ["plain", "basic", "token"])
+def test_a_long_list_of_tags_takes_one_request_more(
+    kind: str,
+    loop: BackgroundLoop,
+    pool: ClientPool,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry: Registry = request.getfixturevalue(f"{kind}_registry")
+    asked: list[str] = []
+
+    async def work() -> list[list[str]]:
+        client = pool.client(Endpoint(registry.address), None if kind == "plain" else LOGIN)
+        short, long = fresh(client), fresh(client)
+        await write_image(short, *(f"v{number:02}" for number in range(49)))
+        await write_image(long, *(f"v{number:02}" for number in range(50)))
+        ask = client.ask
+
+        async def counted(request: Request, *, limit: int) -> Answer:
+            asked.append(request.about)
+            return await ask(request, limit=limit)
+
+        monkeypatch.setattr(client, "ask", counted)
+        found = [[tag async for page in tags.tags(one) for tag in page] for one in (short, long)]
+        asked.sort()
+        assert asked == sorted([f"the tags of {short}"] + 2 * [f"the tags of {long}"])
+        return found
+
+    found = loop.run(work())
+    assert [sorted(names) for names in found] == [
+        [f"v{number:02}" for number in range(count)] for count in (49, 50)
+    ]
 
 
 def test_referrers_are_kept_under_the_tag_where_the_registry_has_no_api(

@@ -18,6 +18,7 @@ from transship_worker.migrate.port import NamedReferrer
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import OCI_MANIFEST, Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
+from transship_worker.oci.names import Warn
 
 MIGRATION = JobId.new()
 
@@ -40,6 +41,8 @@ class FakeSide:
     hub_limit: int | None = None
     #: Errors by ``repository``, ``repository:reference`` or, for the catalogue, ``*``.
     errors: Mapping[str, TransshipError] = field(default_factory=dict)
+    #: What is said of the list of a repository's tags or, for ``*``, of the catalog.
+    said: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Listed, but not there.
     vanished: frozenset[str] = frozenset()
     #: What a lookup waits for.
@@ -60,15 +63,19 @@ class FakeSide:
         if what in self.errors:
             raise self.errors[what]
 
-    async def repositories(self) -> AsyncIterator[list[str]]:
+    async def repositories(self, warn: Warn) -> AsyncIterator[list[str]]:
         self.asked["repositories"] += 1
         await self._ask("*")
         names = list(self.content)
         for start in range(0, len(names), 3):
             yield names[start : start + 3]
+        for text in self.said.get("*", ()):
+            warn(text)
 
-    async def tags(self, repository: str) -> list[str] | None:
+    async def tags(self, repository: str, warn: Warn) -> list[str] | None:
         self.asked["tags"] += 1
+        for text in self.said.get(repository, ()):
+            warn(text)
         await self._ask(repository)
         found = self.content.get(repository)
         return None if found is None else list(found)

@@ -18,6 +18,7 @@ from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import MANIFEST_LIMIT, Descriptor, Manifest
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.manifests import ManifestHead
+from transship_worker.oci.names import Warn
 from transship_worker.oci.pool import ClientPool
 
 
@@ -36,16 +37,17 @@ class ClientSide:
     def repository(self, name: str) -> Repository:
         return self.client.repository(f"{self.uri.path}/{name}" if self.uri.path else name)
 
-    async def repositories(self) -> AsyncIterator[list[str]]:
+    async def repositories(self, warn: Warn) -> AsyncIterator[list[str]]:
         self.asked["repositories"] += 1
         prefix = f"{self.uri.path}/" if self.uri.path else ""
-        async for page in tags.repositories(self.client):
+        async for page in tags.repositories(self.client, warn=warn):
             yield [one.removeprefix(prefix) for one in page if one.startswith(prefix)]
 
-    async def tags(self, repository: str) -> list[str] | None:
+    async def tags(self, repository: str, warn: Warn) -> list[str] | None:
         self.asked["tags"] += 1
+        pages = tags.tags(self.repository(repository), warn=warn)
         try:
-            return [tag async for page in tags.tags(self.repository(repository)) for tag in page]
+            return list(dict.fromkeys([tag async for page in pages for tag in page]))
         except RepositoryMissing:
             return None
 

@@ -122,6 +122,8 @@ class DockerHubRegistry(BaseContainerRegistry):
         token = await asyncio.to_thread(self._api_token, api)
         first = f"{api.base}/v2/namespaces/{namespace}/repositories?page_size={_PAGE_SIZE}"
         async for page in pages(api, first, _next, about=about, token=token):
+            if "results" not in page:
+                raise AnswerMalformed(f"Docker Hub: {about}: the answer has no list of results")
             yield [f"{namespace}/{name}" for name in named(page, "results", about)]
 
     def _api_token(self, api: Api) -> SecretStr | None:
@@ -147,4 +149,6 @@ class DockerHubRegistry(BaseContainerRegistry):
 
 def _next(page: dict[str, Any]) -> str | None:
     url = page.get("next")
-    return url if isinstance(url, str) else None
+    if url is None or isinstance(url, str):
+        return url
+    raise AnswerMalformed("Docker Hub names a next page that is no URL")

@@ -154,7 +154,9 @@ def named(page: dict[str, Any], key: str, about: str) -> list[str]:
     Raises:
         AnswerMalformed: it is no such list.
     """
-    found = page.get(key) or []
+    found = page.get(key)
+    if found is None:
+        return []
     try:
         return [str(entry["name"]) for entry in found]
     except (TypeError, KeyError):

@@ -164,7 +164,9 @@ class Comparison:
         pair, found = self._pair, self._found
         async with self._reader.gate.place(self._order):
             names, there = await both(
-                self._source.tags(pair.source), self._target.tags(pair.target)
+                self._source.tags(pair.source, self._warn),
+                # What is not seen there is looked up again before it is copied.
+                self._target.tags(pair.target, lambda _: None),
             )
         if names is None and pair.explicit:
             raise RepositoryMissing(

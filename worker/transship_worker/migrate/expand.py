@@ -13,6 +13,7 @@ from transship.model.migration.specification import Rule, Spec, Target
 from transship.model.migration.target_index import AllAims
 from transship_config.errors import TransshipError, UsageError
 from transship_worker.migrate.port import Side
+from transship_worker.oci.names import Warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,6 @@ class Failure:
 
 Take = Callable[[Pair], Awaitable[None]]
 Report = Callable[[Failure], Awaitable[None]]
-Warn = Callable[[str], None]
 
 
 class Expansion:
@@ -94,7 +94,7 @@ class Expansion:
 
     async def _list(self, side: Side, rules: list[_Listed]) -> None:
         """Read a source's catalogue for all rules that need it."""
-        pages = side.repositories()
+        pages = side.repositories(lambda text: self._warn(f"{side.name}: {text}"))
         try:
             async for page in pages:
                 for one in rules:

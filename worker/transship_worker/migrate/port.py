@@ -11,6 +11,7 @@ from typing import Protocol
 
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead
+from transship_worker.oci.names import Warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +41,25 @@ class Side(Protocol):
     def hub_limit(self) -> int | None:
         """Pulls in six hours, as far as an answer told; ``None``: unknown, or no limit."""
 
-    def repositories(self) -> AsyncIterator[list[str]]:
+    def repositories(self, warn: Warn) -> AsyncIterator[list[str]]:
         """All repositories of the component, a page at a time.
+
+        ``warn`` hears what was left out, and that the list is empty or may not be complete.
 
         Raises:
             PushError: the flavor cannot list them, or the registry refuses.
         """
 
-    async def tags(self, repository: str) -> list[str] | None:
-        """All tags of a repository; ``None``: there is no such repository.
+    async def tags(self, repository: str, warn: Warn) -> list[str] | None:
+        """All tags of a repository, each once; ``None``: there is no such repository.
 
-        Of a target it is asked with the right to write: without it, some registries refuse
-        what does not exist instead of saying so.
+        ``warn`` hears what was left out, and that the list may not be complete. Of a target it
+        is asked with the right to write: without it, some registries refuse what does not exist
+        instead of saying so.
         """
 
     async def head(self, repository: str, reference: str) -> ManifestHead | None:
-        """What a tag or digest is; ``None``: there is none."""
+        """What a tag that is listed, or a digest, is; ``None``: there is none."""
 
     async def look(self, repository: str, tag: str) -> ManifestHead | None:
         """``head`` of a tag whose image will be copied; may read the manifest for the copy."""

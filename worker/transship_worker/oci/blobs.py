@@ -29,6 +29,7 @@ from transship_worker.oci.budget import metered
 from transship_worker.oci.client import Answer, Repository, Request
 from transship_worker.oci.errors import ERROR_LIMIT, unanswered
 from transship_worker.oci.headers import content_range, upload_offset
+from transship_worker.oci.learned import HEAD_REFUSED, HEAD_UNSUPPORTED
 
 #: How long a registry may think over the end of an upload: some hash or move it then. Unit: s.
 CLOSING_S: Final = 600.0
@@ -73,15 +74,21 @@ class BlobStream:
 
 
 async def head(repository: Repository, digest: str) -> BlobHead | None:
-    """Whether a repository holds a blob; ``None``: it does not.
+    """Whether a repository holds a blob; ``None``: it does not, or does not say.
+
+    Some registries refuse the method, or what is not there yet. Then an upload decides; where
+    HEAD is not known it is not tried again for some time.
 
     Raises:
-        PushError: the registry refuses, or does not answer.
+        PushError: the registry refuses the login, or does not answer.
     """
-    answer = await repository.client.ask(await _look(repository, digest), limit=0)
-    if answer.status == 404:
+    heads = repository.client.learned.blob_heads
+    if heads.useless:
         return None
-    return BlobHead(digest, _size(answer.headers))
+    answer = await repository.client.ask(await _look(repository, digest), limit=0)
+    if answer.status in HEAD_UNSUPPORTED:
+        heads.unsupported()
+    return BlobHead(digest, _size(answer.headers)) if answer.status == 200 else None
 
 
 async def _look(repository: Repository, digest: str) -> Request:
@@ -90,7 +97,7 @@ async def _look(repository: Repository, digest: str) -> Request:
         await repository.url(f"blobs/{digests.checked(digest)}"),
         repository.scopes,
         _name(repository, digest),
-        expected=frozenset({200, 404}),
+        expected=frozenset({200, 404}) | HEAD_REFUSED,
     )
 
 

@@ -29,7 +29,7 @@ from transship.errors import (
 )
 from transship_worker.credentials.access import Credentials
 from transship_worker.oci import retry
-from transship_worker.oci.auth import Authenticator, TokenAnswer
+from transship_worker.oci.auth import Authenticator, LoginUse
 from transship_worker.oci.bodies import (
     SILENCE_S,
     Once,
@@ -52,9 +52,11 @@ from transship_worker.oci.errors import (
     unanswered,
 )
 from transship_worker.oci.headers import RateLimit
+from transship_worker.oci.learned import Learned
 from transship_worker.oci.manifest_cache import KeptManifests
 from transship_worker.oci.names import is_repository
 from transship_worker.oci.pacing import Pacing, wait
+from transship_worker.oci.tokens import TokenAnswer
 
 if TYPE_CHECKING:
     from transship_worker.oci.budget import GovernorPort
@@ -69,6 +71,8 @@ REDIRECTS: Final = 5
 TOKEN_LIMIT: Final = 1_048_576
 
 _REDIRECT: Final = frozenset({301, 302, 303, 307, 308})
+#: What a registry may say to strangers of something that a login can see, without asking for one.
+_DOUBTFUL: Final = frozenset({400, 401, 403, 404, 405})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Request:
     total_s: float | None = EXCHANGE_S
     #: The longest silence. Unit: s.
     silence_s: float = SILENCE_S
+    login: LoginUse = LoginUse.ASKED
     #: It was refused for its rate before.
     again: bool = False
 
@@ -117,6 +122,8 @@ class Repository:
     client: RegistryClient
     name: str
     scopes: Scopes
+    #: It is written to: a write decides what a look could not tell.
+    writing: bool = False
 
     def also_reading(self, other: str) -> Repository:
         """This one for a request that reads from another repository too: a mount."""
@@ -149,10 +156,14 @@ class RegistryClient:
         self.rate_limit: RateLimit | None = None
         #: Whether the registry answers the referrers API; ``None``: not asked yet.
         self.has_referrers: bool | None = None
+        #: What its answers showed about the registry.
+        self.learned = Learned()
         #: Manifests that a planner read for the copies that follow.
         self.kept = KeptManifests()
         self._connections = connections
-        self._auth = Authenticator(endpoint, credentials, self._ask_token_server, renew=renew)
+        self._auth = Authenticator(
+            endpoint, credentials, self._ask_token_server, self._ask_api, renew=renew
+        )
         self._base_lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -172,7 +183,7 @@ class RegistryClient:
                 "lower-case letters and digits, joined by '.', '_', '-' and '/'"
             )
         scope: Scope = push(name) if writing else pull(name)
-        return Repository(self, name, frozenset({scope}))
+        return Repository(self, name, frozenset({scope}), writing)
 
     @property
     def governor(self) -> GovernorPort | None:
@@ -295,26 +306,46 @@ class RegistryClient:
             self.endpoint.may_follow(request.url, base)
             return await self._followed(request, None)
         request = replace(request, url=own)
+        if request.login is LoginUse.NEVER:
+            return await self._followed(request, None)
         sent = time.monotonic()
         used = await self._auth.header(request.scopes)
-        response = await self._followed(request, used)
-        # Object storage answers 401, too; it has no say in this.
-        if response.status != 401 or response.url.origin() != base.origin():
-            return response
-        challenges = response.headers.getall("WWW-Authenticate", [])
-        if not challenges:
-            return response
-        if isinstance(request.body, Once) and request.body.opened:
-            response.close()
-            raise UploadLost(
-                f"{self.endpoint.registry} refused the login in the middle of {request.about}"
-            )
-        await read_error(response)
-        let_go(response)
-        header = await self._auth.challenged(
-            parse_challenges(challenges), used, request.scopes, base, sent=sent
+        if used is None and request.login is LoginUse.FIRST:
+            used = await self._auth.discovered(request.scopes, base=base, sent=sent)
+        while True:
+            response = await self._followed(request, used)
+            challenges = response.headers.getall("WWW-Authenticate", [])
+            asked = response.status == 401 and bool(challenges)
+            doubted = used is None and self._auth.has_login and response.status in _DOUBTFUL
+            # Object storage answers 401, too; it has no say in this.
+            if not (asked or doubted) or response.url.origin() != base.origin():
+                return response
+            if isinstance(request.body, Once) and request.body.opened:
+                if not asked:
+                    return response
+                response.close()
+                raise UploadLost(
+                    f"{self.endpoint.registry} refused the login in the middle of {request.about}"
+                )
+            # Not held meanwhile: what follows may need its connection.
+            await read_error(response)
+            let_go(response)
+            if asked:
+                found = parse_challenges(challenges)
+                header = await self._auth.challenged(found, used, request.scopes, base, sent=sent)
+                return await self._followed(request, header)
+            used = await self._auth.discovered(request.scopes, base=base, sent=sent)
+
+    async def _ask_api(self) -> list[str]:
+        """What ``/v2/`` asks for who comes without a login."""
+        url = (await self.base()).join(URL("v2/"))
+        request = Request(
+            "GET", url, about="its API", expected=_DOUBTFUL | {200}, login=LoginUse.NEVER
         )
-        return await self._followed(request, header)
+        answer = await self.ask(request, limit=ERROR_LIMIT)
+        if answer.status != 401 or not self._is_own(answer.url):
+            return []
+        return answer.headers.getall("WWW-Authenticate", [])
 
     async def _followed(
         self, request: Request, authorization: str | None

@@ -9,11 +9,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from transship.errors import AnswerMalformed
+
 #: The longest wait that a registry may ask for: a number with too many digits must not keep a
 #: job waiting for years; the next attempt asks again. Unit: s.
 LONGEST_WAIT_S: Final = 86_400.0
 
 _TARGET = re.compile(r"<([^<>]*)>")
+#: Between two links; a semicolon at the end of one is seen, too.
+_BETWEEN = re.compile(r"[ \t,;]*")
 _PARAMETER = re.compile(
     r"\s*;\s*([!#$%&'*+.^_`|~\w-]+)\s*(?:=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",;]*)))?"
 )
@@ -75,20 +79,50 @@ def http_date(text: str) -> datetime | None:
 
 
 def next_link(values: Iterable[str]) -> str | None:
-    """The target of the first ``rel="next"`` among ``Link`` headers (RFC 8288); ``None``: none."""
+    """The target of the first ``rel="next"`` among ``Link`` headers; ``None``: there is none.
+
+    Other relations are passed over. What cannot be read is an error here, unlike in the other
+    headers: it may be where the rest of a list is.
+
+    Raises:
+        AnswerMalformed: a header that does not follow RFC 8288 (3), or a link without ``rel``.
+    """
     for value in values:
-        position = 0
-        while target := _TARGET.search(value, position):
-            position = target.end()
-            relations: list[str] = []
-            while parameter := _PARAMETER.match(value, position):
-                position = parameter.end()
-                if parameter[1].lower() == "rel" and not relations:
-                    text = parameter[2] if parameter[2] is not None else parameter[3] or ""
-                    relations = text.lower().split()
+        position = _after_separators(value, 0)
+        while position < len(value):
+            target = _TARGET.match(value, position)
+            if target is None:
+                raise _unreadable(value)
+            relations, position = _relations(value, target.end())
+            if relations is None:
+                raise _unreadable(value)
             if "next" in relations:
                 return target[1].strip()
+            after = _after_separators(value, position)
+            if after < len(value) and "," not in value[position:after]:
+                raise _unreadable(value)
+            position = after
     return None
+
+
+def _relations(value: str, position: int) -> tuple[list[str] | None, int]:
+    """The first ``rel`` of a link whose parameters begin here, and where they end."""
+    relations = None
+    while parameter := _PARAMETER.match(value, position):
+        position = parameter.end()
+        if parameter[1].lower() == "rel" and relations is None:
+            text = parameter[2] if parameter[2] is not None else parameter[3] or ""
+            relations = text.lower().split()
+    return relations, position
+
+
+def _after_separators(value: str, position: int) -> int:
+    separators = _BETWEEN.match(value, position)
+    return separators.end() if separators else position
+
+
+def _unreadable(value: str) -> AnswerMalformed:
+    return AnswerMalformed(f"a Link header that cannot be read: {value[:200]!a}")
 
 
 def content_range(text: str) -> tuple[int, int, int | None] | None:

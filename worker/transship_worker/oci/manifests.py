@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from transship.errors import AnswerMalformed, DigestMismatch
+from transship.errors import (
+    AnswerMalformed,
+    Denied,
+    DigestMismatch,
+    ImageNotFound,
+    PushRejected,
+    RepositoryMissing,
+)
 from transship_worker.oci import digests
 from transship_worker.oci.client import EXCHANGE_S, Repository, Request
 from transship_worker.oci.descriptors import (
@@ -16,7 +23,8 @@ from transship_worker.oci.descriptors import (
     Manifest,
     parse_manifest,
 )
-from transship_worker.oci.errors import ERROR_LIMIT
+from transship_worker.oci.errors import ERROR_LIMIT, refusal_of
+from transship_worker.oci.learned import HEAD_REFUSED, HEAD_UNSUPPORTED
 
 _ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
 
@@ -41,39 +49,87 @@ class Written:
     lists_referrers: bool
 
 
-async def head(repository: Repository, reference: str) -> ManifestHead | None:
+async def head(
+    repository: Repository, reference: str, *, confirm: bool | None = None
+) -> ManifestHead | None:
     """What a tag or digest is; ``None``: there is none. Docker Hub does not count it as a pull.
 
-    A registry whose answer names no digest (distribution-spec 1.0 allowed that) is asked for
-    the manifest itself.
+    A registry whose answer names no digest (distribution-spec 1.0 allowed that), or refuses the
+    method, is asked for the manifest itself. So is one that answers 404, if ``confirm`` says so
+    (by default where the repository is only read from): at a target that is the common case, and
+    a write decides. Where HEAD proves useless it is not tried again for some time.
 
     Raises:
-        PushError: the registry refuses, or does not answer.
+        PushError: the registry refuses, or does not answer. Where the repository is written to,
+            a refusal counts as ``None``: some registries refuse what is not there yet.
     """
+    heads = repository.client.learned.manifest_heads
+    if heads.useless:
+        return await _head_by_get(repository, reference)
     request = Request(
         "HEAD",
         await repository.url(f"manifests/{quote(reference, safe=':')}"),
         repository.scopes,
         name_of(repository, reference),
         headers=_ACCEPT,
-        expected=frozenset({200, 404}),
+        expected=frozenset({200, 404}) | HEAD_REFUSED,
     )
     answer = await repository.client.ask(request, limit=0)
-    if answer.status == 404:
+    confirm = not repository.writing if confirm is None else confirm
+    if answer.status == 404 and not confirm:
         return None
+    if answer.status != 200:
+        return await _head_refused(repository, reference, answer.status)
     said = answer.headers.get("Docker-Content-Digest", "")
     if digests.is_digest(reference):
         # Asked by digest: what the registry calls it elsewhere does not matter.
         said = reference
     if not digests.is_digest(said):
-        manifest = await get(repository, reference)
-        return ManifestHead(manifest.digest, manifest.media_type, len(manifest.raw))
+        heads.contradicted()
+        return await _head_by_get(repository, reference)
+    heads.answered()
     length = answer.headers.get("Content-Length", "")
     return ManifestHead(
         said,
         answer.headers.get("Content-Type", "").partition(";")[0].strip(),
         int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None,
     )
+
+
+async def head_works(repository: Repository, digest: str) -> bool:
+    """Whether the registry answers HEAD; it is asked for a manifest that is there, once."""
+    heads = repository.client.learned.manifest_heads
+    if not heads.works and not heads.useless:
+        await head(repository, digest, confirm=True)
+    return heads.works
+
+
+async def _head_refused(repository: Repository, reference: str, status: int) -> ManifestHead | None:
+    """What GET says of a manifest whose HEAD was refused, or found nothing."""
+    learned = repository.client.learned
+    if repository.writing and status in HEAD_REFUSED and learned.refusals_agree:
+        return None
+    found = await _head_by_get(repository, reference)
+    if status in HEAD_UNSUPPORTED:
+        learned.manifest_heads.unsupported()
+    elif found is not None:
+        learned.manifest_heads.contradicted()
+    return found
+
+
+async def _head_by_get(repository: Repository, reference: str) -> ManifestHead | None:
+    try:
+        manifest = await get(repository, reference)
+    except (ImageNotFound, RepositoryMissing):
+        return None
+    except (Denied, PushRejected) as error:
+        refused = refusal_of(error)
+        if not repository.writing or refused is None or refused.status not in HEAD_REFUSED:
+            raise
+        repository.client.learned.refusals_agree = True
+        return None
+    repository.client.kept.keep(repository.name, manifest)
+    return ManifestHead(manifest.digest, manifest.media_type, len(manifest.raw))
 
 
 async def get(repository: Repository, reference: str) -> Manifest:

@@ -5,7 +5,9 @@ Sources: distribution's grammar for repositories; distribution-spec 1.1, "Pullin
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from transship.model.references import NAME_LENGTH
@@ -15,6 +17,13 @@ _SEGMENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*", re.ASCII)
 _BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*/?", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+#: How much of a skipped entry is shown. Unit: characters.
+_SHOWN: Final = 100
+#: How much of it is looked at for that. Unit: characters.
+_LOOKED_AT: Final = 4_096
+
+#: Hears what a person should know of a list, in one line.
+Warn = Callable[[str], None]
 
 
 def is_repository(name: str) -> bool:
@@ -31,3 +40,48 @@ def is_base_path(path: str) -> bool:
     """Whether a registry's API may lie below this path of its host, in ``/v2/`` there."""
     # /v2 is the API itself, which requests add.
     return not path.rstrip("/").endswith("/v2") and _BASE_PATH.fullmatch(path) is not None
+
+
+class Skipped:
+    """The entries of a list that are no names: counted, and the first is kept to be shown."""
+
+    def __init__(self, kind: str, valid: Callable[[str], bool]) -> None:
+        """``kind``: what an entry should be: ``tag``."""
+        self._kind = kind
+        self._valid = valid
+        self._example = ""
+        self.count = 0
+
+    def names(self, entries: Iterable[object]) -> list[str]:
+        """The entries that are names."""
+        found = []
+        for entry in entries:
+            if isinstance(entry, str) and self._valid(entry):
+                found.append(entry)
+                continue
+            if not self.count:
+                self._example = _text(entry)
+            self.count += 1
+        return found
+
+    def message(self, clean: Callable[[str], str]) -> str:
+        """One line for all of them; empty: there are none. ``clean`` removes secrets."""
+        if not self.count:
+            return ""
+        example = clean(self._example)
+        if len(example) > _SHOWN:
+            example = f"{example[:_SHOWN]}…"
+        if self.count == 1:
+            return f"skipped 1 name that is not a valid {self._kind}: {example!r}"
+        count = f"{self.count:,} names that are not valid {self._kind}s"
+        return f"skipped {count}, for example {example!r}"
+
+
+def _text(entry: object) -> str:
+    """An entry as text: a name as it is, else as JSON."""
+    if isinstance(entry, str):
+        return entry[:_LOOKED_AT]
+    try:
+        return json.dumps(entry, default=str)[:_LOOKED_AT]
+    except (ValueError, RecursionError):
+        return type(entry).__name__

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from yarl import URL
 
-from transship.errors import AnswerMalformed
-from transship_worker.oci.client import RegistryClient, Request
+from transship.errors import AnswerMalformed, ImageNotFound, RepositoryMissing
+from transship_worker.oci.client import Answer, RegistryClient, Request
 from transship_worker.oci.errors import shown
 from transship_worker.oci.headers import next_link
 
@@ -30,6 +30,8 @@ class Page:
     data: dict[str, Any]
     #: What was not as expected, and yet no error: 404 and the like.
     status: int
+    #: The registry linked a next page.
+    linked: bool = False
 
 
 async def pages(
@@ -37,33 +39,53 @@ async def pages(
 ) -> AsyncIterator[Page]:
     """The pages of a list, each of at most ``limit`` bytes.
 
-    A status that the request expects besides 200 gives one page without data.
+    A status that the request expects besides 200 gives one page without data, where it is that
+    of the first page: a page that was linked must be there.
 
     Raises:
-        AnswerMalformed: a page is no JSON object, comes twice, or there are more than ``most``.
+        AnswerMalformed: a page is no JSON object, comes twice, or its link cannot be read or
+            followed, or there are more than ``most``.
         PushError: the registry refuses, or does not answer.
     """
     # Fingerprints: a registry could make each of its links some kilobytes long.
     seen = {_fingerprint(request.url)}
-    for _ in range(most):
-        answer = await client.ask(request, limit=limit)
+    for number in range(most):
+        try:
+            answer = await client.ask(request, limit=limit)
+        except (ImageNotFound, RepositoryMissing) as error:
+            if not number:
+                raise
+            raise AnswerMalformed(
+                f"{request.about}: the registry does not have the next page that it linked "
+                f"({error.message})"
+            ) from error.__cause__
         if answer.status != 200:
             yield Page({}, answer.status)
             return
-        yield Page(_object(answer.body, request), answer.status)
-        link = next_link(answer.headers.getall("Link", []))
-        if not link:
+        url = await _next_page(client, request, answer)
+        yield Page(_object(answer.body, request), answer.status, linked=url is not None)
+        if url is None:
             return
-        url = client.resolve(link, answer.url)
+        seen.add(_fingerprint(answer.url))
         if _fingerprint(url) in seen:
             raise AnswerMalformed(f"{shown(url)}: the pages of {request.about} go in a circle")
         seen.add(_fingerprint(url))
-        if client.endpoint.own(url, await client.base()) is None:
-            raise AnswerMalformed(
-                f"{request.about}: its next page is at another host, {shown(url)}"
-            )
-        request = replace(request, url=url)
+        request = replace(request, url=url, expected=frozenset({200}))
     raise AnswerMalformed(f"{request.about} has more than {most} pages, which are not read")
+
+
+async def _next_page(client: RegistryClient, request: Request, answer: Answer) -> URL | None:
+    """Where the next page is; ``None``: the registry links none."""
+    try:
+        link = next_link(answer.headers.getall("Link", []))
+    except AnswerMalformed as error:
+        raise AnswerMalformed(f"{request.about}: {client.speaker.clean(error.message)}") from None
+    if link is None:
+        return None
+    url = client.resolve(link, answer.url)
+    if client.endpoint.own(url, await client.base()) is None:
+        raise AnswerMalformed(f"{request.about}: its next page is at another host, {shown(url)}")
+    return url
 
 
 def _fingerprint(url: URL) -> bytes:

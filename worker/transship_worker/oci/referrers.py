@@ -68,11 +68,13 @@ async def referrers(repository: Repository, digest: str) -> Referrers:
 
 
 async def cosign_tags(repository: Repository, digest: str) -> dict[str, manifests.ManifestHead]:
-    """The tags that cosign put beside an image, with what they are."""
+    """The tags that cosign put beside an image that is there, with what they are."""
+    # Most images have none of them: HEAD is believed where it is known to work.
+    confirm = not await manifests.head_works(repository, digest)
     found = {}
     for suffix in COSIGN_SUFFIXES:
         tag = f"{fallback_tag(digest)}.{suffix}"
-        head = await manifests.head(repository, tag)
+        head = await manifests.head(repository, tag, confirm=confirm)
         if head is not None:
             found[tag] = head
     return found

@@ -236,10 +236,70 @@ async def test_what_a_custom_flavor_raises_is_typed_and_without_its_secrets(
     assert caught.value.retry_after_s == getattr(error, "retry_after_s", None)
 
 
+async def listed_with_warnings(component: BaseContainerRegistry) -> tuple[list[str], list[str]]:
+    """A component's repositories, and what is said of their list."""
+    warnings: list[str] = []
+    async with ClientPool({}) as pool:
+        client = pool.client(component.registry_endpoint, component.credentials())
+        pages = repositories(component, client, warnings.append)
+        return [name async for page in pages for name in page], warnings
+
+
 @pytest.mark.parametrize("name", ["A", "a/../b", "", 7, None])
-async def test_a_name_that_cannot_be_asked_for_ends_the_list(name: object) -> None:
-    with pytest.raises(AnswerMalformed, match="component 'prod' lists a repository"):
-        await listed(make("listed", "registry.example.com", pages=[["a", name]]))
+async def test_a_name_that_cannot_be_asked_for_is_skipped_with_a_warning(name: object) -> None:
+    component = make("listed", "registry.example.com", pages=[["a", name], ["b"]])
+    names, [warning] = await listed_with_warnings(component)
+    assert names == ["a", "b"]
+    shown = "null" if name is None else str(name)
+    assert warning == f"skipped 1 name that is not a valid repository name: {shown!r}"
+
+
+async def test_all_skipped_names_of_a_catalog_are_one_warning_without_secrets(
+    server: HostileServer,
+) -> None:
+    entries = ["Hunter22", "a", None, 7, "B/c", "hunter22 UP"]
+    body = json.dumps({"repositories": entries}).encode()
+    server.expect("GET", "/v2/", Page(200))
+    server.expect("GET", "/v2/_catalog?n=1000", Page(body=body))
+    login = {"username": "someone", "password": "Hunter22"}
+    component = make("default", "registry.example.com", endpoint=server.base, **login)
+    names, warnings = await listed_with_warnings(component)
+    assert names == ["a"]
+    assert warnings == [
+        "skipped 5 names that are not valid repository names, for example '***'",
+    ]
+
+
+@pytest.mark.parametrize("login", [True, False])
+async def test_an_empty_catalog_is_said(server: HostileServer, login: bool) -> None:
+    # ACR answers so to a login whose scope map has no right to list (Azure/acr#751).
+    if login:
+        server.expect("GET", "/v2/", Page(200))
+    catalog(server, [])
+    options = {"username": "someone", "password": "hunter22"} if login else {}
+    component = make("default", "registry.example.com", endpoint=server.base, **options)
+    names, [warning] = await listed_with_warnings(component)
+    assert names == []
+    assert warning.startswith("registry.example.com lists no repositories ")
+    assert ("which may lack the right to list them" in warning) == login
+
+
+async def test_a_catalog_with_nothing_below_the_uri_is_said(server: HostileServer) -> None:
+    catalog(server, ["other/a", "mlx/b"])
+    component = make("default", "registry.example.com/ml", endpoint=server.base)
+    assert await listed_with_warnings(component) == (
+        [],
+        ["none of the 2 listed repositories lies under registry.example.com/ml"],
+    )
+
+
+async def test_a_page_of_a_custom_flavor_that_is_no_list_is_refused() -> None:
+    class Texts(Listed):
+        async def list_repositories(self, client: RegistryClient) -> AsyncIterator[list[str]]:
+            yield "abc"  # type: ignore[misc]
+
+    with pytest.raises(CannotList, match="a page is a list of names, not str"):
+        await listed(Texts.model_validate({"name": "prod", "uri": "registry.example.com"}))
 
 
 async def test_a_list_that_is_not_read_to_its_end_is_closed(pool: ClientPool) -> None:
@@ -257,7 +317,7 @@ async def test_a_list_that_is_not_read_to_its_end_is_closed(pool: ClientPool) ->
         (404, b"404 page not found", CannotList, "registry.example.com does not list its "),
         (405, b'{"errors":[{"code":"UNSUPPORTED"}]}', CannotList, "write their names out ("),
         (403, b'{"errors":[{"code":"DENIED"}]}', Denied, "if this registry lists none, write "),
-        (200, b'{"repositories": "a"}', AnswerMalformed, "repositories is not a list"),
+        (200, b'{"repositories": "a"}', AnswerMalformed, "the answer has no list of repositories"),
     ],
 )
 async def test_a_registry_without_a_catalogue_says_what_to_do(
@@ -281,6 +341,17 @@ async def test_docker_hubs_list_is_asked_with_a_token_of_its_api(cloud: FakeClou
         ({"page_size": "100"}, "Bearer jwt"),
         ({"page": "2", "page_size": "100"}, "Bearer jwt"),
     ]
+
+
+@pytest.mark.parametrize(
+    "body", [{"message": "hello"}, {"results": 0}, {"results": [], "next": 2}, {"results": [{}]}]
+)
+async def test_an_answer_of_docker_hub_without_a_list_is_no_empty_list(
+    cloud: FakeCloud, body: dict[str, Any]
+) -> None:
+    cloud.answers[HUB_LIST] = Reply(body=body)
+    with pytest.raises(AnswerMalformed):
+        await listed(make("dockerhub", "docker.io/acme", allow=["copy_from"]))
 
 
 async def test_docker_hubs_public_repositories_need_no_login(

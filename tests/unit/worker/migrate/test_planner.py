@@ -76,6 +76,28 @@ async def test_a_repository_that_is_denied_fails_alone(side: str) -> None:
     assert (made.summary.rows, made.summary.failures) == (2, 1)
 
 
+async def test_what_is_said_of_a_sources_list_is_a_warning_of_the_plan() -> None:
+    content = {"a": {"1": digest("a")}}
+    said = "skipped 1 name that is not a valid tag: 'sha256:1607'"
+    old = FakeSide("old", content, said={"a": (said,)})
+    new = FakeSide("new", content, said={"a": ("the target's list is not planned",)})
+
+    _, batches, error = await plan(old, new, rule("a"))
+    assert error is None
+    assert [one for batch in batches for one in batch.warnings] == [f"rules[0]: old/a: {said}"]
+    assert [row.action for row in rows_of(batches)] == [Action.SKIP]
+
+
+async def test_what_is_said_of_a_catalog_is_a_warning_of_the_plan() -> None:
+    said = "skipped 2 names that are not valid repository names, for example 'A'"
+    old = FakeSide("old", {"a": {"1": digest("a")}}, said={"*": (said,)})
+
+    made, batches, error = await plan(old, FakeSide("new", {}), rule("*"))
+    assert error is None
+    assert made.warnings == [f"old: {said}"]
+    assert len(rows_of(batches)) == 1
+
+
 async def test_tags_that_cannot_be_read_fail_together_and_the_others_go_on() -> None:
     bad = {f"a:v{n}": PushRejected(f"v{n} is broken") for n in range(1, 6)}
     content = {"a": {f"v{n}": digest(str(n)) for n in range(7)}}

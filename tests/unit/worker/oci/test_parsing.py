@@ -147,7 +147,9 @@ def test_a_scope_may_name_a_port_and_a_catalogue() -> None:
         ("</first>; rel=prev, </second>; title=x; rel=NEXT", "/second"),
         ('</a>; rel="prev next"', "/a"),
         ("</a>; rel=prev; rel=next", None),
-        ("/a; rel=next", None),
+        ("<https://cdn.example>; rel=preconnect; crossorigin", None),
+        (' , </a>; rel="next"; , garbage', "/a"),
+        ("<>; rel=next", ""),
         ("", None),
     ],
 )
@@ -155,9 +157,31 @@ def test_the_next_page_is_the_one_that_says_so(value: str, target: str | None) -
     assert next_link([value]) == target
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/a; rel=next",
+        "</a; rel=next",
+        "<</a>; rel=next",
+        "</a>",
+        "</a>; title=next",
+        '</a>; rel=prev </b>; rel="next"',
+        "</a>; rel=prev, /b",
+        '</a>; rel="prev',
+        "next",
+    ],
+)
+def test_a_link_header_that_breaks_the_grammar_is_a_typed_error(value: str) -> None:
+    with pytest.raises(AnswerMalformed, match="a Link header that cannot be read"):
+        next_link([value])
+
+
 @given(st.lists(HEADERISH, max_size=3))
-def test_no_link_header_raises(values: list[str]) -> None:
-    found = next_link(values)
+def test_no_link_header_raises_anything_but_a_typed_error(values: list[str]) -> None:
+    try:
+        found = next_link(values)
+    except AnswerMalformed:
+        return
     assert found is None or ("<" not in found and ">" not in found)
 
 

@@ -17,7 +17,9 @@ from transship_worker.migrate.port import NamedReferrer, Side
 from transship_worker.oci import manifests, referrers, tags
 from transship_worker.oci.client import RegistryClient, Repository
 from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.oci.digests import is_digest
 from transship_worker.oci.manifests import ManifestHead
+from transship_worker.oci.names import Warn
 from transship_worker.transports.copy.platforms import SourceReader
 from transship_worker.transports.copy.registry import RegistryRepository
 
@@ -51,8 +53,8 @@ class RegistrySide:
         told = self._client.rate_limit
         return told.limit if told is not None else None
 
-    async def repositories(self) -> AsyncIterator[list[str]]:
-        """All repositories of the component, a page at a time.
+    async def repositories(self, warn: Warn) -> AsyncIterator[list[str]]:
+        """All repositories of the component, a page at a time; see ``Side``.
 
         Raises:
             PushError: the flavor cannot list them, or the registry refuses.
@@ -62,22 +64,25 @@ class RegistrySide:
                 f"{self.name} is read without a component, which cannot list repositories; "
                 "write their names out, or register a component"
             )
-        async for page in listing.repositories(self.opened.component, self._client):
+        async for page in listing.repositories(self.opened.component, self._client, warn):
             yield page
 
-    async def tags(self, repository: str) -> list[str] | None:
-        """All tags of a repository; ``None``: there is no such repository."""
+    async def tags(self, repository: str, warn: Warn) -> list[str] | None:
+        """All tags of a repository; ``None``: there is no such repository. See ``Side``."""
         component = self.opened.component
         size = component.PAGE_SIZE if component is not None else tags.PAGE_SIZE
         try:
-            pages = tags.tags(self._repository(repository), page_size=size)
-            return [tag async for page in pages for tag in page]
+            pages = tags.tags(self._repository(repository), page_size=size, warn=warn)
+            # Pages may overlap.
+            return list(dict.fromkeys([tag async for page in pages for tag in page]))
         except RepositoryMissing:
             return None
 
     async def head(self, repository: str, reference: str) -> ManifestHead | None:
-        """What a tag or digest is; ``None``: there is none."""
-        return await manifests.head(self._repository(repository), reference)
+        """What a tag that is listed, or a digest, is; ``None``: there is none."""
+        # That a target does not have a digest is common; of a listed tag it is a contradiction.
+        confirm = not (self.writing and is_digest(reference))
+        return await manifests.head(self._repository(repository), reference, confirm=confirm)
 
     async def look(self, repository: str, tag: str) -> ManifestHead | None:
         """``head`` of a tag whose image will be copied; may read the manifest for the copy."""
@@ -151,11 +156,11 @@ class LayoutSide:
     is_hub = False
     hub_limit = None
 
-    def repositories(self) -> AsyncIterator[list[str]]:
+    def repositories(self, warn: Warn) -> AsyncIterator[list[str]]:  # noqa: ARG002 - by the port
         """All layouts and archives of the folder, a page at a time."""
         return self.layouts.repositories()
 
-    async def tags(self, repository: str) -> list[str] | None:
+    async def tags(self, repository: str, warn: Warn) -> list[str] | None:  # noqa: ARG002 - by the port
         """All tags of a repository; ``None``: there is no such repository."""
         try:
             return await self.layouts.tags(repository)

@@ -1,0 +1,61 @@
+"""What the answers of a registry showed about it, kept by its client for later requests."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+#: What a HEAD can be answered with that says nothing of what is there.
+HEAD_REFUSED: Final = frozenset({400, 403, 405, 406, 410, 501})
+#: Of these: the registry, or a proxy before it, does not know the method.
+HEAD_UNSUPPORTED: Final = frozenset({405, 501})
+#: Contradictions after which HEAD is not used, although it was answered before: a manifest may
+#: arrive between HEAD and GET.
+CONTRADICTIONS: Final = 3
+#: HEAD is tried again after this time: registries are updated. Unit: s.
+RETRY_S: Final = 3_600.0
+
+
+@dataclass(slots=True)
+class HeadSupport:
+    """Whether HEAD requests of one kind tell anything at a registry.
+
+    Nexus answers HEAD of manifests with 404, and proxies refuse the method, while GET works.
+    """
+
+    #: HEAD was answered as it should be.
+    works: bool = False
+    _contradictions: int = 0
+    _useless_until: float = 0.0
+
+    @property
+    def useless(self) -> bool:
+        """Whether HEAD need not be tried now."""
+        return time.monotonic() < self._useless_until
+
+    def answered(self) -> None:
+        """Remember that HEAD found something."""
+        self.works, self._contradictions = True, 0
+
+    def contradicted(self) -> None:
+        """Remember that HEAD did not find what is there."""
+        self._contradictions += 1
+        if not self.works or self._contradictions >= CONTRADICTIONS:
+            self.unsupported()
+
+    def unsupported(self) -> None:
+        """Remember that the registry does not know HEAD here."""
+        self.works, self._useless_until = False, time.monotonic() + RETRY_S
+
+
+@dataclass(slots=True)
+class Learned:
+    """What one client learned about its registry."""
+
+    #: Lists whose pages the registry linked, by their key: ``tags``, ``repositories``.
+    linked_lists: set[str] = field(default_factory=set)
+    manifest_heads: HeadSupport = field(default_factory=HeadSupport)
+    blob_heads: HeadSupport = field(default_factory=HeadSupport)
+    #: GET was refused where HEAD was: a refused HEAD needs no GET any more.
+    refusals_agree: bool = False

@@ -89,6 +89,30 @@ async def test_a_login_is_used_below_a_path(pool: ClientPool, basic_registry: Re
         assert await blobs.head(there, digests.digest_of(b"with a login")) is not None
 
 
+@pytest.mark.parametrize(
+    ("realm", "asked"),
+    [
+        # Its own API's, which lies below the path; one that has the path; another server's.
+        ("{base}/v2/token", "/repository/x/v2/token"),
+        ("/v2/token", "/repository/x/v2/token"),
+        ("{base}/repository/x/v2/token", "/repository/x/v2/token"),
+        ("{base}/auth/token", "/auth/token"),
+    ],
+)
+async def test_a_token_server_of_the_registry_is_asked_below_the_path(
+    pool: ClientPool, realm: str, asked: str
+) -> None:
+    login = Credentials(USER, SecretStr(PASSWORD))
+    with HostileServer() as server:
+        bearer = f'Bearer realm="{realm.format(base=server.base)}",service="s"'
+        server.expect("GET", "/repository/x/v2/", Reply(401, headers={"WWW-Authenticate": bearer}))
+        server.follow(asked, lambda _: Reply(200, b'{"token": "t0k3n"}'))
+        right = {"Authorization": "Bearer t0k3n"}
+        server.expect("GET", "/repository/x/v2/", Reply(200), headers=right)
+        endpoint = Endpoint("registry.example.com", endpoint=f"{server.base}/repository/x")
+        await pool.client(endpoint, login).ping()
+
+
 def limited(pool: ClientPool, front: Front, max_body: int | None, name: str) -> Repository:
     endpoint = Endpoint("registry.example.com", endpoint=front.endpoint, max_body=max_body)
     return pool.client(endpoint).repository(name, writing=True)

@@ -259,8 +259,8 @@ class Authenticator:
             well_formed = False
         if not well_formed:
             raise AnswerMalformed(f"{registry} names a token server that is no URL: {text[:100]!a}")
-        if realm.scheme == "http" and base.scheme == "https":
-            # A registry behind a proxy does not know that it is reached by https.
+        if realm.origin() == base.origin() or (realm.scheme, base.scheme) == ("http", "https"):
+            # A registry behind a proxy does not know that it is reached by https, or below a path.
             realm = self._endpoint.own(realm, base) or realm
         trusted = self._endpoint.may_log_in(realm, base)
         if not trusted:

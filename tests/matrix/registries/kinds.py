@@ -207,7 +207,7 @@ def _awkward(stack: ExitStack) -> Running:
     """Everything that a registry may leave out or insist on."""
     tokens = TokenRules({USER: PASSWORD}, requests=20)
     rules = Rules(
-        mounts=False, redirect=True, referrers=False, chunks=False, lengths=True, page_size=100,
+        mounts=False, redirect=True, referrers=False, chunks=False, page_size=100,
         ranges=False, etags=False, tokens=tokens,
     )  # fmt: skip
     registry = stack.enter_context(StrictRegistry(rules))

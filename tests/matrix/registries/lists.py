@@ -75,7 +75,7 @@ def gutted(ground: Ground) -> None:
     gone, stays = shapes.single("gone"), shapes.single("stays")
     ground.fill(gone, "/gone")
     ground.fill(stays, "/stays")
-    ground.wire.delete_manifest(f"{ground.repository}/gone", gone.tags["v1"])
+    ground.wire.delete_manifest(f"{ground.repository}/gone", gone.tags["v1"], tag="v1")
     planned = ground.plan(f"{ground.name}/**")
     planned.succeeded()
     found = [row.source.repository for row in planned.rows]
@@ -99,8 +99,9 @@ def conflict(ground: Ground) -> None:
     ground.fill(old)
     ground.hold(new)
     failed = ground.migrate(ground.name, on_conflict="fail")
+    expect(len(failed.jobs) == 1, f"{len(failed.jobs)} jobs; {failed.record.failures}")
     (job,) = failed.jobs
-    check_failed(job, "immutable_tag", old.tags["v1"])
+    check_failed(job, "tag_conflict", "v1")
     _tag_is(ground, old)
     ground.migrate(ground.name, on_conflict="overwrite").succeeded()
     _tag_is(ground, new)

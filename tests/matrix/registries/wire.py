@@ -93,10 +93,12 @@ class Wire:
             headers={"Content-Type": served.media_type},
         ).raise_for_status()
 
-    def delete_manifest(self, repository: str, digest: str) -> None:
-        """Delete a manifest, and with it its tags."""
-        path = f"{repository}/manifests/{digest}"
-        self.ask("DELETE", path, actions="pull,push,delete").raise_for_status()
+    def delete_manifest(self, repository: str, digest: str, *, tag: str = "") -> None:
+        """Delete a manifest, and a tag of it that the registry leaves."""
+        path = f"{repository}/manifests/"
+        self.ask("DELETE", path + digest, actions="pull,push,delete").raise_for_status()
+        if tag and self.manifest(repository, tag):
+            self.ask("DELETE", path + tag, actions="pull,push,delete").raise_for_status()
 
     def manifest(self, repository: str, reference: str) -> Served | None:
         """A manifest by tag or digest; ``None``: there is none."""

@@ -55,6 +55,10 @@ USUAL: Final = frozenset(Trait) - {Trait.NO_WRITES, Trait.LOGIN, Trait.PASSWORD}
 _WITH_LOGIN: Final = USUAL | {Trait.LOGIN, Trait.PASSWORD}
 
 
+#: Repository, tags, and the digest that they get.
+Tagger = Callable[[str, Iterable[str], str], None]
+
+
 @dataclass
 class Running:
     """A registry that runs for all its cases."""
@@ -70,8 +74,8 @@ class Running:
     #: Told of each repository that content is put into.
     creates: Callable[[str], None] = lambda _: None
     password: str = PASSWORD
-    #: The data folder of a distribution, to which tags are written faster.
-    data: Path | None = None
+    #: Gives a manifest many tags, faster than by requests.
+    tags_fast: Tagger | None = None
 
     @property
     def filler(self) -> Wire:
@@ -80,15 +84,11 @@ class Running:
 
     def tag(self, repository: str, tags: Iterable[str], digest: str, served: Served) -> None:
         """Give a manifest many tags."""
+        if self.tags_fast is not None:
+            self.tags_fast(repository, tags, digest)
+            return
         for tag in tags:
-            if self.data is None:
-                self.filler.put_manifest(repository, tag, served)
-                continue
-            names = self.data / "docker/registry/v2/repositories" / repository / "_manifests/tags"
-            for place in ("current", f"index/{digest.replace(':', '/')}"):
-                link = names / tag / place / "link"
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.write_text(digest)
+            self.filler.put_manifest(repository, tag, served)
 
 
 @dataclass(frozen=True)
@@ -111,24 +111,47 @@ def basic(user: str, password: str) -> Authorize:
     return lambda *_: {"Authorization": f"Basic {login}"}
 
 
+def _links(data: Path) -> Tagger:
+    """Tags as the files that they are in the data folder of a distribution."""
+
+    def tag(repository: str, tags: Iterable[str], digest: str) -> None:
+        names = data / "docker/registry/v2/repositories" / repository / "_manifests/tags"
+        for name in tags:
+            for place in ("current", f"index/{digest.replace(':', '/')}"):
+                link = names / name / place / "link"
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.write_text(digest)
+
+    return tag
+
+
+def _stored(registry: StrictRegistry) -> Tagger:
+    """Tags in the memory of a strict registry."""
+
+    def tag(repository: str, tags: Iterable[str], digest: str) -> None:
+        registry.store.repository(repository).tags.update(dict.fromkeys(tags, digest))
+
+    return tag
+
+
 def _login(user: str = USER) -> dict[str, Any]:
     return {"username": user, "password": {"env": PASSWORD_VARIABLE}}
 
 
 def _anonymous(stack: ExitStack) -> Running:
     registry = stack.enter_context(Registry())
-    return Running(registry.address, Wire(registry.base), data=registry.data)
+    return Running(registry.address, Wire(registry.base), tags_fast=_links(registry.data))
 
 
 def _newer(stack: ExitStack) -> Running:
     registry = stack.enter_context(Registry(words=programs.words_of("docker-registry")))
-    return Running(registry.address, Wire(registry.base), data=registry.data)
+    return Running(registry.address, Wire(registry.base), tags_fast=_links(registry.data))
 
 
 def _htpasswd(stack: ExitStack) -> Running:
     registry = stack.enter_context(Registry(users={USER: PASSWORD}))
     wire = Wire(registry.base, basic(USER, PASSWORD))
-    return Running(registry.address, wire, _login(), data=registry.data)
+    return Running(registry.address, wire, _login(), tags_fast=_links(registry.data))
 
 
 def _tokens(stack: ExitStack) -> Running:
@@ -141,27 +164,31 @@ def _tokens(stack: ExitStack) -> Running:
         return {"Authorization": f"Bearer {token}"}
 
     wire = Wire(registry.base, authorize)
-    return Running(registry.address, wire, _login(), data=registry.data)
+    return Running(registry.address, wire, _login(), tags_fast=_links(registry.data))
 
 
 def _below(stack: ExitStack) -> Running:
     registry = stack.enter_context(Registry(prefix=f"{BELOW}/"))
     wire = Wire(f"{registry.base}{BELOW}")
-    return Running(registry.address, wire, data=registry.data)
+    return Running(registry.address, wire, tags_fast=_links(registry.data))
 
 
 def _read_only(stack: ExitStack) -> Running:
     writer = stack.enter_context(Registry())
     registry = stack.enter_context(Registry(data=writer.data, maintenance_read_only=True))
     filled_by = Wire(writer.base)
-    return Running(registry.address, Wire(registry.base), filled_by=filled_by, data=writer.data)
+    return Running(
+        registry.address, Wire(registry.base), filled_by=filled_by, tags_fast=_links(writer.data)
+    )
 
 
 def _pull_through(stack: ExitStack) -> Running:
     upstream = stack.enter_context(Registry())
     registry = stack.enter_context(Registry(upstream=upstream.base))
     filled_by = Wire(upstream.base)
-    return Running(registry.address, Wire(registry.base), filled_by=filled_by, data=upstream.data)
+    return Running(
+        registry.address, Wire(registry.base), filled_by=filled_by, tags_fast=_links(upstream.data)
+    )
 
 
 def _crane(stack: ExitStack) -> Running:
@@ -194,18 +221,18 @@ def _ecr(stack: ExitStack) -> Running:
         component,
         creates=creates,
         password=SECRET,
-        data=registry.data,
+        tags_fast=_links(registry.data),
     )
 
 
 def _strict(stack: ExitStack) -> Running:
     registry = stack.enter_context(StrictRegistry(Rules(redirect=True, mounts_need_manifest=True)))
-    return Running(registry.address, Wire(registry.base))
+    return Running(registry.address, Wire(registry.base), tags_fast=_stored(registry))
 
 
 def _awkward(stack: ExitStack) -> Running:
     """Everything that a registry may leave out or insist on."""
-    tokens = TokenRules({USER: PASSWORD}, requests=20)
+    tokens = TokenRules({USER: PASSWORD}, lifetime_s=60)
     rules = Rules(
         mounts=False, redirect=True, referrers=False, chunks=False, page_size=100,
         ranges=False, etags=False, tokens=tokens,
@@ -215,7 +242,8 @@ def _awkward(stack: ExitStack) -> Running:
     def authorize(repository: str, _: str) -> Mapping[str, str]:
         return registry.authorize(repository)
 
-    return Running(registry.address, Wire(registry.base, authorize), _login())
+    wire = Wire(registry.base, authorize)
+    return Running(registry.address, wire, _login(), tags_fast=_stored(registry))
 
 
 def _folder() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -54,18 +55,18 @@ class Results:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or cache_folder() / "registries.json"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._results: dict[tuple[str, str], RegistryResult] = {}
-        if self._path.exists():
-            for values in json.loads(self._path.read_text()):
-                values["outcome"] = Outcome(values["outcome"])
-                self._keep(RegistryResult(**values))
+        self._read()
 
     def add(self, result: RegistryResult) -> None:
-        """Store a result in place of an older one."""
-        self._keep(result)
-        values = [asdict(result) for result in self._results.values()]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(values, indent=1))
+        """Store a result in place of an older one; another run may store its own meanwhile."""
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._read()
+            self._keep(result)
+            values = [asdict(one) for one in self._results.values()]
+            self._path.write_text(json.dumps(values, indent=1))
 
     def table(self) -> str:
         """All results in Markdown: a row for each case, and the reasons of failures below."""
@@ -81,6 +82,12 @@ class Results:
         lines = [f"| {' | '.join(row)} |" for row in rows]
         notes = [f"{number}. {reason}" for reason, number in numbers.items()]
         return "\n".join([*lines, *(["", *notes] if notes else [])])
+
+    def _read(self) -> None:
+        if self._path.exists():
+            for values in json.loads(self._path.read_text()):
+                values["outcome"] = Outcome(values["outcome"])
+                self._keep(RegistryResult(**values))
 
     def _keep(self, result: RegistryResult) -> None:
         self._results[result.registry, result.case] = result

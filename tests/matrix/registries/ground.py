@@ -212,13 +212,13 @@ def check_succeeded(record: JobRecord, *, attempts: int = 1, skipped: bool = Fal
     expect(record.skipped is skipped, f"skipped is {record.skipped}")
 
 
-def check_failed(record: JobRecord, code: str, *words: str) -> None:
+def check_failed(record: JobRecord, code: str, *words: str, attempts: int = 1) -> None:
     """Fail unless a job failed for good at its first attempt, under a code, naming the words."""
     expect(record.state is State.FAILED, f"the job {record.state}, not failed with {code}")
     assert record.error is not None
     said = f"{record.error.code}: {record.error.message}"
     expect(record.error.code == code, f"not {code} but {said}")
     expect(not record.error.retryable, f"retryable: {said}")
-    expect(record.attempts == 1, f"{record.attempts} attempts: {said}")
+    expect(record.attempts == attempts, f"{record.attempts} attempts: {said}")
     for word in words:
         expect(word in record.error.message, f"the message does not name {word}: {said}")

@@ -157,6 +157,9 @@ def _is_of_digest(refused: Refusal) -> bool:
     # has no words.
     if "NAME_INVALID" in codes:
         return other or re.search(r"\bdigest\b", refused.message, re.IGNORECASE) is not None
+    # The same one to an index that names a child by such a digest: 400 MANIFEST_INVALID.
+    if "MANIFEST_INVALID" in codes:
+        return "unsupported hash" in refused.message.lower()
     return other and refused.status == 400 and not codes
 
 

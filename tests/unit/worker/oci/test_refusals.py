@@ -79,6 +79,7 @@ PERMANENT = [
     (f"PUT {UPLOAD}", 400, said("DIGEST_INVALID", "did not match"), DigestInvalid),
     # go-containerregistry's registry; the answer to a HEAD has no body
     (f"PUT {UPLOAD}", 400, said("NAME_INVALID", "invalid digest"), DigestInvalid),
+    (PUT, 400, said("MANIFEST_INVALID", 'unsupported hash: "sha512"'), DigestInvalid),
     (HEAD, 400, b"", DigestInvalid),
     (PUT, 400, said("MANIFEST_INVALID", "manifest invalid"), ManifestInvalid),
     (PUT, 400, said("MANIFEST_UNVERIFIED"), ManifestInvalid),

@@ -26,7 +26,7 @@ from transship.model.migration.record import MigrationRecord
 #: The component of the stand-in that holds what is copied, and takes what is copied back.
 OTHER: Final = "other"
 #: No job may take longer. Unit: s.
-JOB_S: Final = 90
+JOB_S: Final = 300
 
 
 class Refused(Exception):

@@ -233,6 +233,8 @@ _RULES: Final = (
     ),
     _rule(
         r"HTTP (status: )?405|: 405\b|read[- ]only mode|the operation is unsupported"
+        # Docker 20.10 to a pull-through proxy of distribution 2.8, whose error has no message.
+        r"|^unsupported$"
         r"|(system|registry|server) is (currently |in )?read[- ]only",
         _saying(
             RegistryReadOnly, "{registry} takes no writes (read-only, or a pull-through proxy)"

@@ -266,6 +266,7 @@ SAID = [
     ("received unexpected HTTP status: 507 Insufficient Storage", QuotaExceeded),
     # A pull-through proxy of distribution, and Quay in maintenance
     ("unsupported: The operation is unsupported.", RegistryReadOnly),
+    ("unsupported", RegistryReadOnly),
     (
         (
             "unsupported: System is currently read-only. Pulls will succeed but all write "

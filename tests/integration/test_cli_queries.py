@@ -317,8 +317,9 @@ def test_doctor_names_each_engine_and_whether_it_is_supported(shell: Shell) -> N
     shell.publish("transship@host.2", engine_info=DOCKER)
     shell.publish("transship@host.3", engine="pod-2", engine_info=PODMAN)
     shell.publish("transship@host.4", engine="older")
-    docker = "Docker 28.5.2 (API 1.51, containerd image store, overlayfs): supported"
-    podman = "Podman 4.3.1 (API 1.41, containers/storage, overlay): not tested"
+    streams = "streams with --via stream only"
+    docker = f"Docker 28.5.2 (API 1.51, containerd image store, overlayfs): supported; {streams}"
+    podman = f"Podman 4.3.1 (API 1.41, containers/storage, overlay): not tested; {streams}"
     assert checks(shell, 0)["engine"] == [
         ("ok", f"build-7: {docker}"),
         ("ok", "older"),

@@ -92,8 +92,14 @@ class EngineInfo(BaseModel):
 
     @property
     def support(self) -> str:
-        """What can be expected of it, in words: ``supported; reports no progress``."""
+        """What can be expected of it, in words: ``supported; streams with --via stream only``.
+
+        ``--via stream`` works with each store; left to the worker, only a classic store's images
+        are streamed (docs/pipelines.md, "Large images").
+        """
         words = ["supported" if self.tested else "not tested"]
+        alone = self.store == Store.CLASSIC
+        words.append("streams large images" if alone else "streams with --via stream only")
         if not self.reports_progress:
             words.append("reports no progress during a push")
         return "; ".join(words)

@@ -53,7 +53,10 @@ def test_an_engine_is_named_with_its_store() -> None:
     assert docker.title == "Docker 28.5.2 (API 1.41, containerd image store, overlayfs)"
     podman = info("Podman", "5.8.6", "podman", driver="overlay", rootless=True)
     assert podman.title == "Podman 5.8.6 (API 1.41, containers/storage, overlay, rootless)"
-    assert podman.support == "not tested; reports no progress during a push"
+    streams = "streams with --via stream only"
+    assert podman.support == f"not tested; {streams}; reports no progress during a push"
+    assert docker.support == f"supported; {streams}"
+    assert info("Docker", "28.5.2", "classic").support == "supported; streams large images"
     assert info("Docker", "", "tomorrow", api_version="").title == "Docker (tomorrow)"
 
 

@@ -36,7 +36,7 @@ CASES: Final[Mapping[str, Case]] = {
     **_named("two", _each("two layers", transfers.built, sizes=[300_000, 50_000])),
     **_named("large", _each("264 MB in six layers", transfers.built, sizes=[44 * MIB] * 6)),
     **_named("loaded", _each("loaded from a `docker save` archive", transfers.loaded)),
-    **_named("provenance", _each("built by BuildKit with provenance", transfers.provenance)),
+    **_named("provenance", _each("BuildKit with provenance", transfers.buildkit)),
     **_named("by-digest", _each("pulled by digest", transfers.pulled_by_digest)),
     **_named("again", _each("pushed again", transfers.pushed_again)),
     **_named("index-complete", _each("index, 3 of 3 platforms", platforms.complete)),

@@ -26,6 +26,8 @@ from transship import JobRecord, State
 LAYERS: Final = (20_000_000, 15_000_000)
 #: How fast they go. Unit: bytes a second.
 RATE: Final = 6_000_000
+#: How fast where a command has to come before the end. Unit: bytes a second.
+SLOW_RATE: Final = 500_000
 
 
 def rebuilt_and_pushed_again(ground: Ground) -> None:
@@ -127,7 +129,7 @@ def engine_killed(ground: Ground, *, via: str) -> None:
 
 
 def cancelled(ground: Ground, *, via: str) -> None:
-    registry, job_id = _mid_push(ground, via)
+    registry, job_id = _mid_push(ground, via, SLOW_RATE)
     done = ground.site.run("cancel", job_id, timeout=COMMAND_S)
     expect(done.returncode == 0, f"transship cancel: {done.stderr.strip()[-300:]}")
     record = ground.ended(job_id)
@@ -140,10 +142,10 @@ def cancelled(ground: Ground, *, via: str) -> None:
     expect(registry.digest(REPOSITORY, TAG) is None, "the tag was written later")
 
 
-def _mid_push(ground: Ground, via: str) -> tuple[Registry, str]:
+def _mid_push(ground: Ground, via: str, rate: float = RATE) -> tuple[Registry, str]:
     """A push over a slow connection, of which a part has arrived."""
     registry = ground.registry()
-    proxy = ground.slow(registry, RATE)
+    proxy = ground.slow(registry, rate)
     name = target(registry, proxy.address)
     make_image(ground.client, name, layers=[os.urandom(size) for size in LAYERS])
     ground.publish(proxy.address)

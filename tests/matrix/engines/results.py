@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,17 +53,23 @@ class Results:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or cache_folder() / "engines.json"
         self._results: dict[tuple[str, str], EngineResult] = {}
+        self._read()
+
+    def add(self, result: EngineResult) -> None:
+        """Store a result in place of an older one; other runs may do so at the same time."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._read()
+            self._keep(result)
+            values = [asdict(result) for result in self._results.values()]
+            self._path.write_text(json.dumps(values, indent=1))
+
+    def _read(self) -> None:
         if self._path.exists():
             for values in json.loads(self._path.read_text()):
                 values["outcome"] = Outcome(values["outcome"])
                 self._keep(EngineResult(**values))
-
-    def add(self, result: EngineResult) -> None:
-        """Store a result in place of an older one."""
-        self._keep(result)
-        values = [asdict(result) for result in self._results.values()]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(values, indent=1))
 
     def table(self) -> str:
         """All results in Markdown: a row for each case, and the reasons below."""

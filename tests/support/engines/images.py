@@ -43,14 +43,15 @@ def build(client: docker.DockerClient, name: str, sizes: Sequence[int]) -> str:
     return str(image.id)
 
 
-def build_with_provenance(entry: Entry, url: str, folder: Path, name: str) -> None:
-    """Build an image by BuildKit with a provenance attestation.
+def build_by_buildkit(entry: Entry, url: str, folder: Path, name: str, *, provenance: bool) -> None:
+    """Build an image with two layers by BuildKit.
 
     Args:
         entry: A root that has the ``docker`` command and buildx, with ``folder`` mounted.
         url: The engine that builds it, whose socket is in ``folder``.
         folder: Where the build context is written.
         name: The image's name.
+        provenance: With an attestation, which only the containerd image store can hold.
 
     Raises:
         RuntimeError: It was not built; the message holds the end of the output.
@@ -60,7 +61,8 @@ def build_with_provenance(entry: Entry, url: str, folder: Path, name: str) -> No
     (context / "Dockerfile").write_text("FROM scratch\nCOPY one /one\nCOPY two /two\n")
     for file in ("one", "two"):
         (context / file).write_bytes(os.urandom(50_000))
-    words = ["docker", "buildx", "build", "--provenance=true", "--load", "-t", name, str(context)]
+    attestation = f"--provenance={str(provenance).lower()}"
+    words = ["docker", "buildx", "build", attestation, "--load", "-t", name, str(context)]
     command = entry.words(words, environment={"DOCKER_HOST": url, "HOME": str(folder)})
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode:

@@ -20,11 +20,13 @@ class Case:
 
     title: str
     run: Callable[[Ground], None]
+    #: The value of ``--via``, of a case that is run by each path.
+    via: str = ""
 
 
 def _each(title: str, run: Callable[..., None], **more: object) -> Mapping[str, Case]:
     """The same case by each path."""
-    return {via: Case(f"{title}, `{via}`", partial(run, via=via, **more)) for via in VIAS}
+    return {via: Case(title, partial(run, via=via, **more), via) for via in VIAS}
 
 
 def _named(name: str, cases: Mapping[str, Case]) -> dict[str, Case]:

@@ -72,14 +72,15 @@ class Results:
                 self._keep(EngineResult(**values))
 
     def table(self) -> str:
-        """All results in Markdown: a row for each case, and the reasons below."""
+        """All results in Markdown: a row for each case by all its paths, the reasons below."""
         reasons: dict[str, int] = {}
+        titles = list(dict.fromkeys(case.title for case in CASES.values()))
         rows = [
             ["case", *(kind.title for kind in KINDS)],
             ["---"] * (len(KINDS) + 1),
             *(
-                [case.title, *(self._cell(kind.name, name, reasons) for kind in KINDS)]
-                for name, case in CASES.items()
+                [title, *(self._cell(kind.name, title, reasons) for kind in KINDS)]
+                for title in titles
             ),
         ]
         lines = [f"| {' | '.join(row)} |" for row in rows]
@@ -89,12 +90,22 @@ class Results:
     def _keep(self, result: EngineResult) -> None:
         self._results[result.engine, result.case] = result
 
-    def _cell(self, engine: str, case: str, reasons: dict[str, int]) -> str:
+    def _cell(self, engine: str, title: str, reasons: dict[str, int]) -> str:
+        """What came of a case by all its paths; the paths are named where they differ."""
+        vias: dict[str, list[str]] = {}
+        for name, case in CASES.items():
+            if case.title == title:
+                vias.setdefault(self._outcome(engine, name, reasons), []).append(case.via)
+        if len(vias) == 1:
+            return next(iter(vias))
+        return "; ".join(f"`{'`, `'.join(names)}` {outcome}" for outcome, names in vias.items())
+
+    def _outcome(self, engine: str, case: str, reasons: dict[str, int]) -> str:
         result = self._results.get((engine, case))
         if result is None:
             return "not run"
-        if result.outcome is Outcome.PASSED:
-            return "passed"
+        if not result.reason:
+            return str(result.outcome)
         number = reasons.setdefault(_one_line(result.reason), len(reasons) + 1)
         return f"{result.outcome} ({number})"
 

@@ -39,23 +39,26 @@ def test_a_newer_result_replaces_an_older_one_also_in_another_run(tmp_path: Path
 
     table = Results(tmp_path / "results.json").table()
 
-    assert table.count("| passed |") == 1
+    assert table.count("passed") == 1
     assert "failed" not in table
 
 
-def test_the_table_names_each_reason_once_and_what_was_not_run(tmp_path: Path) -> None:
+def test_the_table_names_each_reason_once_and_the_paths_where_they_differ(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.json")
     results.add(result(Outcome.FAILED, "a | b\nc"))
     results.add(result(Outcome.FAILED, "a | b\nc", "tiny-stream"))
     results.add(result(Outcome.SKIPPED, "not here", "tiny-auto"))
+    results.add(result(Outcome.PASSED, case="login"))
+    results.add(result(Outcome.PASSED, "refused", "platform"))
 
     lines = results.table().splitlines()
 
-    assert lines[2].startswith("| tiny image, `engine` | not run |")
-    assert lines[2].endswith("| failed (1) |")
-    assert lines[3].endswith("| failed (1) |")
-    assert lines[4].endswith("| skipped (2) |")
-    assert lines[-2:] == ["1. a \\| b c", "2. not here"]
+    assert lines[2].startswith("| tiny image | not run |")
+    assert lines[2].endswith("| `engine`, `stream` failed (1); `auto` skipped (2) |")
+    assert next(line for line in lines if line.startswith("| login |")).endswith("| passed |")
+    platform = next(line for line in lines if line.startswith("| index, `--platform` |"))
+    assert platform.endswith("| passed (3) |")
+    assert lines[-3:] == ["1. a \\| b c", "2. not here", "3. refused"]
 
 
 def test_the_table_replaces_the_one_between_the_marks_of_a_page(tmp_path: Path) -> None:

@@ -136,9 +136,6 @@ def _run_engine(kind: EngineKind, cases: Sequence[str], redis_url: str) -> Itera
         fleet(engine, redis_url, Path(folder)) as site,
     ):
         for case in cases:
-            if not engine.running:
-                # A case that killed it failed before it was started again.
-                engine.start()
             yield _run_case(kind, engine, site, case)
 
 
@@ -146,16 +143,21 @@ def _run_case(kind: EngineKind, engine: Engine, site: Site, case: str) -> Engine
     log = log_of(f"engines-{kind.name}-{case}")
     began = time.monotonic()
     outcome, reason, text = Outcome.PASSED, "", ""
-    with Ground(kind, engine, site) as ground:
-        try:
-            CASES[case].run(ground)
-        except Skipped as error:
-            outcome, reason = Outcome.SKIPPED, str(error)
-        except (Exception, OutcomeException) as error:  # noqa: BLE001
-            outcome, reason = Outcome.FAILED, str(error) or type(error).__name__
-            text = traceback.format_exc()
-        text += ground.log()
-        reason = reason or "; ".join(ground.notes)
+    try:
+        if not engine.running:
+            # A case that killed it failed before it was started again.
+            engine.start()
+        with Ground(kind, engine, site) as ground:
+            try:
+                CASES[case].run(ground)
+            finally:
+                text = ground.log()
+        reason = "; ".join(ground.notes)
+    except Skipped as error:
+        outcome, reason = Outcome.SKIPPED, str(error)
+    except (Exception, OutcomeException) as error:  # noqa: BLE001
+        outcome, reason = Outcome.FAILED, str(error) or type(error).__name__
+        text = f"{traceback.format_exc()}\n{text}"
     log.write_text(text)
     seconds = time.monotonic() - began
     return EngineResult(kind.name, case, outcome, reason[:_REASON], seconds, _commit())

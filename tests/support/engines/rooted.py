@@ -85,9 +85,10 @@ class RootedEngine(Server):
         return _child(_child(super().pid))
 
     def start(self) -> Self:
-        # After SIGKILL both are still there.
-        self.socket.unlink(missing_ok=True)
-        (self.folder / "pid").unlink(missing_ok=True)
+        # After SIGKILL these are still there. Their numbers are those of namespaces that ended: a
+        # new dockerd would take another process for its containerd.
+        for path in ("s", "pid", "run/containerd/containerd.pid"):
+            (self.folder / path).unlink(missing_ok=True)
         return super().start()
 
     def close(self) -> None:

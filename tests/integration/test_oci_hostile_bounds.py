@@ -29,7 +29,7 @@ from transship.errors import (
     RegistryUnavailable,
 )
 from transship_worker.oci import blobs, manifests, referrers, tags
-from transship_worker.oci.client import Repository, Request
+from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
     MANIFEST_LIMIT,
     OCI_INDEX,
@@ -37,6 +37,7 @@ from transship_worker.oci.descriptors import (
     Manifest,
     parse_manifest,
 )
+from transship_worker.oci.exchange import Request
 from transship_worker.oci.listing import NAMES_LIMIT
 from transship_worker.transports.copy.tree import DEPTH_MOST, MANIFESTS_MOST, TreeReader
 

@@ -34,9 +34,10 @@ from transship.errors import (
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.oci import blobs, digests, manifests, referrers, tags
-from transship_worker.oci.client import Answer, RegistryClient, Repository, Request
+from transship_worker.oci.client import RegistryClient, Repository
 from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.exchange import Answer, Request
 from transship_worker.oci.pool import ClientPool
 
 pytestmark = pytest.mark.registry

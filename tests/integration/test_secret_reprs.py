@@ -39,9 +39,9 @@ from transship_worker.credentials.secret_sources import Secret
 from transship_worker.flavors.options import Use
 from transship_worker.handlers.registries import Registries
 from transship_worker.oci import tags
-from transship_worker.oci.client import Request
 from transship_worker.oci.connections import Way
 from transship_worker.oci.errors import Speaker
+from transship_worker.oci.exchange import Request
 from transship_worker.oci.pool import ClientPool
 from transship_worker.oci.tokens import TokenAnswer
 

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from transship_worker.oci import blobs, digests, manifests
-from transship_worker.oci.client import Repository, Request
+from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
+from transship_worker.oci.exchange import Request
 from transship_worker.oci.pool import ClientPool
 
 T = TypeVar("T")

@@ -26,8 +26,9 @@ from transship.errors import (
 from transship_worker.oci import digests
 from transship_worker.oci.bodies import SILENCE_S, Stream
 from transship_worker.oci.budget import metered
-from transship_worker.oci.client import Answer, Repository, Request
+from transship_worker.oci.client import Repository
 from transship_worker.oci.errors import ERROR_LIMIT, unanswered
+from transship_worker.oci.exchange import Answer, Request
 from transship_worker.oci.headers import content_range, upload_offset
 from transship_worker.oci.learned import HEAD_REFUSED, HEAD_UNSUPPORTED
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from transship.errors import AnswerMalformed, ImageNotFound, PushRejected, RepositoryMissing
-from transship_worker.oci.client import RegistryClient, Request
+from transship_worker.oci.client import RegistryClient
+from transship_worker.oci.exchange import Request
 from transship_worker.oci.names import Warn
 from transship_worker.oci.paging import PAGES, pages
 

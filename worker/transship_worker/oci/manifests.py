@@ -16,7 +16,7 @@ from transship.errors import (
     RepositoryMissing,
 )
 from transship_worker.oci import digests
-from transship_worker.oci.client import EXCHANGE_S, Repository, Request
+from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
     MANIFEST_LIMIT,
     MANIFEST_TYPES,
@@ -24,6 +24,7 @@ from transship_worker.oci.descriptors import (
     parse_manifest,
 )
 from transship_worker.oci.errors import ERROR_LIMIT, refusal_of
+from transship_worker.oci.exchange import EXCHANGE_S, Request
 from transship_worker.oci.learned import HEAD_REFUSED, HEAD_UNSUPPORTED
 
 _ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}

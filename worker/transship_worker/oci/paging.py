@@ -15,8 +15,9 @@ from typing import Any, Final
 from yarl import URL
 
 from transship.errors import AnswerMalformed, ImageNotFound, RepositoryMissing
-from transship_worker.oci.client import Answer, RegistryClient, Request
+from transship_worker.oci.client import RegistryClient
 from transship_worker.oci.errors import shown
+from transship_worker.oci.exchange import Answer, Request
 from transship_worker.oci.headers import next_link
 
 #: Pages of one list that are read.

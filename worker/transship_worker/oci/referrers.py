@@ -14,7 +14,7 @@ from typing import Final
 
 from transship.errors import ImageNotFound, PushError, PushRejected, RepositoryMissing
 from transship_worker.oci import digests, manifests
-from transship_worker.oci.client import Repository, Request
+from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
     MANIFEST_LIMIT,
     OCI_INDEX,
@@ -23,6 +23,7 @@ from transship_worker.oci.descriptors import (
     parse_manifest,
 )
 from transship_worker.oci.errors import refusal_of
+from transship_worker.oci.exchange import Request
 from transship_worker.oci.paging import pages
 
 #: cosign's tags of an image: signatures, attestations, SBOMs.

@@ -10,7 +10,8 @@ from yarl import URL
 from transship.errors import ImageNotFound, RepositoryMissing
 from transship_worker.oci.auth import LoginUse
 from transship_worker.oci.challenge import catalog
-from transship_worker.oci.client import RegistryClient, Repository, Request
+from transship_worker.oci.client import RegistryClient, Repository
+from transship_worker.oci.exchange import Request
 from transship_worker.oci.listing import entries
 from transship_worker.oci.names import Skipped, Warn, is_repository, is_tag
 

@@ -127,19 +127,24 @@ def _isolate() -> None:
 def _run(registries: Sequence[str], cases: Sequence[str]) -> int:
     results = Results()
     done: list[RegistryResult] = []
-    commit = _commit()
+    commit, broken = _commit(), False
     try:
         with RedisServer() as redis, DockerDaemon() as engine:
             for name in registries:
-                for result in _Run(BY_NAME[name], cases, commit).results(redis.url, engine):
-                    results.add(result)
-                    done.append(result)
-                    say(result.line)
+                try:
+                    for result in _Run(BY_NAME[name], cases, commit).results(redis.url, engine):
+                        results.add(result)
+                        done.append(result)
+                        say(result.line)
+                except (OutcomeException, OSError) as error:
+                    # A server or the worker did not start: the other registries are run.
+                    say(f"{name}: {error}")
+                    broken = True
     except KeyboardInterrupt:
         say("interrupted")
         return 130
     say(counts(done))
-    return 1 if any(result.outcome is Outcome.FAILED for result in done) else 0
+    return 1 if broken or any(result.outcome is Outcome.FAILED for result in done) else 0
 
 
 class _Run:

@@ -51,8 +51,12 @@ class AloneLeads(Leads):
         self._sweep(holder)
         return found
 
-    async def arrived(self, place: Place, holder: str, digests: Iterable[str]) -> None:
+    async def arrived(
+        self, place: Place, holder: str, digests: Iterable[str], *, ended: Collection[str] = ()
+    ) -> None:
         """See ``Leads``."""
+        for digest in ended:
+            self._leave(place, holder, digest)
         for digest in digests:
             repositories = self._hints.setdefault((place.registry, digest), {})
             repositories.pop(place.repository, None)

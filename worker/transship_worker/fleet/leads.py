@@ -144,13 +144,15 @@ class RedisLeads(Leads):
             self._forget_copy(copy)
         return found
 
-    async def arrived(self, place: Place, holder: str, digests: Iterable[str]) -> None:
+    async def arrived(
+        self, place: Place, holder: str, digests: Iterable[str], *, ended: Collection[str] = ()
+    ) -> None:
         """See ``Leads``. Raises ``RedisUnreachable``; the leads then end by themselves."""
         arrived = list(dict.fromkeys(digests))
         if not arrived:
             return
         copy = self._copies.get(holder)
-        over = self._dismiss(copy, place, arrived)
+        over = self._dismiss(copy, place, [*arrived, *ended])
         args = (copy.name if copy else "", over, place.registry, place.repository)
         try:
             with copy.calling() if copy else contextlib.nullcontext():
@@ -160,10 +162,15 @@ class RedisLeads(Leads):
                 self._abandon(copy)
             raise
         finally:
-            self._waits.wake([(place.registry, digest) for digest in arrived])
-        if copy is not None and copy.over and not over:
+            self._waits.wake([(place.registry, digest) for digest in (*arrived, *ended)])
+        if copy is None or over:
+            # With the copy all its leads ended.
+            return
+        if copy.over:
             # What else it had ended meanwhile.
             self._abandon(copy)
+        elif ended:
+            await self._leave(copy, place, list(ended))
 
     async def give_up(self, place: Place, holder: str, digests: Iterable[str]) -> None:
         """See ``Leads``. Ends the copy's places in line for these blobs, too.

@@ -1,7 +1,8 @@
 """What a copy asks of the fleet: whose turn it is to upload a blob, and where blobs are.
 
 Each blob travels once: one leader per target registry and blob uploads it, under a lease that
-dies with it; the others wait, holding nothing, and then mount.
+dies with it; the others wait, holding nothing, and then mount. The write of a manifest into a
+repository is led in the same way (``Place.manifest``).
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ class Place:
     registry: str
     repository: str
 
+    def manifest(self, digest: str) -> str:
+        """What the write of a manifest there is called in ``Leads``, in the place of a digest.
+
+        Nothing is remembered of it: whoever gets its lead looks whether the manifest is there.
+        """
+        return f"manifest/{self.repository}@{digest}"
+
 
 @dataclass(slots=True)
 class Mounting:
@@ -67,8 +75,13 @@ class Leads(Protocol):
         two that run at once are equal.
         """
 
-    async def arrived(self, place: Place, holder: str, digests: Iterable[str]) -> None:
-        """The repository holds these blobs now: remember it, end the leads, wake who waits."""
+    async def arrived(
+        self, place: Place, holder: str, digests: Iterable[str], *, ended: Collection[str] = ()
+    ) -> None:
+        """The repository holds these blobs now: remember it, end the leads, wake who waits.
+
+        ``ended``: leads that end in the same step without a blob, as ``give_up`` ends them.
+        """
 
     async def give_up(self, place: Place, holder: str, digests: Iterable[str]) -> None:
         """End leads without a blob; each goes to whoever waits longest for it. Never raises."""

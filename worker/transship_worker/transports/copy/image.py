@@ -96,6 +96,8 @@ class _ImageCopy:
         #: The index that a subset is of, and what it does not have.
         self._index: Manifest | None = None
         self._left_out: tuple[Descriptor, ...] = ()
+        #: Manifests that other copies wrote while this one waited.
+        self._there: frozenset[str] = frozenset()
         self._wrote = False
 
     async def run(self) -> Copied:
@@ -107,12 +109,14 @@ class _ImageCopy:
         image, here = await self._content(digest, root, here=here)
         referrers = await self._referring.find(image) if self._task.referrers else []
         try:
-            await self._bring(image, referrers, here=here)
+            await self._bring(image, referrers, wanted, here=here)
+            self._there = await self._bringing.turn()
             try:
                 await self._write(image, referrers, wanted, here=here)
             except (BlobMissing, DigestInvalid) as error:
                 image, here = await self._restored(error, image, referrers, here=here)
                 await self._write_again(image, referrers, wanted, here=here)
+            await self._bringing.end()
         except BaseException:
             await self._bringing.give_up()
             raise
@@ -137,7 +141,8 @@ class _ImageCopy:
             # hint about what refers to it was wrong.
             await self._bringing.again()
             whole = await TreeReader(self._what).tree(image.root, self._source.manifest)
-            await self._bring(whole, (), here=False)
+            await self._bring(whole, (), (), here=False)
+            self._there |= await self._bringing.turn()
             return whole, False
         if isinstance(error, DigestInvalid):
             if not all(one.digest.startswith("sha256:") for one in written):
@@ -251,9 +256,14 @@ class _ImageCopy:
             left = (child.digest for child in self._left_out)
             await self._referring.name_left_out((index.digest, *left))
 
-    async def _bring(self, image: Tree, referrers: Iterable[Referrer], *, here: bool) -> None:
-        """Have all blobs at the target."""
+    async def _bring(
+        self, image: Tree, referrers: Iterable[Referrer], tags: tuple[str, ...], *, here: bool
+    ) -> None:
+        """Have all blobs at the target, and the turn of all manifests that are to be written."""
         trees = [*([] if here else [image]), *(one.tree for one in referrers if not one.here)]
+        written = {one.digest for tree in trees for one in tree.manifests}
+        if tags:
+            written.add(image.root.digest)
         blobs = blobs_of(trees)
         foreign = {one: layer for one, layer in foreign_of(trees).items() if one not in blobs}
         if foreign:
@@ -261,9 +271,10 @@ class _ImageCopy:
             blobs |= await foreign_to_copy(foreign, self._source, policy, self._control)
         if blobs:
             self._control.planned(sum(blob.size for blob in blobs.values()), len(blobs))
-            self._control.checkpoint()
             await self._tell_source(blobs)
-            await self._bringing.bring(blobs)
+        if written:
+            self._control.checkpoint()
+            await self._bringing.bring(blobs, written)
 
     async def _tell_source(self, blobs: Iterable[str]) -> None:
         """Within one registry the source is where blobs can be mounted from."""
@@ -291,17 +302,19 @@ class _ImageCopy:
                     await self._put_tag(referrer.tree.root, referrer.tag)
             else:
                 await self._attach(referrer.tree.root)
-        if tags:
-            # Several writers of a manifest that is not there yet are more than one needs.
-            await self._put_tag(image.root, tags[0])
-            await together(self._put_tag(image.root, tag) for tag in tags[1:])
+        # One after the other: each rewrites the manifest, where a registry keeps it (see ``turn``).
+        for tag in tags:
+            await self._put_tag(image.root, tag)
 
     async def _write_rounds(self, tree: Tree) -> None:
         for manifests in tree.rounds:
             await together(map(self._put, manifests))
 
     async def _put(self, manifest: Manifest) -> None:
-        """Write a manifest under its digest."""
+        """Write a manifest under its digest, unless another copy just did."""
+        if manifest.digest in self._there:
+            self._control.alive()
+            return
         async with self._writes:
             await self._written(manifest, await self._target.put(manifest.digest, manifest))
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
     suppress,
 )
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from transship.errors import Denied
+from transship.errors import Denied, PushError
 from transship_worker.concurrency.gather import first_of
 from transship_worker.fleet.budget import transfers
 from transship_worker.oci import blobs, manifests, referrers
@@ -24,9 +24,14 @@ from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead, Written
 from transship_worker.oci.referrers import Referrers
 from transship_worker.transports.copy.blob import BlobCopy
+from transship_worker.transports.copy.resume import passes, pause
+
+T = TypeVar("T")
 
 #: Between two words of a blob that waits for a permit, well within the limit of stalls. Unit: s.
 WAIT_TOLD_S: Final = 5.0
+#: How often a manifest is read while the registry fails.
+READS_MOST: Final = 4
 
 
 class RegistryRepository:
@@ -65,11 +70,11 @@ class RegistryRepository:
 
     async def head(self, reference: str) -> ManifestHead | None:
         """See ``ContentSource``."""
-        return await manifests.head(self._repository, reference)
+        return await _read(lambda: manifests.head(self._repository, reference))
 
     async def manifest(self, reference: str) -> Manifest:
         """See ``ContentSource``."""
-        return await manifests.get(self._repository, reference)
+        return await _read(lambda: manifests.get(self._repository, reference))
 
     def blob(
         self, digest: str, *, offset: int = 0, etag: str | None = None
@@ -129,6 +134,22 @@ class RegistryRepository:
             await referrers.referrers(self._repository, subject.digest)
         if not self._repository.client.has_referrers:
             await referrers.attach(self._repository, manifest)
+
+
+async def _read(read: Callable[[], Awaitable[T]]) -> T:
+    """Read a manifest, and again where the registry failed just now.
+
+    distribution 2.8 answers 500 "invalid checksum digest format" while another client writes the
+    same manifest under another tag.
+    """
+    for tried in range(1, READS_MOST):
+        try:
+            return await read()
+        except PushError as error:
+            if not passes(error):
+                raise
+        await pause(tried)
+    return await read()
 
 
 @asynccontextmanager

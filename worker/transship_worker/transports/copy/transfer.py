@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -71,21 +71,31 @@ class Bringing:
         self._believed: dict[str, bool] = {}
         #: Blobs to be made known once a manifest references them.
         self._later: set[str] = set()
+        #: Manifests that are to be written, and those of them that another copy writes now.
+        self._manifests: set[str] = set()
+        self._theirs: set[str] = set()
 
-    async def bring(self, blobs: Mapping[str, Descriptor]) -> None:
+    async def bring(self, blobs: Mapping[str, Descriptor], manifests: Collection[str] = ()) -> None:
         """Have all of these at the target. To be called again only for what was not there.
+
+        ``manifests``: digests that are to be written then, each by one copy at a time.
 
         Raises:
             PushError: one of them could not be brought; nothing is led or waited for any more.
         """
-        if not blobs:
+        if not blobs and not manifests:
             return
         registry = self._place.registry
         if not self._target.can_mount and await self._leads.can_mount(registry):
             await self._leads.cannot_mount(registry)
         self._taken.update(blobs)
+        self._manifests.update(manifests)
+        names = {self._place.manifest(digest): digest for digest in manifests}
         try:
-            found = await self._leads.take(self._place, self._holder, blobs)
+            found = await self._leads.take(self._place, self._holder, [*blobs, *names])
+            self._theirs.update(
+                digest for name, digest in names.items() if found[name].where is Where.WAIT
+            )
             self._begin([(_Blob(blob), found[digest]) for digest, blob in blobs.items()])
             while self._working or self._waiting:
                 for task in await self._done():
@@ -104,14 +114,48 @@ class Bringing:
             task.cancel()
         try:
             # Others need not wait until the cancelled requests are closed.
-            await self._leads.give_up(self._place, self._holder, self._taken)
+            names = map(self._place.manifest, self._manifests)
+            await self._leads.give_up(self._place, self._holder, [*self._taken, *names])
         finally:
             self._working.clear()
             self._waiting.clear()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def turn(self) -> frozenset[str]:
+        """Wait until no other copy writes the manifests; those that others wrote meanwhile.
+
+        distribution 2.8 rewrites the link of a manifest with each write. Whoever reads the
+        manifest in that moment, also to check an index, finds a link that is empty.
+        """
+        theirs, self._theirs = self._theirs, set()
+        if not theirs:
+            return frozenset()
+        async with self._control.parked():
+            await together(self._turn_of(digest) for digest in theirs)
+        there = await together(self._is_written(digest) for digest in theirs)
+        return frozenset(d for d, here in zip(theirs, there, strict=True) if here)
+
+    async def _turn_of(self, digest: str) -> None:
+        await self._leads.wait(self._place, self._holder, self._place.manifest(digest))
+
+    async def _is_written(self, digest: str) -> bool:
+        async with self._requests:
+            return await self._target.head(digest) is not None
+
+    async def end(self) -> None:
+        """All manifests are written: others may write them, too."""
+        later, self._later = self._later, set()
+        manifests, self._manifests = self._manifests, set()
+        names = [self._place.manifest(digest) for digest in manifests]
+        if later:
+            await self._leads.arrived(self._place, self._holder, later, ended=names)
+        elif names:
+            await self._leads.give_up(self._place, self._holder, names)
+
     async def written(self, manifests: Iterable[Manifest]) -> None:
         """These manifests are at the target: what they reference can be mounted from it."""
+        if not self._target.mounts_need_manifest:
+            return
         named = {blob.digest for one in manifests for blob in (*one.blobs, *one.foreign_layers)}
         arrived = self._later & named
         self._later -= arrived
@@ -185,7 +229,10 @@ class Bringing:
                 await self._target.write_blob(
                     blob.what, self._source, self._control.moved, opened=blob.opened
                 )
-        if self._target.mounts_need_manifest:
+        # Nothing is left to do but to write manifests: that this blob came is told with their
+        # end, in one call.
+        last = len(self._working) == 1 and not self._waiting and bool(self._manifests)
+        if self._target.mounts_need_manifest or last:
             self._later.add(digest)
         else:
             await self._leads.arrived(self._place, self._holder, [digest])

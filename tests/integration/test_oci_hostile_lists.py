@@ -194,6 +194,21 @@ async def test_a_list_that_the_registry_cuts_off_is_an_error(server: HostileServ
         await tags_and_warnings(server)
 
 
+async def test_a_registry_that_starts_again_after_the_last_name_gave_all(
+    server: HostileServer,
+) -> None:
+    # As crane's registry (0.20) does.
+    names = numbered(1_500)
+
+    def rule(n: int, last: str | None) -> Reply:
+        rest = [name for name in names if last is None or name > last]
+        return page(*(rest or names)[:n])
+
+    follow(server, rule)
+    found = await tags_and_warnings(server)
+    assert (found.names, found.warnings) == (names, [])
+
+
 async def test_a_registry_that_refuses_to_continue_is_said(server: HostileServer) -> None:
     refused = Reply(400, errors("UNSUPPORTED", "no last here"))
     follow(server, lambda _n, last: refused if last else page(*numbered(60)))

@@ -96,6 +96,8 @@ class _Rest:
         self._length = 0
         self._is_new = False
         self._starts_over = False
+        #: An answer to ``last`` brought what comes after it.
+        self._continues = False
         #: Names that were sent as ``last``.
         self.asked: set[str] = set()
 
@@ -110,6 +112,8 @@ class _Rest:
         self._starts_over = bool(names) and (
             names[0] == self._first or len(found) >= len(self._seen)
         )
+        if self.asked and new and not self._starts_over:
+            self._continues = True
         if names:
             self._last, self._greatest = names[-1], max(names)
         return new
@@ -124,8 +128,10 @@ class _Rest:
             if self._length < min(LEAST_PAGE, self._page_size):
                 return None
         elif not self._is_new and self._starts_over:
-            # It does not know ``last``. If it knows ``n``, the list was cut off.
-            if 2 < self._page_size == self._first_length == self._length + 1:
+            # It does not know ``last``, or starts again after the last name, as crane's registry
+            # does. If it knows only ``n``, the list was cut off.
+            cut = 2 < self._page_size == self._first_length == self._length + 1
+            if cut and not self._continues:
                 raise AnswerMalformed(
                     f"{self._about} are cut off after {self._first_length} names: the registry "
                     "neither links a next page nor continues after a name"

@@ -12,7 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from transship.errors import ImageNotFound, PushError, PushRejected, RepositoryMissing
+from transship.errors import (
+    AnswerMalformed,
+    ImageNotFound,
+    PushError,
+    PushRejected,
+    RepositoryMissing,
+)
 from transship_worker.oci import digests, manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
@@ -126,6 +132,9 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
             raw = json.dumps(page.data).encode()
             index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
             found.update((entry.digest, entry) for entry in index.entries)
+    except AnswerMalformed:
+        # A linked page that is missing, too: there is a list, which cannot be read to its end.
+        raise
     except PushError as error:
         refused = refusal_of(error)
         if refused is None or refused.status not in _NO_API:

@@ -12,10 +12,10 @@ from contextlib import (
 )
 from typing import Any, Final, TypeVar
 
-from transship.errors import Denied, PushError
+from transship.errors import Denied, PushError, RegistryUnavailable
 from transship_worker.concurrency.gather import first_of
 from transship_worker.fleet.budget import transfers
-from transship_worker.oci import blobs, manifests, referrers
+from transship_worker.oci import blobs, digests, manifests, referrers
 from transship_worker.oci.blobs import BlobHead, Upload
 from transship_worker.oci.budget import GovernorPort
 from transship_worker.oci.client import Repository
@@ -69,8 +69,15 @@ class RegistryRepository:
         return self._repository.client.governor
 
     async def head(self, reference: str) -> ManifestHead | None:
-        """See ``ContentSource``."""
-        return await _read(lambda: manifests.head(self._repository, reference))
+        """See ``ContentSource``. Where the target cannot tell of a digest, a write decides."""
+        try:
+            return await _read(lambda: manifests.head(self._repository, reference))
+        except RegistryUnavailable:
+            # distribution 2.8 as a pull-through cache answers 500, and 405 to what is written.
+            # What a tag is now must be known: it may be another image's.
+            if not (self._repository.writing and digests.is_digest(reference)):
+                raise
+            return None
 
     async def manifest(self, reference: str) -> Manifest:
         """See ``ContentSource``."""

@@ -8,16 +8,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import docker
 import pytest
 import redis
 
 from tests.support.fleet.budgets import REGISTRY, USER, Fleet, fleet_at
 from tests.support.processes import eventually, free_port
+from tests.support.scripted_servers.registry import SlowRegistry
+from tests.support.workers.single_push import fresh
 from transship.errors import PushCancelled, RegistryPaused
 from transship.ledger.connection import connect
 from transship.ledger.keys import Keys
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause_engine import EngineGate
+from transship_worker.oci.login import Login
+from transship_worker.transports import rate_limited_push
+from transship_worker.transports.engine.client import Engine
 
 pytestmark = pytest.mark.redis
 
@@ -87,6 +93,45 @@ async def test_copies_and_pushes_keep_each_others_pauses(fleet: Fleet, gates: Ga
     gate.report(other.login.registry, USER, retry_after_s=40.0, reason="a push met it")
     with pytest.raises(RegistryPaused, match="a push met it"):
         await other.request()
+
+
+async def test_a_refused_push_slows_the_fleets_other_requests(fleet: Fleet, gates: Gates) -> None:
+    gate = gates.gate()
+    fleet.keys = gates.fleet.keys
+    worker = fleet.worker()
+    governor, anonymous = worker.governor(), worker.governor(user=None)
+    await governor.request()
+    assert not governor.is_limited
+    for named_s in (None, 2.0):
+        gate.refused(REGISTRY, USER, named_s)
+    # It is no pause.
+    gate.check(REGISTRY, USER)
+    async with asyncio.timeout(10):
+        # Until the next look, which is one for all logins of a process.
+        while not governor.is_limited:
+            await asyncio.sleep(0.05)
+            await governor.request()
+    assert not anonymous.is_limited
+
+
+@pytest.mark.engine
+def test_a_push_of_the_engine_that_is_refused_goes_on_and_keeps_its_layers(
+    gates: Gates,
+    docker_client: docker.DockerClient,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate_limited_push, "FIRST_S", 0.1)
+    with SlowRegistry("PUT manifest", range(2)) as registry:
+        push = fresh(docker_client, engine, f"{registry.address}/a/b:1", layers=(1000, 2000))
+        pushed = push.run(gates.gate())
+    assert not pushed.skipped
+    # Two layers and the config, once.
+    assert registry.count("POST") == 3
+    keys = gates.fleet.keys
+    login = Login.of(keys, registry.address, None)
+    assert gates.fleet.redis.exists(keys.limiter(login.registry, login.name))
+    assert not gates.fleet.redis.exists(keys.pause(login.registry, login.name))
 
 
 def test_no_more_pushes_run_than_are_allowed_in_all_workers(gates: Gates) -> None:
@@ -174,5 +219,7 @@ def test_a_redis_that_is_away_lets_pushes_begin_and_keeps_their_pauses() -> None
     with pytest.raises(RegistryPaused) as caught:
         gate.check(REGISTRY, USER)
     assert caught.value.message == met.message
+    # Nobody hears of it, and the push waits all the same.
+    gate.refused(REGISTRY, USER, 2.0)
     gate.close()
     client.close()

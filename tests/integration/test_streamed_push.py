@@ -20,6 +20,7 @@ import redis
 from tests.support.images.engine_images import archive
 from tests.support.proxies.front import Front
 from tests.support.proxies.tcp import TcpProxy
+from tests.support.scripted_servers.registry import SlowRegistry
 from tests.support.servers.registry import MANIFEST_TYPES, Registry
 from tests.support.workers.recording_control import RecordingControl
 from tests.support.workers.single_push import LOGIN, Push
@@ -34,14 +35,17 @@ from transship.errors import (
     RegistryUnavailable,
     RegistryUnreachable,
 )
+from transship.ledger.connection import connect
 from transship.ledger.keys import Keys
 from transship.model.jobs import Step, Via
 from transship.model.records import Progress
 from transship.model.references import ImageReference
 from transship_worker.credentials.access import Credentials
 from transship_worker.fleet.lookup import recall
+from transship_worker.fleet.pause_engine import EngineGate
 from transship_worker.fleet.port import KnownLayer
 from transship_worker.handlers.streaming import StreamWay
+from transship_worker.transports import rate_limited_push
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.connection import Line
 from transship_worker.transports.stream import choice
@@ -242,6 +246,24 @@ def test_a_registry_that_breaks_off_in_a_layer_is_tried_again(
         assert plain_registry.digest("stream/broken", "1") is None
         proxy.reset_after = None
         assert push.run().digest == plain_registry.digest("stream/broken", "1")
+
+
+def test_a_layer_that_is_refused_for_its_rate_is_sent_again_by_the_same_attempt(
+    fresh: Fresh, redis_url: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limited_push, "FIRST_S", 0.1)
+    client = connect(redis_url)
+    gate = EngineGate(client, keys, "worker-1")
+    with SlowRegistry("PATCH upload", [1]) as registry:
+        push = fresh(
+            f"{registry.address}/a/b:1", *(os.urandom(MIB + n * 100_000) for n in range(3))
+        )
+        push.run(gate)
+    gate.close()
+    client.close()
+    # Of three layers, the one that was refused came twice.
+    assert registry.count("PATCH") == 4
+    assert push.control.warnings == []
 
 
 def test_a_push_whose_lease_ends_before_its_tag_writes_none(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -78,6 +78,39 @@ class ScriptedRegistry(Loopback):
             self.blobs[digest] = data
             return Answer(201, headers={"Location": path, "Docker-Content-Digest": digest})
         return Answer(202, headers={"Location": place, "Range": f"0-{max(len(data) - 1, 0)}"})
+
+
+class SlowRegistry(ScriptedRegistry):
+    """Keeps manifests, and refuses some requests of one kind for the rate of requests."""
+
+    def __init__(self, kind: str, refused: Collection[int]) -> None:
+        """``kind``: a key as in ``script``; ``refused``: which of them, counted from 0."""
+        self._kind = kind
+        self._refused = refused
+        self._seen = itertools.count()
+        self._manifests: dict[str, bytes] = {}
+        super().__init__()
+
+    def count(self, method: str) -> int:
+        """How many requests with this method came, refused ones too."""
+        return sum(method == one for one, _ in self.requests)
+
+    def answer(self, method: str, path: str, body: bytes) -> Answer:
+        """As ``ScriptedRegistry``, but for what is refused and what is kept."""
+        if f"{method} {_kind(path)}" == self._kind and next(self._seen) in self._refused:
+            self.requests.append((method, path))
+            return error(429, "TOOMANYREQUESTS", "slow down")
+        content = self._manifests.get(path)
+        if method in {"GET", "HEAD"} and content is not None:
+            self.requests.append((method, path))
+            digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+            kind = json.loads(content)["mediaType"]
+            headers = {"Docker-Content-Digest": digest, "Content-Type": kind}
+            return Answer(200, content, headers)
+        if method == "PUT" and _kind(path) == "manifest":
+            digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+            self._manifests[path] = self._manifests[f"{path.rpartition('/')[0]}/{digest}"] = body
+        return super().answer(method, path, body)
 
 
 class _ScriptedHandler(LoopbackHandler):

@@ -34,6 +34,11 @@ class RecordingControl:
         """The newest progress."""
         return self.seen[-1] if self.seen else Progress()
 
+    @property
+    def last_progress(self) -> Progress:
+        """As a worker's own control calls it."""
+        return self.last
+
     def stop(self, reason: PushError | None = None) -> None:
         """Cancel the job (or end it for another reason), from any thread."""
         with self._lock:

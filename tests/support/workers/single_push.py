@@ -16,11 +16,14 @@ from transship.model.jobs import Via
 from transship.model.references import ImageReference
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors.default import DefaultRegistry
+from transship_worker.fleet.limits import Limits
+from transship_worker.fleet.pause_engine import EngineGate
 from transship_worker.handlers.registry_view import RegistryView
 from transship_worker.handlers.streaming import Streaming, StreamWay
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine_push import DockerPush
-from transship_worker.transports.port import Pushed
+from transship_worker.transports.port import Pushed, PushTransport
+from transship_worker.transports.rate_limited_push import GatedPush
 
 LOGIN = Credentials(USER, SecretStr(PASSWORD))
 
@@ -49,8 +52,8 @@ class Push:
     def image(self) -> ImageReference:
         return ImageReference.parse(self.name)
 
-    def run(self) -> Pushed:
-        """Push, and return the outcome."""
+    def run(self, gate: EngineGate | None = None) -> Pushed:
+        """Push, through a gate if there is one, and return the outcome."""
         transport = DockerPush(
             self.engine,
             image_id=self.image_id,
@@ -61,7 +64,10 @@ class Push:
             platform=self.platform,
             require_all_platforms=self.require_all_platforms,
         )
-        digest = transport.push(self.image, credentials=self.credentials, access=self.access)
+        pushing: PushTransport = transport
+        if gate is not None:
+            pushing = GatedPush(transport, gate, Limits(), self.control)
+        digest = pushing.push(self.image, credentials=self.credentials, access=self.access)
         assert transport.outcome is not None
         assert transport.outcome.digest == digest
         return transport.outcome

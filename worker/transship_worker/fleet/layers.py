@@ -53,16 +53,17 @@ class RedisLayers:
         self,
         registry: str,
         repository: str,
-        image: tuple[str, str],
+        image: tuple[str, str] | None,
         layers: Mapping[str, KnownLayer],
     ) -> None:
         """See ``Memory``."""
-        image_id, digest = image
         pipe = self._fleet.client.pipeline(transaction=False)
         for diff_id, layer in layers.items():
             text = json.dumps([layer.digest, layer.size, layer.tar_size, layer.repository])
             pipe.set(self._keys.layer(registry, diff_id), text, ex=KEPT_S)
-        pipe.set(self._keys.pushed(registry, repository, image_id), digest, ex=KEPT_S)
+        if image is not None:
+            image_id, digest = image
+            pipe.set(self._keys.pushed(registry, repository, image_id), digest, ex=KEPT_S)
         nothing: list[Any] = []
         await self._asked(pipe.execute, nothing)
 

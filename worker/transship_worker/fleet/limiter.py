@@ -90,6 +90,19 @@ class Answers:
         self._second = second
 
 
+def refusal(token: str, rate: float, named_s: float | None, first_rate: float) -> list[str | int]:
+    """Arguments of the script that hears of a refusal.
+
+    Args:
+        token: names the process.
+        rate: at which the registry answered it of late. Unit: 1/s.
+        named_s: the wait that the registry named; ``None``: it named none. Unit: s.
+        first_rate: to begin with where no process was answered. Unit: 1/s.
+    """
+    named_us = int((named_s or 0) * 1_000_000)
+    return [token, f"{rate:.3f}", named_us, f"{first_rate:.3f}", int(QUIET_S * 1000)]
+
+
 class RateLimiter:
     """One process's view of the fleet's rate limiter for one login. Callers are served in order."""
 
@@ -185,8 +198,7 @@ class RateLimiter:
         self._end = self._from + LIFE_S
 
     async def _refuse(self, named_s: float | None, first_rate: float) -> None:
-        args: list[str | int] = [self._token, f"{self.answers.rate:.3f}"]
-        args += [int((named_s or 0) * 1_000_000), f"{first_rate:.3f}", int(QUIET_S * 1000)]
+        args = refusal(self._token, self.answers.rate, named_s, first_rate)
         reply = await self._ask(self._refused_script, args)
         if reply is None:
             self._rate = max(self._rate * ALONE_FACTOR, ALONE_LEAST)

@@ -1,12 +1,13 @@
 """Pauses and transfer permits for pushes through a Docker Engine, which run in threads.
 
 The engine's own requests cannot be counted; how many of its pushes run at once can, and
-whether one may begin.
+whether one may begin. A registry that refused one for its rate is asked less by the whole fleet.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
 from transship.ledger.scripts import read_script
 from transship_worker.fleet.budget_pots import PERMIT_S, Line, Pots
+from transship_worker.fleet.limiter import FIRST_RATE, refusal
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause import Pause, alone, set_arguments
 from transship_worker.oci.login import Login
@@ -47,6 +49,11 @@ class EngineGate:
             client.register_script(read_script("transship_worker.fleet", name))
             for name in ("pause_look", "pause_set", "budget_permits")
         )
+        self._refused = client.register_script(
+            read_script("transship_worker.fleet", "limiter_common")
+            + read_script("transship_worker.fleet", "limiter_refused")
+        )
+        self._token = secrets.token_hex(4)
         self._pots = Pots(keys, f"{process}:engine", permit_s=permit_s)
         self._alone: dict[Login, Pause] = {}
         self._lines: dict[Login, _Line] = {}
@@ -92,6 +99,20 @@ class EngineGate:
             return pause.error
         found = Pause.parsed(login, now_ms, text, time.monotonic())
         return (found or alone(login, retry_after_s, reason)).error
+
+    def refused(self, registry: str, username: str | None, named_s: float | None) -> None:
+        """The registry refused a push for its rate, and named a wait or none. Unit: s.
+
+        The fleet's other requests with this login keep to the rate limiter from now on. A Redis
+        that is away does not hear of it.
+        """
+        login = Login.of(self._keys, registry, username)
+        # How many requests of the engine the registry answered, nobody knows.
+        args = refusal(self._token, 0.0, named_s, FIRST_RATE)
+        try:
+            self._refused(keys=[self._keys.limiter(login.registry, login.name)], args=args)
+        except redis.RedisError as error:
+            logger.debug("the rate limiter cannot be told: %s", plain(error))
 
     @contextmanager
     def transfer(

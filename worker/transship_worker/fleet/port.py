@@ -139,7 +139,7 @@ class Memory(Protocol):
         self,
         registry: str,
         repository: str,
-        image: tuple[str, str],
+        image: tuple[str, str] | None,
         layers: Mapping[str, KnownLayer],
     ) -> None:
-        """Keep layers by diff id, and an image: its id and the digest of its manifest."""
+        """Keep layers by diff id, and a whole image: its id and the digest of its manifest."""

@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from transship.errors import BlobMissing, DigestMismatch
+from transship.errors import BlobMissing, DigestMismatch, RateLimited
 from transship.model.records import Progress
 from transship.model.references import ImageReference
 from transship_worker.concurrency.loop import BackgroundLoop
@@ -127,7 +127,12 @@ class StreamPush:
         known = {diff_id: self._known[diff_id] for diff_id in there}
         sizes = frozenset(one.tar_size for one in known.values() if one.tar_size > SMALL_LAYER)
         found = _Found(there, known, sizes)
-        self._read(line, found)
+        try:
+            self._read(line, found)
+        except RateLimited:
+            # A body that was streamed cannot be sent again: another export brings what is left.
+            self._remember(found, None)
+            raise
         manifest = self._manifest(found)
         config, tag = found.config or b"", str(image.tag)
         try:
@@ -136,15 +141,12 @@ class StreamPush:
             )
         except BlobMissing as error:
             raise Fallback(error.message) from None
-        self._sender.run(
-            self._grounds.memory.remember(
-                self.registry,
-                self._repository.name,
-                (self._image_id, manifest.digest),
-                found.known,
-            )
-        )
+        self._remember(found, (self._image_id, manifest.digest))
         return manifest.digest
+
+    def _remember(self, found: _Found, image: tuple[str, str] | None) -> None:
+        memory, name = self._grounds.memory, self._repository.name
+        self._sender.run(memory.remember(self.registry, name, image, found.known))
 
     def _read(self, line: Line, found: _Found) -> None:
         """Send all layers of the export that the registry lacks, and find the config."""

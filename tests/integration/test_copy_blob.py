@@ -248,7 +248,7 @@ async def test_a_blob_whose_last_answer_was_lost_is_not_sent_again(
         at = f"{UPLOADS}one"
         server.expect("POST", UPLOADS, Reply(202, headers={"Location": at}))
         server.expect("PUT", f"{at}?digest={DIGEST}", Reply(hang_up=True), body=DATA)
-        server.expect("HEAD", BLOB_AT, Reply(200))
+        server.expect("HEAD", BLOB_AT, Reply(200, headers={"Content-Length": "1000"}))
         source, target = await ends(pool, registries, target=server)
         await target.write_blob(description(DATA), source, moved)
     assert moved.total == 1000

@@ -64,6 +64,8 @@ def hides_from_strangers(server: HostileServer, status: int, challenge: dict[str
             return Reply(status)
         if "/2" in seen.target:
             return Reply(404)
+        if "/blobs/" in seen.target:
+            return Reply(200)
         return Reply(200, MANIFEST.raw, HEADERS)
 
     server.follow("/v2/", answer)
@@ -262,6 +264,26 @@ async def test_a_blob_whose_head_is_refused_is_not_known(
 
     assert await asking(server, look) == [None] * 3
     assert asked(server) == {"HEAD": heads}
+
+
+@pytest.mark.parametrize(
+    ("headers", "there"),
+    [
+        ({"Content-Length": "2"}, True),
+        ({"Content-Length": "1"}, False),
+        ({"Content-Length": "2", "Docker-Content-Digest": MANIFEST.digest}, False),
+    ],
+    ids=["whole", "a part", "another"],
+)
+async def test_a_blob_of_another_size_or_digest_is_not_there(
+    server: HostileServer, headers: dict[str, str], there: bool
+) -> None:
+    server.follow(BLOB, lambda _: Reply(200, b"", headers))
+
+    async def look(repository: Repository) -> bool:
+        return await blobs.head(target(repository), EMPTY_DIGEST, 2) is not None
+
+    assert await asking(server, look) is there
 
 
 async def test_a_wrong_login_at_a_target_is_denied_by_its_first_look(

@@ -99,6 +99,27 @@ async def test_the_registrys_codes_are_kept_as_data(server: HostileServer) -> No
     assert (refused.status, refused.codes) == (400, ("TAG_INVALID",))
 
 
+@pytest.mark.parametrize("status", [200, 202])
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "not kept"])
+async def test_a_write_that_is_not_answered_by_201_counts_if_the_registry_has_it(
+    server: HostileServer, status: int, kept: bool
+) -> None:
+    server.expect("PUT", TAG, Reply(status, errors("DENIED")))
+    there = {"Docker-Content-Digest": MANIFEST.digest, "Content-Type": OCI_MANIFEST}
+    server.expect("HEAD", TAG, Reply(200, b"", there) if kept else Reply(404))
+    if not kept:
+        server.expect("GET", TAG, Reply(404, errors("MANIFEST_UNKNOWN")))
+
+    async def put(repository: Repository) -> str:
+        return (await manifests.put(repository, "1", MANIFEST)).digest
+
+    if kept:
+        assert await asking(server, put) == MANIFEST.digest
+    else:
+        with pytest.raises(AnswerMalformed, match=f"answered its write with {status}, not 201"):
+            await asking(server, put)
+
+
 async def test_no_secret_and_no_control_character_of_an_answer_is_shown(
     server: HostileServer,
 ) -> None:

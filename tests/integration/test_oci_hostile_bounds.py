@@ -115,6 +115,10 @@ async def test_an_answer_without_end_is_left_before_it_takes_memory(
 ) -> None:
     endless = Reply(status, b"[" * 65_536, {"Location": "/up"}, endless=True)
     server.expect(method, target, endless)
+    if work is listed and status == 404:
+        # Without the API there may be a tag.
+        tag = referrers.fallback_tag(MANIFEST.digest)
+        server.expect("GET", f"/v2/acme/app/manifests/{tag}", Reply(500, b"[", endless=True))
 
     async def ask() -> None:
         with pytest.raises(PushError):

@@ -110,6 +110,16 @@ async def test_a_link_that_leads_nowhere_is_not_the_end(server: HostileServer, l
         await asking(server, all_tags)
 
 
+@pytest.mark.parametrize("rel", ["rel='next'", "rel=NEXT", 'rel="first next"'])
+async def test_a_link_is_read_however_its_relation_is_written(
+    server: HostileServer, rel: str
+) -> None:
+    link = {"Link": f"<{LIST}?last=a>; {rel}"}
+    server.expect("GET", f"{LIST}?n=2", Reply(200, page("a").body, link))
+    server.expect("GET", f"{LIST}?last=a", page("b"))
+    assert await asking(server, all_tags) == ["a", "b"]
+
+
 async def test_a_link_of_another_kind_is_passed_over(server: HostileServer) -> None:
     link = {"Link": "<https://cdn.example>; rel=preconnect, </docs>; rel=help"}
     server.expect("GET", f"{LIST}?n=2", Reply(200, page("a").body, link))

@@ -74,8 +74,11 @@ class BlobStream:
             raise unanswered(error, self._response.url, client.speaker, self._what) from error
 
 
-async def head(repository: Repository, digest: str) -> BlobHead | None:
+async def head(repository: Repository, digest: str, size: int | None = None) -> BlobHead | None:
     """Whether a repository holds a blob; ``None``: it does not, or does not say.
+
+    What is said to have another digest, or another size than ``size`` bytes, is another blob, or
+    a part of this one: it counts as not there, so that it is sent.
 
     Some registries refuse the method, or what is not there yet. Then an upload decides; where
     HEAD is not known it is not tried again for some time.
@@ -89,7 +92,18 @@ async def head(repository: Repository, digest: str) -> BlobHead | None:
     answer = await repository.client.ask(await _look(repository, digest), limit=0)
     if answer.status in HEAD_UNSUPPORTED:
         heads.unsupported()
-    return BlobHead(digest, _size(answer.headers)) if answer.status == 200 else None
+    if answer.status != 200 or not _is_called(answer, digest):
+        return None
+    held = _size(answer.headers)
+    return BlobHead(digest, held) if size is None or held in (None, size) else None
+
+
+def _is_called(answer: Answer, digest: str) -> bool:
+    """Whether a registry calls what it has by this digest, or by none that can be compared."""
+    said = answer.headers.get("Docker-Content-Digest", "")
+    if not digests.is_digest(said) or digests.algorithm_of(said) != digests.algorithm_of(digest):
+        return True
+    return said == digest
 
 
 async def _look(repository: Repository, digest: str) -> Request:

@@ -112,6 +112,8 @@ def _relations(value: str, position: int) -> tuple[list[str] | None, int]:
         position = parameter.end()
         if parameter[1].lower() == "rel" and relations is None:
             text = parameter[2] if parameter[2] is not None else parameter[3] or ""
+            # Some quote it as one would in HTML.
+            text = text.strip("'")
             relations = text.lower().split()
     return relations, position
 

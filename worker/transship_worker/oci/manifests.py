@@ -185,7 +185,7 @@ async def put(
         what,
         headers={"Content-Type": manifest.media_type},
         body=manifest.raw,
-        # 200 and 202 are not in the specification, and were seen.
+        # 200 and 202 are not in the specification, and were seen. They are confirmed.
         expected=frozenset({200, 201, 202}),
         total_s=EXCHANGE_S if timeout_s is None else min(timeout_s, EXCHANGE_S),
     )
@@ -194,7 +194,26 @@ async def put(
     same_kind = digests.algorithm_of(said) == digests.algorithm_of(manifest.digest)
     if digests.is_digest(said) and same_kind and said != manifest.digest:
         raise DigestMismatch(f"{what}: {manifest.digest} was written, the registry has {said}")
+    if answer.status != 201:
+        await _confirm(repository, reference, manifest, answer.status)
     return Written(manifest.digest, "OCI-Subject" in answer.headers)
+
+
+async def _confirm(repository: Repository, reference: str, manifest: Manifest, status: int) -> None:
+    """Return if the registry has a manifest whose write it answered in another way than by 201.
+
+    Such an answer may be a page, or an error's text.
+
+    Raises:
+        AnswerMalformed: it does not have it, or does not show it.
+    """
+    found = await head(repository, reference, confirm=True)
+    if found is None or found.digest != manifest.digest:
+        has = f"has {found.digest}" if found is not None else "does not have it"
+        raise AnswerMalformed(
+            f"{name_of(repository, reference)}: the registry answered its write with {status}, "
+            f"not 201, and {has}"
+        )
 
 
 def name_of(repository: Repository, reference: str) -> str:

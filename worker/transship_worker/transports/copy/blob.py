@@ -172,7 +172,7 @@ class BlobCopy:
 
     async def _is_there(self, error: PushError) -> bool:
         """Get ready to send again after a break, unless only the last answer was lost."""
-        if await blobs.head(self._target, self._blob.digest) is not None:
+        if await blobs.head(self._target, self._blob.digest, self._blob.size) is not None:
             self._report_at(self._blob.size)
             return True
         upload, self._upload = self._upload, None

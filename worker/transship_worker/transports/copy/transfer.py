@@ -168,7 +168,7 @@ class Bringing:
         Returns whether anything was brought.
         """
         believed = list(self._believed)
-        there = await together(map(self._is_there, believed))
+        there = await together(self._is_there(self._taken[digest]) for digest in believed)
         lacking = [digest for digest, here in zip(believed, there, strict=True) if not here]
         for digest in lacking:
             blob = self._taken[digest]
@@ -221,7 +221,7 @@ class Bringing:
     async def _led(self, blob: _Blob) -> None:
         """Bring a blob that this copy leads."""
         digest = blob.what.digest
-        if not self._fresh and await self._is_there(digest):
+        if not self._fresh and await self._is_there(blob.what):
             self._control.present(blob.what.size)
         else:
             async with self._room(blob.what.size):
@@ -280,9 +280,11 @@ class Bringing:
             await self._leads.cannot_mount(self._place.registry)
         return False
 
-    async def _is_there(self, digest: str) -> bool:
+    async def _is_there(self, blob: Descriptor) -> bool:
         async with self._requests:
-            return await self._target.blob_head(digest) is not None
+            head = await self._target.blob_head(blob.digest)
+        # One of another size is not all of it, whatever it is called.
+        return head is not None and head.size in (None, blob.size)
 
     def _room(self, size: int) -> AbstractAsyncContextManager[None]:
         return self._requests if size <= SMALL else self._uploads

@@ -143,13 +143,13 @@ class StoredPush:
             export.small[digest] = content
             export.small_size += len(content)
             return
-        if not self._is_there(digest):
+        if not self._is_there(digest, member.size):
             self._send(digest, first, member)
         export.sent.add(digest)
         self._tell(member.size, layers=1)
 
-    def _is_there(self, digest: str) -> bool:
-        return self._sender.run(blobs.head(self._repository, digest)) is not None
+    def _is_there(self, digest: str, size: int) -> bool:
+        return self._sender.run(blobs.head(self._repository, digest, size)) is not None
 
     def _send(self, digest: str, first: bytes, member: Member) -> None:
         """Send one blob whose first bytes were read."""
@@ -212,7 +212,7 @@ class StoredPush:
         if content is not None:
             self._sender.run(upload.send_small(self._repository, blob.digest, content))
             self._tell(len(content), layers=0)
-        elif not self._is_there(blob.digest):
+        elif not self._is_there(blob.digest, blob.size):
             raise Fallback(f"the engine's export does not hold the blob {blob.digest}")
 
     def _tell(self, size: int, *, layers: int) -> None:

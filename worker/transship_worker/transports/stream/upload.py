@@ -148,7 +148,7 @@ async def send_small(repository: Repository, digest: str, content: bytes) -> Non
     Raises:
         PushError: the registry refuses, or does not answer.
     """
-    if await blobs.head(repository, digest) is None:
+    if await blobs.head(repository, digest, len(content)) is None:
         await _send_content(repository, digest, content)
 
 

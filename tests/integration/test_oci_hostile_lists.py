@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.images.registry_client import LOGIN, MANIFEST, asking, errors, make_manifest
 from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
-from transship.errors import AnswerMalformed, PushRejected, RegistryUnavailable
+from transship.errors import AnswerMalformed, PushError, PushRejected, RegistryUnavailable
 from transship_worker.credentials.access import Credentials
 from transship_worker.oci import referrers, tags
 from transship_worker.oci.client import Repository
@@ -267,6 +267,31 @@ async def test_an_answer_without_a_list_is_no_empty_list(
         await asking(server, all_tags)
 
 
+@pytest.mark.parametrize(
+    ("second", "match"),
+    [
+        (b'{"name": "acme/app"}', "has no list of tags"),
+        (b'{"tags": ["b"], "errors": [{"code": "UNKNOWN"}]}', "tells errors"),
+    ],
+)
+async def test_a_later_page_without_its_list_or_with_errors_is_not_the_end(
+    server: HostileServer, second: bytes, match: str
+) -> None:
+    server.expect("GET", f"{LIST}?n=2", page("a", link=f"{LIST}?last=a"))
+    server.expect("GET", f"{LIST}?last=a", Reply(200, second))
+    with pytest.raises(AnswerMalformed, match=match):
+        await asking(server, all_tags)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"errors": []}', b'{"manifests": {}}'])
+async def test_an_answer_without_a_list_of_referrers_is_no_empty_list(
+    server: HostileServer, body: bytes
+) -> None:
+    server.expect("GET", f"/v2/acme/app/referrers/{MANIFEST.digest}", Reply(200, body))
+    with pytest.raises(AnswerMalformed):
+        await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
+
+
 @pytest.mark.parametrize("body", [b"{}", b'{"name": "acme/app"}', b'{"name": "a", "tags": null}'])
 async def test_an_empty_list_may_be_left_out(server: HostileServer, body: bytes) -> None:
     server.expect("GET", f"{LIST}?n=2", Reply(200, body))
@@ -348,11 +373,14 @@ async def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> No
     assert not found.by_tag
 
 
-async def test_referrers_whose_next_page_is_missing_are_an_error(server: HostileServer) -> None:
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_referrers_whose_next_page_is_missing_are_an_error(
+    server: HostileServer, status: int
+) -> None:
     place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
     body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
     link = {"Link": f'<{place}?p=2>; rel="next"'}
     server.expect("GET", place, Reply(200, json.dumps(body).encode(), link))
-    server.expect("GET", f"{place}?p=2", Reply(404))
-    with pytest.raises(AnswerMalformed, match="does not have the next page"):
+    server.expect("GET", f"{place}?p=2", Reply(status))
+    with pytest.raises(PushError):
         await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))

@@ -234,7 +234,8 @@ class RegistryClient:
             if not (asked or doubted) or response.url.origin() != base.origin():
                 return response
             if isinstance(request.body, Once) and request.body.opened:
-                if not asked:
+                if not asked or (used or "").startswith("Basic "):
+                    # There is no other login to try: this is the registry's answer.
                     return response
                 response.close()
                 raise UploadLost(

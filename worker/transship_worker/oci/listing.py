@@ -55,7 +55,7 @@ async def entries(
         try:
             async for page in pages(client, request, limit=PAGE_LIMIT, most=left):
                 left -= 1
-                found = _list(page.data, key, request.about)
+                found = _list(page.data, key, request.about, first=not count)
                 if page.linked:
                     links.add(key)
                 new = found if key in links else rest.take(found)
@@ -154,11 +154,16 @@ def _known_as(entry: object) -> str:
     return entry if isinstance(entry, str) else f"\0{entry!r:.200}"
 
 
-def _list(data: dict[str, Any], key: str, about: str) -> list[Any]:
-    """The list in a page. An empty one may be ``null``, or absent where nothing else is there."""
+def _list(data: dict[str, Any], key: str, about: str, *, first: bool) -> list[Any]:
+    """The list in a page. An empty one may be ``null``, or absent where nothing else is there.
+
+    ``first``: no name came before.
+    """
     found = data.get(key)
+    if data.get("errors"):
+        raise AnswerMalformed(f"{about}: the answer tells errors, so that names may be missing")
     if isinstance(found, list):
         return found
-    if found is None and (key in data or data.keys() <= {"name"}):
+    if found is None and (key in data or (first and data.keys() <= {"name"})):
         return []
     raise AnswerMalformed(f"{about}: the answer has no list of {key}")

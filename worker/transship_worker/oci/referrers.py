@@ -126,9 +126,13 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
         headers={"Accept": OCI_INDEX},
     )
     found: dict[str, Descriptor] = {}
+    has_api = False
     listing = pages(repository.client, request, limit=MANIFEST_LIMIT, most=REFERRER_PAGES)
     try:
         async for page in listing:
+            has_api = True
+            if not isinstance(page.data.get("manifests", ""), list | None):
+                raise AnswerMalformed(f"{what}: the answer has no list of manifests")
             raw = json.dumps(page.data).encode()
             index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
             found.update((entry.digest, entry) for entry in index.entries)
@@ -137,7 +141,7 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
         raise
     except PushError as error:
         refused = refusal_of(error)
-        if refused is None or refused.status not in _NO_API:
+        if has_api or refused is None or refused.status not in _NO_API:
             raise
         if _OF_REPOSITORY.isdisjoint(refused.codes):
             # An empty list is 200: what has the API never answers 404.

@@ -172,7 +172,7 @@ class BlobCopy:
 
     async def _is_there(self, error: PushError) -> bool:
         """Get ready to send again after a break, unless only the last answer was lost."""
-        if await blobs.head(self._target, self._blob.digest, self._blob.size) is not None:
+        if await self._has_arrived():
             self._report_at(self._blob.size)
             return True
         upload, self._upload = self._upload, None
@@ -189,6 +189,19 @@ class BlobCopy:
         self._report_at(offset)
         await self._bytes.seek(offset)
         return False
+
+    async def _has_arrived(self) -> bool:
+        """Whether the target holds the blob; what was sent in chunks is confirmed first."""
+        digest, size = self._blob.digest, self._blob.size
+        if await blobs.head(self._target, digest, size) is None:
+            return False
+        if self._max_body is None:
+            return True
+        try:
+            await blobs.confirm(self._target, digest, size)
+        except UploadLost:
+            return False
+        return True
 
     def _report_at(self, offset: int) -> None:
         """Report that the target has the bytes before an offset."""

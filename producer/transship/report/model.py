@@ -134,6 +134,14 @@ class Report:
         return [image for image in self.images if image.state is State.FAILED]
 
     @property
+    def warnings(self) -> list[str]:
+        """Warnings of the migration, then those of its images, each with the image's name."""
+        found = list(self.record.warnings)
+        return found + [
+            f"{image.target}: {warning}" for image in self.images for warning in image.warnings
+        ]
+
+    @property
     def causes(self) -> list[Cause]:
         """Failures by their error's code, the most frequent first."""
         found: dict[str, list[Image]] = {}

@@ -181,7 +181,7 @@ def _causes(report: Report) -> str:
 
 
 def _warnings(report: Report) -> str:
-    warnings = report.record.warnings
+    warnings = report.warnings
     if not warnings:
         return ""
     items = "".join(f"<li>{escape(one)}</li>" for one in warnings[:MOST_ROWS])

@@ -10,14 +10,15 @@ from transship.report.charts import span
 if TYPE_CHECKING:
     from transship.report.model import Report
 
-#: Failed images that are named one by one; the other formats name all.
+#: Failed images, and warnings, that are named one by one; the other formats name all.
 FAILURES_NAMED: Final = 50
+WARNINGS_NAMED: Final = 50
 
 
 def text(report: Report) -> str:
     """Totals, failures by cause, the slowest images, and failures one by one."""
     lines = [*_head(report), *_causes(report), *_slowest(report), *_failures(report)]
-    lines += [f"warning: {clean(one)}" for one in report.record.warnings]
+    lines += _warnings(report)
     return "\n".join(lines) + "\n"
 
 
@@ -78,4 +79,12 @@ def _failures(report: Report) -> list[str]:
     lines = ["", *table(["FAILED", "IMAGE", "WHY"], rows, width=None)]
     if len(failures) > FAILURES_NAMED:
         lines.append(f"and {len(failures) - FAILURES_NAMED} more: --format csv names all")
+    return lines
+
+
+def _warnings(report: Report) -> list[str]:
+    warnings = report.warnings
+    lines = [f"warning: {clean(one)}" for one in warnings[:WARNINGS_NAMED]]
+    if len(warnings) > WARNINGS_NAMED:
+        lines.append(f"and {len(warnings) - WARNINGS_NAMED} more: --format json names all")
     return lines

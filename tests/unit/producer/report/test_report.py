@@ -21,7 +21,7 @@ from transship.model.migration.totals import ByteTotals, ImageTotals
 from transship.model.records import ErrorInfo
 from transship.report import Image, Report
 from transship.report.charts import WIDTH, Line, Part, bars, over_time, whole
-from transship.report.render import render
+from transship.report.render import Format, render
 from transship.report.table import cell
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -125,6 +125,26 @@ def test_failures_are_counted_by_their_cause_the_most_frequent_first() -> None:
     assert [(cause.code, cause.images, cause.example) for cause in found] == [
         ("denied", 2, "first"), ("stalled", 1, "no"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["text", "html"])
+def test_warnings_of_single_images_are_named_with_the_image(form: Format) -> None:
+    found = report(image(1, warnings=("a foreign layer was left out",)), warnings=["one tag moved"])
+
+    assert found.warnings == [
+        "one tag moved",
+        "r.example.com/cat:1: a foreign layer was left out",
+    ]
+    rendered = render(found, form)
+    assert all(warning in rendered for warning in found.warnings)
+
+
+def test_warnings_in_a_text_are_bounded() -> None:
+    found = report(*(image(number, warnings=("odd",)) for number in range(1, 61)))
+
+    lines = render(found, "text").splitlines()
+    assert sum(line.startswith("warning: ") for line in lines) == 50
+    assert lines[-1] == "and 10 more: --format json names all"
 
 
 def test_the_slowest_images_are_those_that_took_longest() -> None:

@@ -95,7 +95,10 @@ async def test_a_next_page_at_another_host_is_not_asked_for(
         await asking(server, all_tags)
 
 
-@pytest.mark.parametrize("link", ["next", f"{LIST}?last=a; rel=next", f"<{LIST}?last=a>"])
+@pytest.mark.parametrize(
+    "link",
+    ["next", f"{LIST}?last=a; rel=next", f"<{LIST}?last=a>", f'<{LIST}?last=a>; rel=""'],
+)
 async def test_a_link_that_cannot_be_read_is_not_the_end(server: HostileServer, link: str) -> None:
     reply = page("a")
     server.expect("GET", f"{LIST}?n=2", Reply(200, reply.body, {"Link": link}))
@@ -110,7 +113,14 @@ async def test_a_link_that_leads_nowhere_is_not_the_end(server: HostileServer, l
         await asking(server, all_tags)
 
 
-@pytest.mark.parametrize("rel", ["rel='next'", "rel=NEXT", 'rel="first next"'])
+@pytest.mark.parametrize(
+    "rel",
+    [
+        *("rel='next'", "rel=NEXT", "rel=`next`", 'rel="n\\\\ext"'),
+        *('rel="first next"', 'rel="prev,next"'),
+        'rel="http://www.iana.org/assignments/relation/next"',
+    ],
+)
 async def test_a_link_is_read_however_its_relation_is_written(
     server: HostileServer, rel: str
 ) -> None:

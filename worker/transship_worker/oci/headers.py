@@ -78,6 +78,10 @@ def http_date(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+#: What registered relations are called as URIs (iana.org, "Link Relations").
+_REGISTERED: Final = "http://www.iana.org/assignments/relation/"
+
+
 def next_link(values: Iterable[str]) -> str | None:
     """The target of the first ``rel="next"`` among ``Link`` headers; ``None``: there is none.
 
@@ -112,10 +116,13 @@ def _relations(value: str, position: int) -> tuple[list[str] | None, int]:
         position = parameter.end()
         if parameter[1].lower() == "rel" and relations is None:
             text = parameter[2] if parameter[2] is not None else parameter[3] or ""
-            # Some quote it as one would in HTML.
-            text = text.strip("'")
-            relations = text.lower().split()
-    return relations, position
+            relations = [
+                # Some quote it as one would in HTML, and some write the relation's URI.
+                word.strip("'`").removeprefix(_REGISTERED)
+                for word in re.split(r"[\s,]+", text.lower().replace("\\", ""))
+            ]
+    # An empty relation says nothing of where the rest of the list is.
+    return relations if relations is None or any(relations) else None, position
 
 
 def _after_separators(value: str, position: int) -> int:

@@ -194,15 +194,15 @@ async def put(
     same_kind = digests.algorithm_of(said) == digests.algorithm_of(manifest.digest)
     if digests.is_digest(said) and same_kind and said != manifest.digest:
         raise DigestMismatch(f"{what}: {manifest.digest} was written, the registry has {said}")
-    if answer.status != 201:
+    if answer.status != 201 or not digests.is_digest(said):
         await _confirm(repository, reference, manifest, answer.status)
     return Written(manifest.digest, "OCI-Subject" in answer.headers)
 
 
 async def _confirm(repository: Repository, reference: str, manifest: Manifest, status: int) -> None:
-    """Return if the registry has a manifest whose write it answered in another way than by 201.
+    """Return if the registry has a manifest whose write it did not answer by 201 and its digest.
 
-    Such an answer may be a page, or an error's text.
+    Such an answer may be a page, or an error's text, or hide that the manifest was rewritten.
 
     Raises:
         AnswerMalformed: it does not have it, or does not show it.
@@ -211,8 +211,8 @@ async def _confirm(repository: Repository, reference: str, manifest: Manifest, s
     if found is None or found.digest != manifest.digest:
         has = f"has {found.digest}" if found is not None else "does not have it"
         raise AnswerMalformed(
-            f"{name_of(repository, reference)}: the registry answered its write with {status}, "
-            f"not 201, and {has}"
+            f"{name_of(repository, reference)}: the registry answered its write with "
+            f"{status}{', not 201,' if status != 201 else ' without its digest'} and {has}"
         )
 
 

@@ -326,8 +326,9 @@ class Confirmation:
             if self._reader is None:
                 raise PushRejected(str(missing)) from None
             return self._read_digest()
-        except RegistryUnreachable:
-            # The worker may reach it where the engine cannot: at an endpoint below a path.
+        except (RegistryUnreachable, RateLimited):
+            # The worker may reach it where the engine cannot: at an endpoint below a path. And it
+            # waits in place, at the fleet's rate, where the engine's request was refused.
             if self._reader is None:
                 raise
             return self._read_digest()

@@ -19,6 +19,7 @@ from transship.errors import (
     EngineUnavailable,
     ImageNotFound,
     PushError,
+    RateLimited,
     RegistryUnreachable,
 )
 from transship.model.migration.platforms import Platform
@@ -264,6 +265,14 @@ def test_an_engine_without_a_lookup_leaves_the_tag_to_the_worker() -> None:
     assert asked.control.warnings == []
     asked.confirmation.confirm_tag(OTHER)
     assert f"the registry now has {PUSHED}" in asked.control.warnings[0]
+
+
+def test_a_look_up_that_is_refused_for_its_rate_is_made_by_the_worker() -> None:
+    asked = Asked(ScriptedEngine(tag=RateLimited("429")))
+    asked.confirmation.confirm_tag(PUSHED)
+    assert asked.control.warnings == []
+    assert asked.reader is not None
+    assert asked.reader.asked == 1
 
 
 @pytest.mark.parametrize(

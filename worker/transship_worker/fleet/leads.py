@@ -156,21 +156,18 @@ class RedisLeads(Leads):
         args = (copy.name if copy else "", over, place.registry, place.repository)
         try:
             with copy.calling() if copy else contextlib.nullcontext():
-                await self._ask("arrived", *args, HINT_S * 1000, REPOSITORIES_MOST, *arrived)
+                ends: list[str | int] = [len(ended), *ended]
+                bounds = (HINT_S * 1000, REPOSITORIES_MOST)
+                await self._ask("arrived", *args, *bounds, *ends, *arrived)
         except BaseException:
             if copy is not None:
                 self._abandon(copy)
             raise
         finally:
             self._waits.wake([(place.registry, digest) for digest in (*arrived, *ended)])
-        if copy is None or over:
-            # With the copy all its leads ended.
-            return
-        if copy.over:
+        if copy is not None and copy.over and not over:
             # What else it had ended meanwhile.
             self._abandon(copy)
-        elif ended:
-            await self._leave(copy, place, list(ended))
 
     async def give_up(self, place: Place, holder: str, digests: Iterable[str]) -> None:
         """See ``Leads``. Ends the copy's places in line for these blobs, too.

@@ -182,7 +182,8 @@ async def test_a_request_that_waits_can_be_cancelled_and_holds_up_nobody(fleet: 
     governor = fleet.worker().governor()
     at(fleet, governor, 20.0, free=fleet.now() + 1)
     waiting = [asyncio.create_task(governor.request()) for _ in range(3)]
-    await asyncio.sleep(0.1)
+    # They do wait: none of them is through.
+    assert not (await asyncio.wait(waiting, timeout=0.1))[0]
     waiting[0].cancel()
     with suppress(asyncio.CancelledError):
         await asyncio.wait_for(waiting[0], 0.5)

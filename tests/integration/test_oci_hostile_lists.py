@@ -383,14 +383,21 @@ async def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> No
     assert not found.by_tag
 
 
-@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize(
+    ("status", "error", "match"),
+    [
+        (404, AnswerMalformed, "does not have the next page"),
+        (405, PushRejected, "answered 405"),
+        (501, RegistryUnavailable, "answered 501"),
+    ],
+)
 async def test_referrers_whose_next_page_is_missing_are_an_error(
-    server: HostileServer, status: int
+    server: HostileServer, status: int, error: type[PushError], match: str
 ) -> None:
     place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
     body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
     link = {"Link": f'<{place}?p=2>; rel="next"'}
     server.expect("GET", place, Reply(200, json.dumps(body).encode(), link))
     server.expect("GET", f"{place}?p=2", Reply(status))
-    with pytest.raises(PushError):
+    with pytest.raises(error, match=match):
         await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
-import re
-import signal
 import subprocess
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from _pytest.outcomes import OutcomeException
 
+from tests.matrix.command import (
+    PAGE,
+    Progress,
+    interruptible,
+    isolate,
+    parser_of,
+    select,
+    tested_commit,
+)
 from tests.matrix.outcomes import log_of, require_roots, say
 from tests.matrix.registries import programs
 from tests.matrix.registries.cases import CASES, Case
@@ -30,14 +37,9 @@ from tests.matrix.registries.kinds import (
     RegistryKind,
     Running,
 )
-from tests.matrix.registries.results import (
-    Outcome,
-    RegistryResult,
-    Results,
-    counts,
-    write_table,
-)
+from tests.matrix.registries.results import Outcome, Results, write_table
 from tests.matrix.registries.wire import CheckFailed
+from tests.matrix.results import CaseResult
 from tests.support.proxies.counting import Front, Fronts
 from tests.support.servers.dockerd import DockerDaemon
 from tests.support.servers.redis import RedisServer
@@ -46,8 +48,6 @@ from tests.support.workers.process import Site
 from transship.errors import CatalogError
 from transship_worker.catalog import Catalog
 
-CHECKOUT: Final = Path(__file__).parents[3]
-_PAGE: Final = CHECKOUT / "docs/compatibility.md"
 #: A reason in a table is no longer. Unit: characters.
 _REASON: Final = 300
 #: A lease that a busy machine does not lose. Unit: s.
@@ -56,15 +56,10 @@ _LEASE: Final = "30"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the matrix and show each result; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="./dev test matrix registries",
-        description="Push and copy to and from every registry by a real worker, and check what "
-        "arrived. REGISTRY and CASE select; a word that ends with * selects all that begin so.",
-    )
-    parser.add_argument("words", nargs="*", metavar="REGISTRY|CASE")
-    parser.add_argument("--list", action="store_true", help="show registries and cases, and end")
-    parser.add_argument(
-        "--write", action="store_true", help="write all stored results to docs/compatibility.md"
+    parser = parser_of(
+        "registries",
+        "registry",
+        "Push and copy to and from every registry by a real worker, and check what arrived.",
     )
     options = parser.parse_args(arguments)
     if options.list:
@@ -72,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         say("cases:", *(f"  {name:<20} {case.title}" for name, case in CASES.items()))
         return 0
     try:
-        registries, cases = selected(options.words)
+        registries, cases = select(options.words, registry=BY_NAME, case=CASES)
     except ValueError as error:
         parser.error(str(error))
     status = 0
@@ -86,65 +81,41 @@ def main(arguments: Sequence[str]) -> int:
             say(f"error: {error}")
             return 1
         _isolate()
-        status = _run(registries, cases)
+        status = interruptible(partial(_run, registries, cases))
     if options.write:
-        write_table(_PAGE, Results().table())
-        say(f"written: {_PAGE}")
+        write_table(PAGE, Results().table())
+        say(f"written: {PAGE}")
     return status
-
-
-def selected(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The registries and cases that some words name; all of a sort of which none is named.
-
-    Raises:
-        ValueError: A word names neither.
-    """
-    chosen: dict[str, list[str]] = {"registry": [], "case": []}
-    for word in words:
-        pattern = re.compile(re.escape(word).replace(r"\*", ".*"))
-        for sort, names in (("registry", BY_NAME), ("case", CASES)):
-            chosen[sort] += [name for name in names if pattern.fullmatch(name)]
-        if not any(pattern.fullmatch(name) for name in [*BY_NAME, *CASES]):
-            raise ValueError(f"unknown registry or case: {word} (--list shows them)")
-    return chosen["registry"] or list(BY_NAME), chosen["case"] or list(CASES)
 
 
 def _isolate() -> None:
     """No setting, login or proxy of this machine reaches a case; Ctrl-C ends what it started."""
-    for name in list(os.environ):
-        ours = name.startswith(("DOCKER_", "TRANSSHIP_", "AWS_")) or "proxy" in name.lower()
-        if ours and name != "TRANSSHIP_DEV_CACHE":
-            del os.environ[name]
+    isolate()
     # A missing program is an error here, and no reason to skip.
     os.environ["CI"] = "true"
     # A client that goes away while it is answered is a part of some cases.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _run(registries: Sequence[str], cases: Sequence[str]) -> int:
-    results = Results()
-    done: list[RegistryResult] = []
-    commit, broken = _commit(), False
-    try:
-        with RedisServer() as redis, DockerDaemon() as engine:
-            for name in registries:
-                try:
-                    for result in _Run(BY_NAME[name], cases, commit).results(redis.url, engine):
-                        results.add(result)
-                        done.append(result)
-                        say(result.line)
-                except (OutcomeException, OSError) as error:
-                    # A server or the worker did not start: the other registries are run.
-                    say(f"{name}: {error}")
-                    broken = True
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
-    say(counts(done))
-    return 1 if broken or any(result.outcome is Outcome.FAILED for result in done) else 0
+    progress = Progress(Results())
+    commit, broken = tested_commit(), False
+    with RedisServer() as redis, DockerDaemon() as engine:
+        for name in registries:
+            try:
+                for result in _Run(BY_NAME[name], cases, commit).results(redis.url, engine):
+                    progress.add(result)
+            except (OutcomeException, OSError) as error:
+                # A server or the worker did not start: the other registries are run.
+                say(f"{name}: {error}")
+                broken = True
+    count = progress.count
+    say(
+        f"{count(Outcome.PASSED)} passed, {count(Outcome.REFUSED)} refused as expected, "
+        f"{count(Outcome.FAILED)} failed, {count(Outcome.NOT_APPLICABLE)} not applicable"
+    )
+    return 1 if broken or count(Outcome.FAILED) else 0
 
 
 class _Run:
@@ -157,7 +128,7 @@ class _Run:
         #: By case: why its component cannot be used.
         self._refused: dict[str, str] = {}
 
-    def results(self, redis_url: str, engine: DockerDaemon) -> Iterator[RegistryResult]:
+    def results(self, redis_url: str, engine: DockerDaemon) -> Iterator[CaseResult]:
         """Run them one after another."""
         wanted = {}
         for name, case in self._cases.items():
@@ -212,7 +183,7 @@ class _Run:
                 usable[f"case-{name}"] = component
         return usable
 
-    def _run_case(self, ground: Ground, case: Case) -> RegistryResult:
+    def _run_case(self, ground: Ground, case: Case) -> CaseResult:
         began = time.monotonic()
         outcome, reason, text = Outcome.PASSED, "", ""
         try:
@@ -240,10 +211,5 @@ class _Run:
         log = log_of(f"registries-{self._kind.name}-{ground.case}")
         log.write_text("\n".join([text, asked, *workers]))
 
-    def _result(self, case: str, outcome: Outcome, reason: str, seconds: float) -> RegistryResult:
-        return RegistryResult(self._kind.name, case, outcome, reason, seconds, self._commit)
-
-
-def _commit() -> str:
-    words = ["git", "-C", str(CHECKOUT), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    def _result(self, case: str, outcome: Outcome, reason: str, seconds: float) -> CaseResult:
+        return CaseResult(self._kind.name, case, outcome, reason, seconds, self._commit)

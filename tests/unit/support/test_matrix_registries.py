@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.matrix.command import select
 from tests.matrix.registries.cases import CASES
 from tests.matrix.registries.kinds import BY_NAME, KINDS
-from tests.matrix.registries.results import Outcome, RegistryResult, Results, write_table
-from tests.matrix.registries.run import selected
+from tests.matrix.registries.results import Outcome, Results, write_table
+from tests.matrix.results import CaseResult
 
 
 def test_without_a_word_all_of_it_is_run() -> None:
-    assert selected([]) == (list(BY_NAME), list(CASES))
+    assert select([], registry=BY_NAME, case=CASES) == [list(BY_NAME), list(CASES)]
 
 
 def test_words_choose_registries_and_cases() -> None:
-    registries, cases = selected(["crane", "ecr", "copy*"])
+    registries, cases = select(["crane", "ecr", "copy*"], registry=BY_NAME, case=CASES)
     assert registries == ["crane", "ecr"]
     assert "copy-index" in cases
     assert all(name.startswith("copy") for name in cases)
@@ -25,7 +26,7 @@ def test_words_choose_registries_and_cases() -> None:
 
 def test_a_word_that_names_neither_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown registry or case: harbor"):
-        selected(["harbor"])
+        select(["harbor"], registry=BY_NAME, case=CASES)
 
 
 def test_every_known_refusal_is_of_a_case_that_the_registry_can_be_asked() -> None:
@@ -43,7 +44,7 @@ def test_the_table_has_each_outcome_and_the_reasons_of_failures(tmp_path: Path) 
         ("sha512-layer", Outcome.REFUSED, "digest_invalid"),
         ("wrong-login", Outcome.NOT_APPLICABLE, "it has no login"),
     ):
-        results.add(RegistryResult("crane", case, outcome, reason, 0.5, "abc"))
+        results.add(CaseResult("crane", case, outcome, reason, 0.5, "abc"))
     page = tmp_path / "page.md"
     marks = [f"<!-- ./dev test matrix registries --write {end} here -->" for end in _ENDS]
     page.write_text("before\n" + "\nold\n".join(marks) + "\nafter\n")

@@ -5,6 +5,8 @@ distribution 2.8 has no referrers API: both sides keep lists under the fallback 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,8 +24,11 @@ from tests.support.images.registry_images import (
 )
 from tests.support.images.two_registries import repository_of
 from tests.support.servers.registry import Registry
+from tests.support.strict_registry.registry import Rules, StrictRegistry
 from transship.model.migration.platforms import Platform
 from transship.model.migration.specification import OnConflict
+from transship_worker.handlers.migration.readers import listed_referrers
+from transship_worker.migrate.port import NamedReferrer
 from transship_worker.oci import manifests, referrers
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Manifest
@@ -188,3 +193,54 @@ async def test_another_signature_at_the_target_follows_the_policy(
         assert any(tag in one for one in side.control.warnings)
     else:
         assert now.digest == new.digest
+
+
+@pytest.fixture
+def upgraded() -> Iterator[StrictRegistry]:
+    """A registry that has no referrers API yet, and gains it in a test."""
+    with StrictRegistry(Rules(referrers=False)) as registry:
+        yield registry
+
+
+@pytest.mark.parametrize("target_has_api", [True, False])
+async def test_what_only_the_fallback_tag_of_a_registry_with_the_api_lists_arrives(
+    pool: ClientPool,
+    registries: tuple[Registry, Registry],
+    upgraded: StrictRegistry,
+    request: pytest.FixtureRequest,
+    target_has_api: bool,
+) -> None:
+    name = repository_of(request)
+    before = repository(pool, upgraded.address, name)
+    made = await put_image(before, image(b"layer"), b"layer", b"{}", tag="v1")
+    old = await refer(before, made, "application/spdx+json")
+    upgraded.rules = replace(upgraded.rules, referrers=True, unlisted=frozenset({old.digest}))
+    with StrictRegistry(Rules()) as with_api:
+        where = with_api.address if target_has_api else registries[1].address
+        # A client that did not see the registry before.
+        async with ClientPool({}) as later:
+            source, target = (
+                repository(later, upgraded.address, name),
+                repository(later, where, name),
+            )
+            new = await refer(source, made, "application/vnd.example.signature")
+            wanted = {old.digest, new.digest}
+            tags = [fallback_tag(made.digest)]
+
+            copied = await copy_image(
+                CopyTask("v1", ("v1",), referrers=True),
+                RegistryRepository(source),
+                RegistryRepository(target),
+                AloneLeads(),
+                WatchedControl(),
+                "copy",
+            )
+
+            assert copied.tagged == ("v1",)
+            there = await referrers.referrers(target, made.digest)
+            assert {one.digest for one in there.manifests} == wanted
+            assert there.by_tag is not target_has_api
+            # A later run compares the same union.
+            theirs = await listed_referrers(source, made.digest, tags)
+            ours = await listed_referrers(target, made.digest, [] if target_has_api else tags)
+            assert theirs == ours == {NamedReferrer(digest) for digest in wanted}

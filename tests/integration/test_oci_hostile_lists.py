@@ -377,10 +377,42 @@ async def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> No
     body["manifests"] = [entry, second]
     server.expect("GET", f"{place}?p=2", Reply(200, json.dumps(body).encode()))
 
-    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
+    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest, tagged=False))
 
     assert [d.digest for d in found.manifests] == [entry["digest"], second["digest"]]
     assert not found.by_tag
+
+
+async def test_referrers_of_the_api_and_of_the_fallback_tag_are_joined(
+    server: HostileServer,
+) -> None:
+    """A registry that gained the API, and does not list what was pushed before."""
+    old, both, new = (make_manifest(annotations={"n": n}).descriptor for n in "123")
+    lists = {
+        f"/v2/acme/app/referrers/{MANIFEST.digest}": (both, new),
+        f"/v2/acme/app/manifests/{referrers.fallback_tag(MANIFEST.digest)}": (old, both),
+    }
+    for place, entries in lists.items():
+        body = {"schemaVersion": 2, "manifests": [one.as_json() for one in entries]}
+        reply = Reply(200, json.dumps(body).encode(), {"Content-Type": OCI_INDEX})
+        server.expect("GET", place, reply)
+
+    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
+
+    assert [d.digest for d in found.manifests] == [both.digest, new.digest, old.digest]
+    assert not found.by_tag
+
+
+@pytest.mark.parametrize("entries", [None, [MANIFEST.descriptor.as_json()]])
+async def test_a_fallback_tag_that_is_known_not_to_exist_costs_no_request(
+    server: HostileServer, entries: list[object] | None
+) -> None:
+    place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    server.expect("GET", place, Reply(200, json.dumps(index).encode()) if entries else Reply(404))
+    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest, tagged=False))
+    assert len(found.manifests) == len(entries or ())
+    assert [seen.target for seen in server.seen if seen.target != "/v2/"] == [place]
 
 
 @pytest.mark.parametrize(

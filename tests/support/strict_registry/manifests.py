@@ -149,6 +149,7 @@ class Lists:
             _entry(digest, one)
             for digest, one in repository.manifests.items()
             if one.data.get("subject", {}).get("digest") == call.reference
+            and digest not in rules.unlisted
         ]
         headers = {"Content-Type": _INDEX}
         wanted = call.request.query.get("artifactType")

@@ -48,6 +48,8 @@ class Rules:
     retry_after_s: int = 1
     #: ``False``: the referrers API answers 404, and no OCI-Subject is told.
     referrers: bool = True
+    #: Digests that the referrers API does not list: they are older than it.
+    unlisted: frozenset[str] = frozenset()
     #: ``False``: an upload takes one body only, in PATCH or PUT, and no Content-Range.
     chunks: bool = True
     #: Bodies of uploads need a Content-Length.

@@ -3,6 +3,10 @@
 Three ways, all in use: the referrers API (distribution-spec 1.1, "Listing Referrers"), the
 tag that stands for it where a registry has none ("Referrers Tag Schema"), and cosign's own
 tags (github.com/sigstore/cosign, "Signature Specification").
+
+A registry that gained the API is to list what was pushed before ("Enabling the Referrers API"), and
+not every one does: then the tag still names it. regclient, oras and cosign read the tag only where
+there is no API; here both are read, since a signature that is not seen is not copied.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from transship.errors import (
     PushRejected,
     RepositoryMissing,
 )
+from transship_worker.concurrency.gather import both
 from transship_worker.oci import digests, manifests
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
@@ -47,7 +52,7 @@ class Referrers:
     """What refers to one manifest."""
 
     manifests: tuple[Descriptor, ...]
-    #: The list stands under a tag that has to be copied or kept up by clients.
+    #: The registry keeps no list itself: clients keep the one under the fallback tag.
     by_tag: bool
 
 
@@ -57,21 +62,37 @@ def fallback_tag(digest: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{algorithm[:32]}-{value[:64]}")
 
 
-async def referrers(repository: Repository, digest: str) -> Referrers:
-    """What refers to a manifest; nothing, if there is no list.
+async def referrers(repository: Repository, digest: str, *, tagged: bool = True) -> Referrers:
+    """What refers to a manifest: what the API lists, and what the fallback tag lists besides.
+
+    Nothing, if there is no list. ``tagged=False``: the fallback tag is known not to exist, and is
+    not asked for.
 
     Raises:
         PushError: the registry refuses, or does not answer.
     """
     digests.checked(digest)
+    if repository.client.has_referrers is True and tagged:
+        listed, index = await both(_by_api(repository, digest), _fallback(repository, digest))
+    else:
+        listed = await _by_api(repository, digest)
+        index = await _fallback(repository, digest) if tagged else None
+    found: dict[str, Descriptor] = {}
+    for entry in (*(listed or ()), *(index.entries if index is not None else ())):
+        found.setdefault(entry.digest, entry)
+    return Referrers(tuple(found.values()), by_tag=listed is None)
+
+
+async def has_api(repository: Repository, digest: str) -> bool:
+    """Whether the registry keeps lists of referrers itself; asked with a manifest of it, once.
+
+    Raises:
+        PushError: the registry refuses, or does not answer.
+    """
     client = repository.client
-    if client.has_referrers is not False:
-        found = await _by_api(repository, digest)
-        if found is not None:
-            client.has_referrers = True
-            return Referrers(found, by_tag=False)
-    index = await _fallback(repository, digest)
-    return Referrers(index.entries if index is not None else (), by_tag=True)
+    if client.has_referrers is None:
+        await _by_api(repository, digest)
+    return bool(client.has_referrers)
 
 
 async def cosign_tags(repository: Repository, digest: str) -> dict[str, manifests.ManifestHead]:
@@ -117,6 +138,8 @@ async def attach(repository: Repository, manifest: Manifest) -> None:
 
 async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...] | None:
     """The list of the API; ``None``: the registry has none."""
+    if repository.client.has_referrers is False:
+        return None
     what = f"the referrers of {manifests.name_of(repository, digest)}"
     request = Request(
         "GET",
@@ -147,6 +170,7 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
             # An empty list is 200: what has the API never answers 404.
             repository.client.has_referrers = False
         return None
+    repository.client.has_referrers = True
     return tuple(found.values())
 
 

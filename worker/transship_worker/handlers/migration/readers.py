@@ -136,9 +136,8 @@ async def listed_referrers(
     """
     found: set[NamedReferrer] = set()
     fallback = referrers.fallback_tag(digest)
-    if repository.client.has_referrers is not False or fallback in tags:
-        listing = await referrers.referrers(repository, digest)
-        found |= {NamedReferrer(one.digest) for one in listing.manifests}
+    listing = await referrers.referrers(repository, digest, tagged=fallback in tags)
+    found |= {NamedReferrer(one.digest) for one in listing.manifests}
     for tag in (f"{fallback}.{suffix}" for suffix in referrers.COSIGN_SUFFIXES):
         head = await manifests.head(repository, tag) if tag in tags else None
         if head is not None:

@@ -136,10 +136,7 @@ class RegistryRepository:
         subject = manifest.subject
         if subject is None:
             return
-        if self._repository.client.has_referrers is None:
-            # The answer tells whether the registry keeps the list itself.
-            await referrers.referrers(self._repository, subject.digest)
-        if not self._repository.client.has_referrers:
+        if not await referrers.has_api(self._repository, subject.digest):
             await referrers.attach(self._repository, manifest)
 
 

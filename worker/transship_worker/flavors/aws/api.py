@@ -5,16 +5,14 @@ Source of names and limits: docs.aws.amazon.com/AmazonECR/latest/APIReference.
 
 from __future__ import annotations
 
-import base64
-import binascii
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import SecretStr
-
 from transship.errors import PrepareFailed, PushError
 from transship_worker.credentials.access import Credentials
+from transship_worker.flavors.aws.answers import login_of, repository_pages
 from transship_worker.flavors.aws.errors import translated
 
 
@@ -78,15 +76,7 @@ class Ecr:
         # The parameter registryIds is deprecated: the token is good wherever its owner is.
         with translated(self._component, "ecr:GetAuthorizationToken", "*"):
             answer = self._client.get_authorization_token()
-        data = answer["authorizationData"][0]
-        try:
-            text = base64.b64decode(data["authorizationToken"]).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            text = ""
-        username, colon, password = text.partition(":")
-        if not colon:
-            raise PrepareFailed("AWS gave an authorization token that cannot be read")
-        return Credentials(username, SecretStr(password), data.get("expiresAt"))
+        return login_of(answer["authorizationData"][0])
 
     def find(self, name: str) -> Repository | None:
         """The repository of exactly this name; ``None``: there is none.
@@ -104,20 +94,14 @@ class Ecr:
         found = answer["repositories"][0]
         return Repository(name, found.get("imageTagMutability", "MUTABLE"))
 
-    def names(self, after: str | None, page_size: int) -> tuple[list[str], str | None]:
-        """One page of all repositories' names, and what the next page goes on after.
+    def list_pages(self, page_size: int) -> Iterator[list[str]]:
+        """Pages of all repositories' names.
 
         Raises:
             PushError: AWS refused, or did not answer.
         """
-        following = {} if after is None else {"nextToken": after}
-        target = f"the repositories of account {self._account}"
-        with translated(self._component, "ecr:DescribeRepositories", target):
-            answer = self._client.describe_repositories(
-                registryId=self._account, maxResults=page_size, **following
-            )
-        names = [str(found["repositoryName"]) for found in answer["repositories"]]
-        return names, answer.get("nextToken")
+        for page in repository_pages(self._describe_all, page_size):
+            yield [str(found["repositoryName"]) for found in page]
 
     def create(self, name: str, settings: NewRepository) -> bool:
         """Create a repository; ``False``: somebody else did so meanwhile, and it is left as it is.
@@ -156,6 +140,11 @@ class Ecr:
                 return None
         found = answer["imageDetails"][0]
         return str(found["imageDigest"]), found.get("imagePushedAt")
+
+    def _describe_all(self, arguments: Mapping[str, Any]) -> Any:
+        target = f"the repositories of account {self._account}"
+        with translated(self._component, "ecr:DescribeRepositories", target):
+            return self._client.describe_repositories(registryId=self._account, **arguments)
 
     def _put_policy(self, name: str, operation: str, policy: str) -> None:
         calls = {

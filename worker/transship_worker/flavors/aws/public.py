@@ -8,17 +8,16 @@ Public service quotas" and "Public registries".
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
 from transship.errors import CannotList, PrepareFailed, PushError, RepositoryMissing
 from transship.model.references import ImageReference
 from transship_worker.credentials.access import Credentials
+from transship_worker.flavors.aws.answers import login_of, repository_pages
 from transship_worker.flavors.aws.errors import translated
 from transship_worker.flavors.aws.known import Known
 
@@ -106,14 +105,7 @@ class EcrPublic:
         """
         with self._translated("GetAuthorizationToken", "*"):
             data = self._client.get_authorization_token()["authorizationData"]
-        try:
-            text = base64.b64decode(data["authorizationToken"]).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            text = ""
-        username, colon, password = text.partition(":")
-        if not colon:
-            raise PrepareFailed("AWS gave an authorization token that cannot be read")
-        return Credentials(username, SecretStr(password), data.get("expiresAt"))
+        return login_of(data)
 
     def find(self, name: str) -> str | None:
         """``ALIAS/NAME`` of the account's repository of exactly this name; ``None``: none.
@@ -127,17 +119,6 @@ class EcrPublic:
             except self._client.exceptions.RepositoryNotFoundException:
                 return None
         return _path(answer["repositories"][0])
-
-    def names(self, after: str | None, page_size: int) -> tuple[list[str], str | None]:
-        """One page of the account's repositories, ``ALIAS/NAME``, and where the next one begins.
-
-        Raises:
-            PushError: AWS refused, or did not answer.
-        """
-        following = {} if after is None else {"nextToken": after}
-        with self._translated("DescribeRepositories", "the account's public repositories"):
-            answer = self._client.describe_repositories(maxResults=page_size, **following)
-        return [_path(one) for one in answer["repositories"]], answer.get("nextToken")
 
     def aliases(self) -> frozenset[str]:
         """The account's aliases that can be used.
@@ -239,14 +220,15 @@ class EcrPublic:
                 f"ECR Public lists the repositories of the account's own aliases "
                 f"({_shown(aliases)}), and {alias} is none of them; write their names out"
             )
-        after: str | None = None
-        while True:
-            names, after = self.names(after, page_size)
+        for page in repository_pages(self._describe_all, page_size):
+            names = [_path(repository) for repository in page]
             if alias:
                 names = [f"{alias}/{name.partition('/')[2]}" for name in names]
             yield names
-            if after is None:
-                return
+
+    def _describe_all(self, arguments: Mapping[str, Any]) -> Any:
+        with self._translated("DescribeRepositories", "the account's public repositories"):
+            return self._client.describe_repositories(**arguments)
 
     def _translated(self, operation: str, target: str) -> Any:
         return translated(self._component, f"ecr-public:{operation}", target)

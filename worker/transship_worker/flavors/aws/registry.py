@@ -252,15 +252,11 @@ class AwsRegistry(BaseContainerRegistry):
             alias = self.registry_uri.path.partition("/")[0]
             public_ecr = await asyncio.to_thread(self._ecr_public)
             pages = public_ecr.list_pages(alias, self.PAGE_SIZE)
-            while (page := await asyncio.to_thread(next, pages, None)) is not None:
-                yield page
-            return
-        ecr, after = await asyncio.to_thread(self._ecr), None
-        while True:
-            names, after = await asyncio.to_thread(ecr.names, after, self.PAGE_SIZE)
-            yield names
-            if after is None:
-                return
+        else:
+            ecr = await asyncio.to_thread(self._ecr)
+            pages = ecr.list_pages(self.PAGE_SIZE)
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            yield page
 
     @property
     def quotas(self) -> Limits:

@@ -136,6 +136,34 @@ async def test_a_link_of_another_kind_is_passed_over(server: HostileServer) -> N
     assert await asking(server, all_tags) == ["a"]
 
 
+@pytest.mark.parametrize(
+    "rel", ["more", '"nextpage continue"', "NEXT-PAGE", '"https://a.example/more"']
+)
+async def test_a_link_to_the_same_list_with_an_unknown_relation_is_followed(
+    server: HostileServer, rel: str
+) -> None:
+    link = {"Link": f"<{LIST}?n=2&last=a>; rel={rel}, <{LIST}?n=2>; rel=mine, </docs>; rel=more"}
+    server.expect("GET", f"{LIST}?n=2", Reply(200, page("a").body, link))
+    server.expect("GET", f"{LIST}?n=2&last=a", page("b"))
+    assert await asking(server, all_tags) == ["a", "b"]
+
+
+@pytest.mark.parametrize("rel", ["self", '"prev previous"', "last", "first", "canonical", "'up'"])
+async def test_a_link_to_the_same_list_that_is_not_its_next_page_is_passed_over(
+    server: HostileServer, rel: str
+) -> None:
+    link = {"Link": f"<{LIST}?n=2&last=a>; rel={rel}"}
+    server.expect("GET", f"{LIST}?n=2", Reply(200, page("a").body, link))
+    assert await asking(server, all_tags) == ["a"]
+
+
+async def test_several_links_with_unknown_relations_are_not_the_end(server: HostileServer) -> None:
+    link = {"Link": f"<{LIST}?last=a>; rel=page2, <{LIST}?last=b>; rel=page3"}
+    server.expect("GET", f"{LIST}?n=2", Reply(200, page("a").body, link))
+    with pytest.raises(AnswerMalformed, match="links 2 other pages, none of them as the next"):
+        await asking(server, all_tags)
+
+
 async def test_a_linked_page_that_is_missing_does_not_make_the_repository_missing(
     server: HostileServer,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -80,17 +80,55 @@ def http_date(text: str) -> datetime | None:
 
 #: What registered relations are called as URIs (iana.org, "Link Relations").
 _REGISTERED: Final = "http://www.iana.org/assignments/relation/"
+#: Registered relations that a list may have to itself and that are not its next page.
+_NOT_NEXT: Final = frozenset(
+    {
+        *(
+            "first",
+            "last",
+            "prev",
+            "previous",
+            "start",
+            "current",
+            "self",
+            "up",
+            "index",
+            "contents",
+        ),
+        *("canonical", "alternate", "collection", "item", "latest-version", "original", "related"),
+        *("about", "describedby", "help", "license", "profile", "search", "type"),
+    }
+)
 
 
 def next_link(values: Iterable[str]) -> str | None:
     """The target of the first ``rel="next"`` among ``Link`` headers; ``None``: there is none.
 
-    Other relations are passed over. What cannot be read is an error here, unlike in the other
-    headers: it may be where the rest of a list is.
+    Other relations are passed over; see ``unknown_links``. What cannot be read is an error here,
+    unlike in the other headers: it may be where the rest of a list is.
 
     Raises:
         AnswerMalformed: a header that does not follow RFC 8288 (3), or a link without ``rel``.
     """
+    return next((target for target, relations in _links(values) if "next" in relations), None)
+
+
+def unknown_links(values: Iterable[str]) -> list[str]:
+    """The targets of links whose relations are all unknown, each once.
+
+    Some registries write another word than ``next``, and some clients follow any link, as oras and
+    go-containerregistry do: nothing says that these do not lead to the rest of a list.
+
+    Raises:
+        AnswerMalformed: see ``next_link``.
+    """
+    links = _links(values)
+    unknown = (target for target, relations in links if _NOT_NEXT.isdisjoint(relations))
+    return list(dict.fromkeys(unknown))
+
+
+def _links(values: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Targets and relations, as far as they are asked for."""
     for value in values:
         position = _after_separators(value, 0)
         while position < len(value):
@@ -100,13 +138,11 @@ def next_link(values: Iterable[str]) -> str | None:
             relations, position = _relations(value, target.end())
             if relations is None:
                 raise _unreadable(value)
-            if "next" in relations:
-                return target[1].strip()
+            yield target[1].strip(), relations
             after = _after_separators(value, position)
             if after < len(value) and "," not in value[position:after]:
                 raise _unreadable(value)
             position = after
-    return None
 
 
 def _relations(value: str, position: int) -> tuple[list[str] | None, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from transship.errors import AnswerMalformed, ImageNotFound, RepositoryMissing
 from transship_worker.oci.client import RegistryClient
 from transship_worker.oci.errors import shown
 from transship_worker.oci.exchange import Answer, Request
-from transship_worker.oci.headers import next_link
+from transship_worker.oci.headers import next_link, unknown_links
 
 #: Pages of one list that are read.
 PAGES: Final = 10_000
@@ -63,11 +64,11 @@ async def pages(
         if answer.status != 200:
             yield Page({}, answer.status)
             return
-        url = await _next_page(client, request, answer)
+        seen.add(_fingerprint(answer.url))
+        url = await _next_page(client, request, answer, seen)
         yield Page(_object(answer.body, request), answer.status, linked=url is not None)
         if url is None:
             return
-        seen.add(_fingerprint(answer.url))
         if _fingerprint(url) in seen:
             raise AnswerMalformed(f"{shown(url)}: the pages of {request.about} go in a circle")
         seen.add(_fingerprint(url))
@@ -75,18 +76,45 @@ async def pages(
     raise AnswerMalformed(f"{request.about} has more than {most} pages, which are not read")
 
 
-async def _next_page(client: RegistryClient, request: Request, answer: Answer) -> URL | None:
+async def _next_page(
+    client: RegistryClient, request: Request, answer: Answer, seen: set[bytes]
+) -> URL | None:
     """Where the next page is; ``None``: the registry links none."""
+    headers = answer.headers.getall("Link", [])
     try:
-        link = next_link(answer.headers.getall("Link", []))
+        link = next_link(headers)
+        unknown = unknown_links(headers) if link is None else []
     except AnswerMalformed as error:
         raise AnswerMalformed(f"{request.about}: {client.speaker.clean(error.message)}") from None
     if link is None:
-        return None
+        return await _unnamed_page(client, request, answer, unknown, seen)
     url = client.resolve(link, answer.url)
     if client.endpoint.own(url, await client.base()) is None:
         raise AnswerMalformed(f"{request.about}: its next page is at another host, {shown(url)}")
     return url
+
+
+async def _unnamed_page(
+    client: RegistryClient, request: Request, answer: Answer, links: list[str], seen: set[bytes]
+) -> URL | None:
+    """Where a link to the same list leads that does not say what it is; ``None``: nowhere new.
+
+    Raises:
+        AnswerMalformed: there are several, and nothing says which of them is next.
+    """
+    pages: dict[bytes, URL] = {}
+    for link in links:
+        with suppress(AnswerMalformed):
+            url = client.resolve(link, answer.url)
+            own = client.endpoint.own(url, await client.base()) is not None
+            if own and url.raw_path == answer.url.raw_path and url.query_string:
+                pages[_fingerprint(url)] = url
+    new = [url for fingerprint, url in pages.items() if fingerprint not in seen]
+    if len(new) > 1:
+        raise AnswerMalformed(
+            f"{request.about}: the registry links {len(new)} other pages, none of them as the next"
+        )
+    return new[0] if new else None
 
 
 def _fingerprint(url: URL) -> bytes:

@@ -38,6 +38,7 @@ from transship_worker.oci.headers import (
     content_range,
     next_link,
     retry_after,
+    unknown_links,
     upload_offset,
 )
 from transship_worker.oci.referrers import fallback_tag
@@ -174,6 +175,17 @@ def test_the_next_page_is_the_one_that_says_so(value: str, target: str | None) -
 def test_a_link_header_that_breaks_the_grammar_is_a_typed_error(value: str) -> None:
     with pytest.raises(AnswerMalformed, match="a Link header that cannot be read"):
         next_link([value])
+
+
+def test_the_next_page_may_be_in_any_of_several_headers() -> None:
+    assert next_link(["</a>; rel=prev, </b>; rel=self", '</c>; rel="last next"']) == "/c"
+
+
+def test_links_that_may_be_the_next_page_are_those_of_unknown_relations() -> None:
+    known = ["</a>; rel=prev, </b>; rel=self", '</c>; rel="mine last"']
+    assert unknown_links([*known, "</d>; rel=more, </e>; rel=page2", "</d>; rel=x"]) == ["/d", "/e"]
+    with pytest.raises(AnswerMalformed):
+        unknown_links(["</d>; rel=more", "</e>"])
 
 
 @given(st.lists(HEADERISH, max_size=3))

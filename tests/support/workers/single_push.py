@@ -18,12 +18,13 @@ from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause_engine import EngineGate
-from transship_worker.handlers.registry_view import RegistryView
+from transship_worker.handlers.push_registry import registry_of_push
 from transship_worker.handlers.streaming import Streaming, StreamWay
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine_push import DockerPush
 from transship_worker.transports.port import Pushed, PushTransport
 from transship_worker.transports.rate_limited_push import GatedPush
+from transship_worker.transports.registry_view import RegistryView
 
 LOGIN = Credentials(USER, SecretStr(PASSWORD))
 
@@ -83,7 +84,7 @@ class Push:
         )
 
     def _view(self) -> RegistryView:
-        return RegistryView(lambda: self.streams, self._component(), self.control)
+        return registry_of_push(lambda: self.streams, self._component(), self.control)
 
 
 def fresh(

@@ -18,7 +18,7 @@ from transship.model.references import ImageReference
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.fleet.pause_engine import EngineGate
-from transship_worker.handlers.registry_view import RegistryView
+from transship_worker.handlers.push_registry import registry_of_push
 from transship_worker.handlers.streaming import Streaming, StreamWay
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
@@ -97,7 +97,7 @@ class Pushing:
             streamed=Streaming(
                 self.streams, self.recall, self.engine, component, control, request.via
             ),
-            registry=RegistryView(self.streams, component, control),
+            registry=registry_of_push(self.streams, component, control),
             platform=request.platform,
             require_all_platforms=request.require_all_platforms,
         )

@@ -33,6 +33,25 @@ class Way:
     pool: ClientPool
     governors: Governors
 
+    def client(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials | None,
+        component: BaseContainerRegistry | None,
+    ) -> RegistryClient:
+        """A registry's client, within the fleet's budget for this login. To be called in the loop.
+
+        ``component``: whose options hold, and which gives the login anew; ``None``: a host
+        without one.
+        """
+        governor = self.governors.of(
+            endpoint.registry,
+            credentials.username if credentials is not None else None,
+            component.quotas if component is not None else NO_LIMITS,
+        )
+        renew = component.credentials if component is not None else None
+        return self.pool.client(endpoint, credentials, renew=renew, governor=governor)
+
 
 class Opened(Protocol):
     """A component, or a host without one, that may be used for one purpose."""
@@ -65,14 +84,7 @@ class OpenedRegistry:
 
     def client(self, way: Way) -> RegistryClient:
         """The registry's client. To be called in the loop."""
-        component, login = self.component, self.credentials
-        governor = way.governors.of(
-            self.endpoint.registry,
-            login.username if login is not None else None,
-            component.quotas if component is not None else NO_LIMITS,
-        )
-        renew = component.credentials if component is not None else None
-        return way.pool.client(self.endpoint, login, renew=renew, governor=governor)
+        return way.client(self.endpoint, self.credentials, self.component)
 
     async def source(self, way: Way, repository: str) -> ContentSource:
         """A repository to read from."""

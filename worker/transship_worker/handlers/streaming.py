@@ -84,20 +84,14 @@ class Streaming:
         if found is None:
             return None
         # Imported by the first large push: a worker without one does without the HTTP client.
-        from transship_worker.handlers.registries import OpenedRegistry
         from transship_worker.transports.stream.push import StreamPush
         from transship_worker.transports.stream.stored import StoredPush
 
-        opened = OpenedRegistry(
-            component.name,
-            component.registry_uri,
-            component.registry_endpoint,
-            component,
-            credentials,
-        )
+        endpoint = component.registry_endpoint
 
         async def repository() -> Repository:
-            return opened.client(found.way).repository(image.repository, writing=True)
+            client = found.way.client(endpoint, credentials, component)
+            return client.repository(image.repository, writing=True)
 
         opened_repository = found.grounds.loop.run(repository())
         if held.store.is_content:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+)
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transship.errors import EngineMisconfigured
@@ -14,9 +21,11 @@ from transship.model.records import Progress
 from transship.model.references import ImageReference
 from transship_config.errors import UsageError
 from transship_worker.credentials.access import Access, Credentials
-from transship_worker.transports.registry_without_job import RegistryWithoutJob
+from transship_worker.transports.registry_view import RegistryView
 
 if TYPE_CHECKING:
+    from transship_worker.concurrency.loop import BackgroundLoop
+    from transship_worker.oci.client import RegistryClient
     from transship_worker.oci.endpoint import Endpoint
 
 logger = logging.getLogger("transship.flavor")
@@ -50,6 +59,36 @@ class NoJob:
         return nullcontext()
 
 
+@dataclass(frozen=True, slots=True)
+class OwnConnection:
+    """Implements ``RegistryConnection`` without a fleet; each question opens its own."""
+
+    loop: BackgroundLoop
+
+    @asynccontextmanager
+    async def client(
+        self,
+        endpoint: Endpoint,
+        credentials: Credentials | None,
+        *,
+        own: bool,  # noqa: ARG002 - without a fleet there are no quotas
+    ) -> AsyncIterator[RegistryClient]:
+        """A client of its own, closed at the end."""
+        from transship_worker.oci.pool import ClientPool
+
+        async with ClientPool() as pool:
+            yield pool.client(endpoint, credentials)
+
+
+@contextmanager
+def own_connection() -> Iterator[OwnConnection]:
+    """A connection in a thread of its own: the caller may be in an event loop, as in a notebook."""
+    from transship_worker.concurrency.loop import BackgroundLoop
+
+    with BackgroundLoop() as loop:
+        yield OwnConnection(loop)
+
+
 class EngineTransport:
     """Pushes what the ``docker`` command's engine has under a name; implements ``PushTransport``.
 
@@ -58,7 +97,7 @@ class EngineTransport:
 
     def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
         """``endpoint``: how the component's registry is reached where the engine cannot ask it."""
-        self._registry = RegistryWithoutJob(endpoint)
+        self._registry = RegistryView(own_connection, endpoint, NoJob())
 
     def push(
         self, image: ImageReference, *, credentials: Credentials | None, access: Access

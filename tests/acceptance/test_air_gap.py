@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from tests.support.images.corpus import KIB, Corpus, shared_layers
 from tests.support.images.corpus_fill import fill
 from tests.support.images.engine_images import archive
+from tests.support.images.layout_folders import put
 from tests.support.images.registry_images import (
     entry,
     image,
@@ -21,6 +24,9 @@ from tests.support.images.registry_images import (
 )
 from tests.support.servers.registry import Registry
 from tests.support.workers.copy_site import CopySite, component, counted, manifests, rule, spec
+from transship.report.render import render
+from transship_worker.layouts.folders import LayoutFolder
+from transship_worker.layouts.index import REF_NAME
 from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
@@ -127,3 +133,39 @@ def test_an_archive_in_the_folder_is_a_source(near: CopySite, folder: Path) -> N
         bodies = [new.blob("acme/app", one["digest"]) for one in found["layers"]]
         for body, content in zip(bodies, contents, strict=True):
             assert content in body
+
+
+def test_what_a_folder_holds_and_no_rule_can_name_is_told(near: CopySite, folder: Path) -> None:
+    (folder / "app.tar").write_bytes(archive(["acme/app:3"], [b"layer"], note="saved"))
+    (folder / "Team").mkdir()
+    (folder / "linked").symlink_to(folder / "Team")
+    layouts = LayoutFolder(folder, "disk.layout")
+    found = asyncio.run(_layout_of(layouts, 3))
+    file = folder / "cat/index.json"
+    data = json.loads(file.read_bytes())
+    for listed, name in zip(data["manifests"], ("v1", "not a tag", None), strict=True):
+        listed["annotations"] = {REF_NAME: name} if name else {}
+    file.write_text(json.dumps(data))
+
+    with Registry() as new:
+        near.write_catalog({"disk": layout(folder), "new": component(new.address)})
+        near.start_copier()
+        migration = near.client.migrate(spec(rule("disk", "new")))
+        record = migration.wait(timeout=60)
+        assert counted(record.images) == {"planned": 2, "succeeded": 2}
+        untagged = "skipped 1 image without a tag, which can be copied by its digest"
+        told = [
+            "disk: skipped 1 name that is not a valid repository name: 'Team'",
+            "disk: skipped 1 symbolic link, which is not followed: 'linked'",
+            "rules[0]: disk/cat: skipped 1 name that is not a valid tag: 'not a tag'",
+            f"rules[0]: disk/cat: {untagged}: '{found[2]}'",
+        ]
+        assert sorted(record.warnings) == sorted(told)
+        report = migration.report()
+        assert sorted(json.loads(report.to_json())["migration"]["warnings"]) == sorted(told)
+        assert all(f"warning: {one}" in render(report, "text") for one in told)
+
+
+async def _layout_of(folder: LayoutFolder, count: int) -> list[str]:
+    """Digests of so many images in the repository ``cat``, in the order of its index."""
+    return [(await put(folder.target("cat"), f"v{n}", b"%d" % n)).digest for n in range(count)]

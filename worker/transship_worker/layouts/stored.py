@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from time import time_ns
@@ -19,6 +19,7 @@ from transship.errors import (
     DigestMismatch,
     ImageNotFound,
     ManifestUnsupported,
+    PushError,
     RegistryUnavailable,
     RepositoryMissing,
 )
@@ -28,13 +29,16 @@ from transship_worker.layouts.folder import told, translate
 from transship_worker.layouts.index import Entry, Index
 from transship_worker.oci import digests
 from transship_worker.oci.descriptors import (
+    DOCKER_LIST,
     MANIFEST_LIMIT,
     MANIFEST_TYPES,
+    OCI_INDEX,
     Descriptor,
     Manifest,
     parse_manifest,
 )
 from transship_worker.oci.manifests import ManifestHead
+from transship_worker.oci.names import LeftOut, Skipped, Warn, is_tag
 from transship_worker.oci.referrers import COSIGN_SUFFIXES, Referrers, fallback_tag
 
 #: How much is read or written at once. Unit: bytes.
@@ -180,13 +184,21 @@ class StoredSource(ABC):
         """An image of it, for messages."""
         return f"{self}{'@' if digests.is_digest(reference) else ':'}{reference}"
 
-    async def tags(self) -> list[str]:
+    async def tags(self, warn: Warn | None = None) -> list[str]:
         """All tags, sorted; also one that is ambiguous, which asking for it will say.
+
+        ``warn`` hears, once each, how many entries have a name that cannot be a tag, and how many
+        images have no name at all.
 
         Raises:
             RepositoryMissing: there is no such repository.
         """
-        return sorted((await in_thread(self.read_index)).tags)
+        index = await in_thread(self.read_index)
+        if warn is not None:
+            for left_out in await in_thread(self._left_out, index):
+                if left_out.count:
+                    warn(left_out.message(str))
+        return sorted(index.tags)
 
     async def head(self, reference: str) -> ManifestHead | None:
         """What a tag or digest is; ``None``: there is none that could be read."""
@@ -283,6 +295,41 @@ class StoredSource(ABC):
             with self.opened(entry.digest) as span:
                 return span.size == entry.size
         except BlobMissing:
+            return False
+
+    def _left_out(self, index: Index) -> tuple[LeftOut, ...]:
+        """What no tag leads to: names that are no tags, and images without a name."""
+        names = Skipped("tag", is_tag)
+        names.names(entry.name for entry in index.entries if entry.name and not entry.tag)
+        named = {entry.digest for entry in index.entries if entry.name}
+        unnamed = {entry.digest: entry for entry in index.entries if entry.digest not in named}
+        untagged = LeftOut(
+            "image without a tag, which can be copied by its digest",
+            "images without tags, which can be copied by their digests",
+        )
+        with told(str(self)):
+            children = self._children(index) if unnamed else frozenset()
+            for entry in unnamed.values():
+                # What refers to an image is taken along by referrers, and has no tag anywhere.
+                if entry.digest not in children and not self._refers(entry):
+                    untagged.add(entry.digest)
+        return names, untagged
+
+    def _children(self, index: Index) -> frozenset[str]:
+        """What the indexes of this layout lead to: other tools list that, too."""
+        found: set[str] = set()
+        for entry in index.entries:
+            if entry.media_type in (OCI_INDEX, DOCKER_LIST):
+                with suppress(PushError):
+                    manifest = self._read(entry.digest, entry.media_type)
+                    found.update(child.digest for child in manifest.children)
+        return frozenset(found)
+
+    def _refers(self, entry: Entry) -> bool:
+        try:
+            return bool(self._subject(entry))
+        except PushError:
+            # A damaged one is no reason to fail a list.
             return False
 
     def _referrers(self, digest: str) -> Referrers:

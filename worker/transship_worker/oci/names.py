@@ -42,27 +42,21 @@ def is_base_path(path: str) -> bool:
     return not path.rstrip("/").endswith("/v2") and _BASE_PATH.fullmatch(path) is not None
 
 
-class Skipped:
-    """The entries of a list that are no names: counted, and the first is kept to be shown."""
+class LeftOut:
+    """What a list leaves out, of one kind: counted, and the first is kept to be shown."""
 
-    def __init__(self, kind: str, valid: Callable[[str], bool]) -> None:
-        """``kind``: what an entry should be: ``tag``."""
-        self._kind = kind
-        self._valid = valid
+    def __init__(self, one: str, several: str) -> None:
+        """``one`` and ``several`` say what was left out: ``symbolic link``, ``symbolic links``."""
+        self._one = one
+        self._several = several
         self._example = ""
         self.count = 0
 
-    def names(self, entries: Iterable[object]) -> list[str]:
-        """The entries that are names."""
-        found = []
-        for entry in entries:
-            if isinstance(entry, str) and self._valid(entry):
-                found.append(entry)
-                continue
-            if not self.count:
-                self._example = _text(entry)
-            self.count += 1
-        return found
+    def add(self, entry: object) -> None:
+        """Leave an entry out."""
+        if not self.count:
+            self._example = _text(entry)
+        self.count += 1
 
     def message(self, clean: Callable[[str], str]) -> str:
         """One line for all of them; empty: there are none. ``clean`` removes secrets."""
@@ -72,9 +66,27 @@ class Skipped:
         if len(example) > _SHOWN:
             example = f"{example[:_SHOWN]}…"
         if self.count == 1:
-            return f"skipped 1 name that is not a valid {self._kind}: {example!r}"
-        count = f"{self.count:,} names that are not valid {self._kind}s"
-        return f"skipped {count}, for example {example!r}"
+            return f"skipped 1 {self._one}: {example!r}"
+        return f"skipped {self.count:,} {self._several}, for example {example!r}"
+
+
+class Skipped(LeftOut):
+    """The entries of a list that are no names."""
+
+    def __init__(self, kind: str, valid: Callable[[str], bool]) -> None:
+        """``kind``: what an entry should be: ``tag``."""
+        super().__init__(f"name that is not a valid {kind}", f"names that are not valid {kind}s")
+        self._valid = valid
+
+    def names(self, entries: Iterable[object]) -> list[str]:
+        """The entries that are names."""
+        found = []
+        for entry in entries:
+            if isinstance(entry, str) and self._valid(entry):
+                found.append(entry)
+            else:
+                self.add(entry)
+        return found
 
 
 def _text(entry: object) -> str:

@@ -151,18 +151,20 @@ class LayoutSide:
 
     name: str
     layouts: LayoutFolder
+    writing: bool
 
     is_hub = False
     hub_limit = None
 
-    def repositories(self, warn: Warn) -> AsyncIterator[list[str]]:  # noqa: ARG002 - by the port
+    def repositories(self, warn: Warn) -> AsyncIterator[list[str]]:
         """All layouts and archives of the folder, a page at a time."""
-        return self.layouts.repositories()
+        return self.layouts.repositories(warn)
 
-    async def tags(self, repository: str, warn: Warn) -> list[str] | None:  # noqa: ARG002 - by the port
-        """All tags of a repository; ``None``: there is no such repository."""
+    async def tags(self, repository: str, warn: Warn) -> list[str] | None:
+        """All tags of a repository; ``None``: there is no such repository. See ``Side``."""
         try:
-            return await self.layouts.tags(repository)
+            # What no tag leads to at a target is nobody's loss, and costs reads to find.
+            return await self.layouts.tags(repository, None if self.writing else warn)
         except RepositoryMissing:
             return None
 
@@ -233,7 +235,7 @@ class CatalogueSides:
         """
         opened = self.open(name, reading=reading)
         if isinstance(opened, OpenedLayout):
-            return LayoutSide(opened.name, opened.component.layouts)
+            return LayoutSide(opened.name, opened.component.layouts, not reading)
         return RegistrySide(opened, self.way, not reading)
 
     def unified(self, name: str) -> str:

@@ -12,7 +12,7 @@ from tests.support.processes import eventually
 from transship.errors import DeadlineExceeded, HandedBack, LeaseLost, PushCancelled, Stalled
 from transship.model.jobs import Step
 from transship.model.push_request import PushRequest
-from transship.model.records import Progress
+from transship.model.records import ErrorInfo, Progress
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import MOST_WARNINGS, Control
 from transship_worker.jobs.heartbeat import Heart
@@ -153,3 +153,34 @@ def test_all_running_jobs_are_handed_back(bench: Bench, claim: Claim, heart: Hea
 
     assert isinstance(control.stopped, HandedBack)
     assert heart.running == 0
+
+
+def notes_of(bench: Bench, claim: Claim) -> list[str]:
+    events = bench.ledger.events(claim.job, "0", 1)
+    return [event.message for event in events if event.kind == "note"]
+
+
+def test_the_choice_of_the_stream_is_a_note_and_survives_the_worker(
+    bench: Bench, claim: Claim, heart: Heart
+) -> None:
+    control = control_of(bench, claim)
+    assert not control.prefers_stream
+    with heart.beating(control):
+        control.prefer_stream("the registry refuses the engine's push")
+        eventually(lambda: notes_of(bench, claim))
+    assert notes_of(bench, claim) == ["the registry refuses the engine's push"]
+    # The worker is killed: nobody ends the attempt.
+    bench.let_lease_end(claim.job)
+    bench.claims.sweep()
+    bench.let_retry_come_due(claim.job)
+    assert control_of(bench, bench.claimed(claim.job)).prefers_stream
+
+
+def test_an_attempt_that_fails_before_the_next_beat_keeps_the_choice_of_the_stream(
+    bench: Bench, claim: Claim
+) -> None:
+    control = control_of(bench, claim)
+    control.prefer_stream("the registry refuses the engine's push")
+    error = ErrorInfo(code="rate_limited", message="429", retryable=True)
+    assert bench.claims.try_later(control.claim, error, 0).accepted
+    assert bench.claimed(claim.job).streams

@@ -19,6 +19,7 @@ import redis
 
 from tests.support.images.engine_images import archive
 from tests.support.proxies.front import Front
+from tests.support.proxies.limiting import LimitingProxy
 from tests.support.proxies.tcp import TcpProxy
 from tests.support.scripted_servers.registry import SlowRegistry
 from tests.support.servers.registry import MANIFEST_TYPES, Registry
@@ -32,6 +33,7 @@ from transship.errors import (
     LeaseLost,
     PushCancelled,
     PushError,
+    RegistryPaused,
     RegistryUnavailable,
     RegistryUnreachable,
 )
@@ -45,6 +47,7 @@ from transship_worker.fleet.lookup import recall
 from transship_worker.fleet.pause_engine import EngineGate
 from transship_worker.fleet.port import KnownLayer
 from transship_worker.handlers.streaming import StreamWay
+from transship_worker.oci.login import Login
 from transship_worker.transports import rate_limited_push
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.connection import Line
@@ -390,6 +393,78 @@ def test_a_registry_that_only_the_engine_reaches_is_left_to_it(
     push = fresh(f"{plain_registry.address}/stream/apart:1", os.urandom(2 * MIB), via=Via.AUTO)
     pushed = push.run()
     assert pushed.digest == plain_registry.digest("stream/apart", "1")
+
+
+@pytest.fixture
+def gate(redis_url: str, keys: Keys) -> Iterator[EngineGate]:
+    with connect(redis_url) as client:
+        gate = EngineGate(client, keys, "worker-1")
+        yield gate
+        gate.close()
+
+
+def test_a_push_whose_burst_a_registry_refuses_is_streamed_at_its_rate(
+    fresh: Fresh, plain_registry: Registry, gate: EngineGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limited_push, "FIRST_S", 0.1)
+    with LimitingProxy(plain_registry.port, rate=8) as proxy:
+        layers = [os.urandom(2000 + n) for n in range(6)]
+        push = fresh(f"{proxy.address}/stream/burst:1", *layers, via=Via.AUTO)
+        pushed = push.run(gate)
+    assert pushed.digest == plain_registry.digest("stream/burst", "1")
+    assert "refuses the engine's push for its rate" in push.control.streams_since
+    assert push.control.warnings == [
+        f"the worker streamed it: {proxy.address} refused the engine's push for its rate"
+    ]
+
+
+def test_layers_that_the_engine_brought_are_kept_while_a_manifest_is_refused_once_or_twice(
+    fresh: Fresh, gate: EngineGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limited_push, "FIRST_S", 0.1)
+    with SlowRegistry("PUT manifest", range(2)) as registry:
+        push = fresh(f"{registry.address}/a/b:1", os.urandom(1000), os.urandom(2000), via=Via.AUTO)
+        push.run(gate)
+    # Two layers and the config, once.
+    assert registry.count("POST") == 3
+    assert (push.control.streams_since, push.control.warnings) == ("", [])
+
+
+def test_an_attempt_that_ends_in_a_pause_leaves_the_choice_to_the_next(
+    fresh: Fresh, gate: EngineGate, redis_url: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limited_push, "PATIENCE_S", 0.0)
+    with SlowRegistry("POST upload", range(100)) as registry:
+        push = fresh(f"{registry.address}/a/b:1", via=Via.AUTO)
+        with pytest.raises(RegistryPaused):
+            push.run(gate)
+        assert push.control.streams_since
+        refused = registry.count("POST")
+        registry.serve_all()
+        # The pause is over.
+        login = Login.of(keys, registry.address, None)
+        with connect(redis_url) as client:
+            assert client.delete(keys.pause(login.registry, login.name))
+        # The engine would not be asked to push, whatever it would bring.
+        monkeypatch.setattr(Engine, "push_events", no_export)
+        push.run()
+    # The layer and the config, sent by the worker.
+    assert registry.count("POST") == refused + 2
+
+
+@pytest.mark.parametrize("kind", ["engine", "other registry"])
+def test_a_push_that_may_not_be_streamed_stays_with_the_engine_where_it_is_refused(
+    fresh: Fresh, gate: EngineGate, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(rate_limited_push, "FIRST_S", 0.1)
+    monkeypatch.setattr(Engine, "export", no_export)
+    with SlowRegistry("POST upload", range(8)) as registry:
+        via = Via.ENGINE if kind == "engine" else Via.AUTO
+        push = fresh(f"{registry.address}/a/b:1", os.urandom(1000), via=via)
+        if kind == "other registry":
+            push.options = {"uri": "registry.example.com"}
+        push.run(gate)
+    assert (push.control.streams_since, push.control.warnings) == ("", [])
 
 
 @pytest.mark.parametrize("via", [Via.AUTO, Via.STREAM])

@@ -91,6 +91,10 @@ class SlowRegistry(ScriptedRegistry):
         self._manifests: dict[str, bytes] = {}
         super().__init__()
 
+    def serve_all(self) -> None:
+        """Refuse nothing more."""
+        self._refused = ()
+
     def count(self, method: str) -> int:
         """How many requests with this method came, refused ones too."""
         return sum(method == one for one, _ in self.requests)

@@ -18,6 +18,8 @@ class RecordingControl:
         self.steps: list[Step] = []
         self.seen: list[Progress] = []
         self.warnings: list[str] = []
+        #: Why it was decided that the worker streams the image; empty: it was not.
+        self.streams_since = ""
         self.alive_count = 0
         #: What is left of the lease. Unit: s.
         self.lease_s = 60.0
@@ -62,6 +64,13 @@ class RecordingControl:
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
+
+    @property
+    def prefers_stream(self) -> bool:
+        return bool(self.streams_since)
+
+    def prefer_stream(self, reason: str) -> None:
+        self.streams_since = reason
 
     def settled(self) -> None:
         self.checkpoint()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from transship.model.jobs import Via
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
     from transship_worker.transports.engine_push import StreamedPush
     from transship_worker.transports.stream.push import StreamGrounds
     from transship_worker.transports.stream.sender import StreamControl
+
+    class PushControl(StreamControl, Protocol):
+        """What a push asks of its job to choose its path."""
+
+        @property
+        def prefers_stream(self) -> bool:
+            """Whether this attempt, or one before it, chose the stream."""
+
+        def prefer_stream(self, reason: str) -> None:
+            """This attempt and those after it stream the image, for this reason."""
+
+
+logger = logging.getLogger("transship.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,7 @@ class Streaming:
     recall: Callable[[ImageReference, str], str | None]
     engine: Engine
     component: BaseContainerRegistry
-    control: StreamControl
+    control: PushControl
     via: Via
 
     @property
@@ -54,6 +68,22 @@ class Streaming:
         below = bool(urlsplit(self.component.endpoint or "").path)
         no_engine = self.component.max_body is not None or below
         return self.via is Via.STREAM or (no_engine and self.via is not Via.ENGINE)
+
+    @property
+    def preferred(self) -> bool:
+        """Whether the job chose this path, as the engine's push was refused for its rate."""
+        return self.via is Via.AUTO and self.control.prefers_stream
+
+    def prefer(self, image: ImageReference, reason: str) -> None:
+        """Stream from now on, in later attempts, too; if the job and the component allow it."""
+        if self._is_allowed(image) and not self.preferred and not self.forced:
+            logger.info("%s: %s", image, reason)
+            self.control.prefer_stream(reason)
+
+    def _is_allowed(self, image: ImageReference) -> bool:
+        # A flavor of somebody's own may push to another registry than its component's.
+        own = self.component.registry_uri.registry == image.registry
+        return own and self.via is not Via.ENGINE
 
     def remembered(self, image: ImageReference, image_id: str) -> str | None:
         """Digest of the manifest that an image became in this way before; a hint."""
@@ -68,13 +98,13 @@ class Streaming:
         """The streamed push of an image; ``None``: it is not to be streamed.
 
         Left to the worker (``auto``), only images of classic stores are: the containerd store
-        sends layers as it holds them, and Podman compresses on all cores.
+        sends layers as it holds them, and Podman compresses on all cores. Where the engine's
+        pushes are refused for their rate, any image is: an engine cannot be slowed down.
         """
         component = self.component
-        if self.via is Via.ENGINE or component.registry_uri.registry != image.registry:
-            # A flavor of somebody's own may push to another registry than its component's.
+        if not self._is_allowed(image):
             return None
-        if not self.forced and not (
+        if not (self.forced or self.preferred) and not (
             is_possible(held.size)
             and self.engine.endpoint.is_local_socket
             and held.store is Store.CLASSIC

@@ -19,7 +19,7 @@ import redis
 
 from transship.ledger.keys import Keys
 from transship.ledger.scripts import read_script
-from transship.model.jobs import JobId, State
+from transship.model.jobs import JobId, State, Via
 from transship.model.records import ErrorInfo, Progress
 from transship.model.request_fields import LONGEST_S
 from transship_config.lanes import queue_name
@@ -69,6 +69,8 @@ class Claim:
     attempt: int
     #: The local image that the first attempt settled; empty as long as none did.
     image_id: str
+    #: The worker streams the image: the registry refused the engine's push for its rate.
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,8 @@ class Claims:
         )
         answer = Answer(reply[0])
         if answer is Answer.CLAIMED:
-            claim = Claim(job, str(reply[1]), token, int(reply[2]), str(reply[3]))
+            streams = str(reply[4]) == Via.STREAM
+            claim = Claim(job, str(reply[1]), token, int(reply[2]), str(reply[3]), streams)
             return ClaimResult(answer, claim)
         if answer is Answer.FINAL:
             error = ErrorInfo.stored(reply[2])
@@ -232,8 +235,11 @@ class Claims:
         progress: Progress | None = None,
         warnings: list[str] | None = None,
         image_id: str | None = None,
+        streams_since: str | None = None,
     ) -> tuple[bool, bool]:
         """Renew the lease and write what changed.
+
+        ``streams_since``: why the worker streams the image from now on; readers get it as a note.
 
         Returns whether the claim still holds, and whether somebody asked to cancel.
         """
@@ -246,6 +252,8 @@ class Claims:
             changes["warnings"] = json.dumps(warnings)
         if image_id is not None:
             changes["image_id"] = image_id
+        if streams_since is not None:
+            changes |= {"via": Via.STREAM, "note": streams_since}
         held, cancel = self._run("report", claim.job, claim.fence, claim.token, json.dumps(changes))
         return bool(held), bool(cancel)
 
@@ -318,6 +326,8 @@ class Claims:
             outcome["progress"] = progress.model_dump_json()
         if claim.image_id:
             outcome["image_id"] = claim.image_id
+        if claim.streams:
+            outcome["via"] = Via.STREAM
         word, state, after, more = self._run(
             "finish", claim.job, claim.fence, claim.token, json.dumps(outcome)
         )

@@ -61,6 +61,7 @@ class Control:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._step: Step | None = None
+        self._streams_since = ""
         self._dirty: set[str] = set()
         self._written = now
 
@@ -90,6 +91,21 @@ class Control:
         with self._lock:
             self.claim = replace(self.claim, image_id=image_id)
             self._dirty.add("image_id")
+
+    @property
+    def prefers_stream(self) -> bool:
+        """Whether this attempt, or one before it, decided that the worker streams the image."""
+        return self.claim.streams
+
+    def prefer_stream(self, reason: str) -> None:
+        """This attempt and those after it stream the image; written with the next beat.
+
+        Never blocks. ``reason``: one line without secrets, for those who follow the job.
+        """
+        with self._lock:
+            self.claim = replace(self.claim, streams=True)
+            self._streams_since = reason
+            self._dirty.add("via")
 
     def settled(self) -> None:
         """Return once all that was said of the job stands in the ledger, so that it outlives it.
@@ -226,6 +242,7 @@ class Control:
                 progress=progress if "progress" in dirty else None,
                 warnings=warnings if "warnings" in dirty else None,
                 image_id=self.claim.image_id if "image_id" in dirty else None,
+                streams_since=self._streams_since if "via" in dirty else None,
             )
         except redis.RedisError:
             with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from transship.errors import (
     Denied,
@@ -18,6 +18,8 @@ from transship.errors import (
     EngineUnavailable,
     ImageNotFound,
     PushError,
+    RateLimited,
+    RegistryPaused,
     RegistryUnavailable,
 )
 from transship.model.jobs import Step
@@ -25,6 +27,7 @@ from transship.model.migration.platforms import Platform
 from transship.model.records import Progress
 from transship.model.references import ImageReference, RegistryUri
 from transship_worker.credentials.access import Access, Credentials
+from transship_worker.fleet.pause import is_pause
 from transship_worker.transports.engine.calls import spoken_by
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.confirmation import Confirmation, RegistryReader, Target
@@ -37,6 +40,10 @@ from transship_worker.transports.port import JobControl, Pushed
 from transship_worker.transports.stream.choice import Fallback, begins, pays
 
 logger = logging.getLogger("transship.worker")
+
+#: Tries of the engine in a row that the registry refuses for their rate and that bring no layer
+#: more; then the worker streams the image, and sends again what the engine brought before.
+FRUITLESS_MOST: Final = 2
 
 
 class StreamedPush(Protocol):
@@ -72,6 +79,13 @@ class Streamed(Protocol):
     @property
     def forced(self) -> bool:
         """Whether the job asks for it."""
+
+    @property
+    def preferred(self) -> bool:
+        """Whether it was chosen as the registry refuses the engine's requests for their rate."""
+
+    def prefer(self, image: ImageReference, reason: str) -> None:
+        """Choose it for the rest of the job, if the job and the component allow it."""
 
     def remembered(self, image: ImageReference, image_id: str) -> str | None:
         """Digest of the manifest that an image became in this way before; a hint."""
@@ -128,6 +142,7 @@ class DockerPush:
         self._image_id = image_id
         self._source = source
         self._control = control
+        self._fruitless = 0
 
     def push(
         self, image: ImageReference, *, credentials: Credentials | None, access: Access
@@ -249,8 +264,7 @@ class DockerPush:
         """The streamed push, with what is remembered; ``None``: the engine is to push."""
         if self._streamed is None:
             return None
-        if target.platform is not None and held.store.is_content:
-            # Of an index, the engine chooses the manifest.
+        if _engine_chooses(target, held):
             if self._is_forced:
                 self._control.warn("it was not streamed, the engine pushed it: one platform")
             return None
@@ -260,7 +274,8 @@ class DockerPush:
                 streamed.look()
         except PushError as error:
             self._control.checkpoint()
-            if self._streamed.forced:
+            refused = isinstance(error, RateLimited | RegistryPaused)
+            if self._streamed.forced or (self._streamed.preferred and refused):
                 raise
             # The engine may have a way to the registry that the worker has not.
             logger.debug("%s cannot be streamed: %s", target.image, error.message)
@@ -268,21 +283,52 @@ class DockerPush:
         return streamed
 
     def _begins_streaming(self, streamed: StreamedPush) -> bool:
-        return self._is_forced or begins(streamed.size, streamed.known_size)
+        chosen = self._is_forced or self._is_preferred
+        return chosen or begins(streamed.size, streamed.known_size)
 
     @property
     def _is_forced(self) -> bool:
         return self._streamed is not None and self._streamed.forced
 
+    @property
+    def _is_preferred(self) -> bool:
+        return self._streamed is not None and self._streamed.preferred
+
     def _stream(self, line: Line, image: ImageReference, streamed: StreamedPush) -> str | None:
         """Stream; ``None``: the engine is to push instead."""
         try:
-            return streamed.push(line, image)
+            digest = streamed.push(line, image)
         except Fallback as reason:
             logger.debug("%s is left to the engine: %s", image, reason)
-            if self._is_forced:
+            if self._is_forced or self._is_preferred:
                 self._control.warn(f"it was not streamed, the engine pushed it: {reason}")
             return None
+        if self._is_preferred:
+            self._control.warn(
+                f"the worker streamed it: {image.registry} refused the engine's push for its rate"
+            )
+        return digest
+
+    def _refused_for_rate(
+        self, target: Target, held: HeldImage, stream: PushStream, error: RateLimited
+    ) -> None:
+        """Choose the stream where further tries of the engine promise nothing.
+
+        An engine sends requests at its own rate, and a registry that allows less refuses each of
+        its tries. Layers that it brought would be sent again, so it may try again while it brings
+        more, and once more where some are there.
+        """
+        self._fruitless = 0 if stream.brought else self._fruitless + 1
+        is_last = stream.progress.layers_done == 0 or is_pause(error.retry_after_s)
+        if self._streamed is None or self._fruitless < (1 if is_last else FRUITLESS_MOST):
+            return
+        if not _engine_chooses(target, held):
+            registry = target.image.registry
+            self._streamed.prefer(
+                target.image,
+                f"{registry} refuses the engine's push for its rate; the worker streams the image "
+                "from now on",
+            )
 
     def _settle_reference(self, line: Line, image: ImageReference) -> None:
         """Make sure that the reference means the job's image in the engine."""
@@ -326,7 +372,10 @@ class DockerPush:
                     return None
         if stream.error is not None:
             spoken = spoken_by(line, self._engine.named, target.image, credentials)
-            raise self._why(translate(stream.error, spoken), credentials)
+            error = translate(stream.error, spoken)
+            if isinstance(error, RateLimited):
+                self._refused_for_rate(target, held, stream, error)
+            raise self._why(error, credentials)
         return stream
 
     def _why(self, error: PushError, credentials: Credentials | None) -> PushError:
@@ -335,3 +384,8 @@ class DockerPush:
         if isinstance(error, Denied) and expires_at and expires_at <= datetime.now(UTC):
             return RegistryUnavailable(f"the login ended during the push: {error.message}")
         return error
+
+
+def _engine_chooses(target: Target, held: HeldImage) -> bool:
+    """Whether the engine must push: of an index, it chooses the manifest of a platform."""
+    return target.platform is not None and held.store.is_content

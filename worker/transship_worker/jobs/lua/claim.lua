@@ -21,7 +21,8 @@ if state == 'running' then
   if tonumber(get(id, 'lease') or '0') > now then
     if get(id, 'token') ~= want.token then return {'running', get(id, 'worker')} end
     -- The answer to this very claim was lost, and the client asks again.
-    return {'claimed', get(id, 'fence'), tonumber(get(id, 'attempts')), get(id, 'image_id') or ''}
+    return {'claimed', get(id, 'fence'), tonumber(get(id, 'attempts')), get(id, 'image_id') or '',
+      get(id, 'via') or ''}
   end
   if not lost(id) then
     return {'final', 'failed', get(id, 'error'), head_of(reference) or ''}
@@ -50,7 +51,7 @@ if asked and not fresh then
   redis.call('HSET', job_key(id), 'failures', 0, 'attempts', 0, 'queue', want.queue,
     'image', reference, 'registry', want.registry)
   redis.call('HDEL', job_key(id), 'error', 'finished', 'started', 'image_id', 'digest', 'skipped',
-    'progress', 'warnings')
+    'progress', 'warnings', 'via')
   move(id, 'queued')
   redis.call('ZADD', ns .. ':due:' .. want.queue, text(now), id)
   redis.call('ZREM', base .. 'due:' .. want.queue, id)
@@ -128,4 +129,4 @@ redis.call('HSETNX', job_key(id), 'started', text(now))
 redis.call('ZADD', ns .. ':leases', text(lease), id)
 move(id, 'running')
 event(id, 'state')
-return {'claimed', fence, attempt, get(id, 'image_id') or ''}
+return {'claimed', fence, attempt, get(id, 'image_id') or '', get(id, 'via') or ''}

@@ -1,5 +1,5 @@
 -- End a claim. ARGV: conf, id, fence, token, outcome (JSON).
--- Outcomes, each with the attempt's progress if it told any, and image_id if it has one:
+-- Outcomes, each with the attempt's progress if it told any, and image_id and via if it has one:
 --           {kind = 'succeeded', digest, skipped, warnings}
 --           {kind = 'failed', error}           (final)
 --           {kind = 'cancelled'}
@@ -28,7 +28,7 @@ if not holds(id, fence, token) then
 end
 redis.call('HSET', job_key(id), 'ended_by', token)
 redis.call('HDEL', job_key(id), 'token')
-for _, field in ipairs({'digest', 'warnings', 'progress', 'image_id'}) do
+for _, field in ipairs({'digest', 'warnings', 'progress', 'image_id', 'via'}) do
   if outcome[field] then redis.call('HSET', job_key(id), field, outcome[field]) end
 end
 if outcome.progress then tell_bytes(id, outcome.progress) end

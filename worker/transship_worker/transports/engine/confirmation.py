@@ -299,6 +299,10 @@ class Confirmation:
         """See what the tag holds now. The push is done: whatever comes of this, it succeeded."""
         try:
             remote = self._tag_digest()
+            if remote is None and self._reader is not None:
+                # The engine also reads the image's config, and calls a tag absent whose config is
+                # refused for the rate of its requests (seen with Docker Engine 20.10).
+                remote = self._read_digest()
         except PushError as error:
             self._control.warn(
                 f"pushed, but the registry could not be asked to confirm it: {error.message}"

@@ -16,6 +16,8 @@ from transship_worker.oci.digests import is_digest
 
 #: Statuses of a layer that will need no more bytes.
 _DONE: Final = ("Pushed", "Layer already exists", "Mounted from", "Skipped", "Already exists")
+#: Statuses of a layer that this push brought there.
+_NEW: Final = ("Pushed", "Mounted from")
 #: Statuses of a layer that is still to be dealt with.
 _OPEN: Final = ("Preparing", "Waiting", "Pushing", "Retrying", "Unavailable")
 
@@ -27,6 +29,8 @@ _PUSHED: Final = re.compile(r"\S{1,128}: digest: (\S{1,256})(?: size: \d+)?\s*",
 @dataclass(slots=True)
 class _Layer:
     done: bool = False
+    #: This push brought it there.
+    brought: bool = False
     seen: int = 0
     total: int = 0
     #: Whether the engine ever said how much there is.
@@ -67,6 +71,11 @@ class PushStream:
             layers_done=sum(layer.done for layer in layers),
             layers_total=len(layers),
         )
+
+    @property
+    def brought(self) -> int:
+        """Layers that this push brought to the repository."""
+        return sum(layer.brought for layer in self._layers.values())
 
     @property
     def new(self) -> tuple[int, int]:
@@ -113,6 +122,7 @@ class PushStream:
         layer = self._layers.setdefault(name, _Layer())
         if status.startswith(_DONE):
             layer.done = True
+            layer.brought = layer.brought or status.startswith(_NEW)
         elif isinstance(detail, Mapping) and not layer.done:
             current, total = _count(detail.get("current")), _count(detail.get("total"))
             layer.seen = max(layer.seen, current)

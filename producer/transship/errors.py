@@ -15,6 +15,7 @@ the error, decided here once. An error that is not in this tree is never retried
     │   ├── NotYours
     │   └── CatalogError
     ├── RedisUnreachable              exit 3
+    │   └── FunctionsMissing
     ├── WaitTimeout                   exit 4: the job goes on
     ├── JobFailed                     exit 1: a waited job ended as failed or cancelled
     └── PushError                     why an attempt at a push ended; kept with the job
@@ -105,6 +106,12 @@ class RedisUnreachable(TransshipError):
     code = "redis_unreachable"
     retryable = True
     exit_status = 3
+
+
+class FunctionsMissing(RedisUnreachable):
+    """Nobody has loaded the functions of this version into Redis, and this account may not."""
+
+    code = "functions_missing"
 
 
 class WaitTimeout(TransshipError, TimeoutError):

@@ -38,8 +38,9 @@ _GONE: Final = (
 #: These stay without an end, or as long as their jobs are kept.
 _STAYS: Final = (
     "job:*", "events:*", "retention", "migrations", "migration:*", "state:*", "workers", "queues",
-    "refused", "accounts", "from:*:request:*", "from:*:queues", "celery:_kombu.binding.*",
-    "celery:_kombu.binding_deadlines", "celery:unacked", "celery:unacked_index",
+    "refused", "functions", "accounts", "from:*:request:*", "from:*:queues",
+    "celery:_kombu.binding.*", "celery:_kombu.binding_deadlines", "celery:unacked",
+    "celery:unacked_index",
 )  # fmt: skip
 
 

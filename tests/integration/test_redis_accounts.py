@@ -16,6 +16,8 @@ from tests.support.servers.redis_accounts import OTHER, GuardedRedis
 from transship import Client, JobFailed, Push, State
 from transship.cli.diagnosis import diagnose
 from transship.errors import NotYours, RedisUnreachable
+from transship.ledger.functions import Functions
+from transship.ledger.keys import Keys
 from transship_config.settings import Settings
 
 pytestmark = pytest.mark.redis
@@ -46,8 +48,8 @@ ADMIN: Table = (
     ["SCRIPT", "FLUSH"],
     ["SCRIPT", "KILL"],
     ["FUNCTION", "FLUSH"],
-    ["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('x', function() return 1 end)"],
-    ["FCALL", "x", 0],
+    ["FUNCTION", "RESTORE", "x"],
+    ["FUNCTION", "KILL"],
     ["SHUTDOWN", "NOSAVE"],
     ["BGREWRITEAOF"],
     ["SAVE"],
@@ -69,6 +71,25 @@ ADMIN: Table = (
     ["PUBLISH", "other", "x"],
     ["PSUBSCRIBE", "*"],
     ["SUBSCRIBE", "__keyspace@0__:x"],
+)
+
+#: What workers load for producers.
+LOADING: Table = (
+    ["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('x', function() return 1 end)"],
+    ["FUNCTION", "LOAD", "REPLACE", "#!lua name=x\nwhile true do end"],
+    ["FUNCTION", "DELETE", "x"],
+    ["FUNCTION", "LIST"],
+)
+#: What only producers call.
+CALLING: Table = (["FCALL", "x", 0], ["FCALL_RO", "x", 0])
+#: Scripts of one's own: one without an end would stop Redis.
+SCRIPTS: Table = (
+    ["EVAL", "while true do end", 0],
+    ["EVAL_RO", "while true do end", 0],
+    ["EVALSHA", "0" * 40, 0],
+    ["EVALSHA_RO", "0" * 40, 0],
+    ["SCRIPT", "LOAD", "while true do end"],
+    ["SCRIPT", "EXISTS", "0" * 40],
 )
 
 #: What is written by workers and by other accounts.
@@ -100,6 +121,7 @@ FOREIGN: Table = (
     ["DEL", "transship:worker:transship@build.1"],
     ["SET", "transship:reaper", "evil"],
     ["HSET", "transship:refused", "x", "1"],
+    ["ZADD", "transship:functions", 1, "transship_0123456789abcdef"],
     ["SET", "transship:pause:registry.example.com:x", "evil"],
     ["HSET", "transship:rate:registry.example.com:x", "x", "1"],
     ["ZADD", "transship:permits:registry.example.com:x", 1, "x"],
@@ -162,6 +184,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[GuardedRedis]:
     binary = redis_binary() if request.param == "installed" else valkey_binary()
     # Debugging is on, so that it is the account that does not let it happen.
     with GuardedRedis(binary=binary, arguments=["--enable-debug-command", "yes"]) as server:
+        # What a worker does when it starts.
+        with closing(server.as_account("worker")) as worker:
+            Functions(worker, Keys("transship")).load()
         yield server
 
 
@@ -257,7 +282,7 @@ def test_a_producer_reads_anothers_jobs_and_changes_none(server: GuardedRedis) -
 
 
 def test_a_producer_is_refused_all_else(server: GuardedRedis) -> None:
-    assert accepted(server, "producer", ADMIN, FOREIGN, QUEUES) == []
+    assert accepted(server, "producer", ADMIN, FOREIGN, QUEUES, LOADING, SCRIPTS) == []
 
 
 def test_a_monitor_sees_everything(server: GuardedRedis) -> None:
@@ -281,8 +306,8 @@ def test_a_monitor_sees_everything(server: GuardedRedis) -> None:
 
 
 def test_a_monitor_is_refused_all_else(server: GuardedRedis) -> None:
-    assert accepted(server, "monitor", ADMIN, FOREIGN, QUEUES, OWN) == []
+    assert accepted(server, "monitor", ADMIN, FOREIGN, QUEUES, OWN, LOADING, CALLING) == []
 
 
 def test_a_worker_does_not_administer_redis(server: GuardedRedis) -> None:
-    assert accepted(server, "worker", ADMIN) == []
+    assert accepted(server, "worker", ADMIN, CALLING) == []

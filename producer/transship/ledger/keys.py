@@ -50,6 +50,7 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``workers``                      zset   worker    live workers → when the view expires (ms)
 ``worker:NAME``                  string worker    a worker's public view; expires
 ``reaper``                       string worker    the reaper's leader; expires
+``functions``                    zset   worker    libraries of functions → last announced (ms)
 ``refused``                      hash   worker    doorbells refused, counted by reason
 ``celery:*``                     mixed  Celery    queues, bindings, events (kombu's own)
 =============================== ====== ========= ==========================================
@@ -254,6 +255,11 @@ class Keys:
     def reaper(self) -> str:
         """The reaper's leader lock."""
         return f"{self.namespace}:reaper"
+
+    @property
+    def functions(self) -> str:
+        """Libraries of Redis Functions by the time a worker last announced them."""
+        return f"{self.namespace}:functions"
 
     @property
     def refused(self) -> str:

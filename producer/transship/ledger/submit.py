@@ -15,9 +15,9 @@ import redis
 
 from transship.errors import NotYours
 from transship.ledger.connection import reaching
+from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
 from transship.ledger.read import LedgerReader
-from transship.ledger.scripts import read_script
 from transship.model.jobs import JobId
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ class Ledger(LedgerReader):
     def __init__(self, client: redis.Redis, keys: Keys, account: str, url: str) -> None:
         super().__init__(client, keys, url)
         self._account = account
-        self._submit = client.register_script(read_script("transship.ledger", "submit"))
-        self._cancel = client.register_script(read_script("transship.ledger", "cancel"))
-        self._retry = client.register_script(read_script("transship.ledger", "retry"))
+        self._functions = Functions(client, keys)
 
     @property
     def account(self) -> str:
@@ -67,10 +65,10 @@ class Ledger(LedgerReader):
         with reaching(self._url):
             for start in range(0, len(requests), BATCH):
                 chunk = slice(start, start + BATCH)
-                pipe = self._redis.pipeline(transaction=False)
-                for request, job in zip(requests[chunk], names[chunk], strict=True):
-                    self._submit(args=self._submit_args(request, job), client=pipe)
-                found += [Submitted(JobId(job), bool(int(same))) for job, same, _ in pipe.execute()]
+                pairs = zip(requests[chunk], names[chunk], strict=True)
+                calls = [("submit", self._submit_args(request, job)) for request, job in pairs]
+                for job, same, _ in self._functions.call(calls):
+                    found.append(Submitted(JobId(job), bool(int(same))))
         return found
 
     def _submit_args(self, request: Request, job: JobId) -> list[str | int]:
@@ -92,15 +90,7 @@ class Ledger(LedgerReader):
         self._check_own(job, "cancel")
         request = self.request(job)
         with reaching(self._url):
-            self._cancel(
-                args=[
-                    self._keys.account(self._account),
-                    job,
-                    request.queue,
-                    KEEP_WISH_S,
-                    request.target(job),
-                ]
-            )
+            self._functions.call([("cancel", self._cancel_args(job, request))])
         return request
 
     def retry(self, job: JobId) -> Request:
@@ -108,7 +98,7 @@ class Ledger(LedgerReader):
         self._check_own(job, "retry")
         request = self.request(job)
         with reaching(self._url):
-            self._retry(args=self._retry_args(job, request))
+            self._functions.call([("retry", self._retry_args(job, request))])
         return request
 
     def retry_many(self, jobs: Sequence[JobId]) -> list[tuple[JobId, Request]]:
@@ -120,15 +110,23 @@ class Ledger(LedgerReader):
                 for job in chunk:
                     self._check_own(job, "retry")
                 bodies: Any = self._redis.mget([self._keys.request(job) for job in chunk])
-                pipe = self._redis.pipeline(transaction=False)
-                for job, body in zip(chunk, bodies, strict=True):
-                    if body is None:
-                        continue
-                    request = self._parsed(job, str(body))
-                    self._retry(args=self._retry_args(job, request), client=pipe)
-                    asked.append((job, request))
-                pipe.execute()
+                found = [
+                    (job, self._parsed(job, str(body)))
+                    for job, body in zip(chunk, bodies, strict=True)
+                    if body is not None
+                ]
+                self._functions.call([("retry", self._retry_args(*pair)) for pair in found])
+                asked += found
         return asked
+
+    def _cancel_args(self, job: JobId, request: Request) -> list[str | int]:
+        return [
+            self._keys.account(self._account),
+            job,
+            request.queue,
+            KEEP_WISH_S,
+            request.target(job),
+        ]
 
     def _retry_args(self, job: JobId, request: Request) -> list[str | int]:
         return [

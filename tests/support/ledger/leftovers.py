@@ -14,7 +14,7 @@ from transship.ledger.keys import Keys
 _STAYS = re.compile(
     r"(job|events|state|blob|rate|mounts|subset|migration|worker|celery):.*"
     r"|from:[^:]+:(request:.*|queues|plan:.*|rows:.*)"
-    r"|accounts|queues|retention|migrations|workers|worker|reaper|refused"
+    r"|accounts|queues|retention|migrations|workers|worker|reaper|refused|functions"
 )
 
 

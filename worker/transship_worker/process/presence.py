@@ -10,6 +10,7 @@ from collections.abc import Callable
 import redis
 
 from transship.ledger.connection import plain
+from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
 from transship.model.components import WorkerView
 
@@ -30,12 +31,18 @@ class Presence:
         keys: Keys,
         view: Callable[[], WorkerView],
         what_counts: Callable[[], object],
+        *,
+        functions: Functions | None = None,
     ) -> None:
-        """``what_counts``: a value whose change is published at once; cheap to ask for."""
+        """``what_counts``: a value whose change is published at once; cheap to ask for.
+
+        ``functions``: what producers call in Redis, kept there by this worker.
+        """
         self._redis = client
         self._keys = keys
         self._view = view
         self._what_counts = what_counts
+        self._functions = functions
         self._ended = threading.Event()
         self._now = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -63,7 +70,9 @@ class Presence:
             return
 
     def publish(self) -> None:
-        """Write the view once."""
+        """Write the view once; what producers call is there before they see a worker."""
+        if self._functions is not None:
+            self._functions.ensure()
         view = self._view()
         self._name = view.name
         seconds, micros = self._redis.time()
@@ -72,6 +81,8 @@ class Presence:
         pipe.set(self._keys.worker(view.name), view.model_dump_json(), ex=LIVES_S)
         pipe.zadd(self._keys.workers, {view.name: now + LIVES_S * 1000})
         pipe.zremrangebyscore(self._keys.workers, "-inf", now)
+        if self._functions is not None:
+            pipe.zadd(self._keys.functions, {self._functions.library: now})
         pipe.execute()
 
     def _run(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from transship.ledger.connection import connect, plain
+from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
 from transship.ledger.notifications import Doorbell
 from transship.ledger.submit import Ledger
@@ -106,7 +107,13 @@ class Runtime:
                 stopping=self.draining,
             )
         )
-        self.presence = Presence(self._redis, keys, self.view, self._what_counts)
+        self.presence = Presence(
+            self._redis,
+            keys,
+            self.view,
+            self._what_counts,
+            functions=Functions(self._redis, keys),
+        )
         self.reaper = Reaper(
             self._redis,
             keys,

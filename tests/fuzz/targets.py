@@ -344,6 +344,7 @@ TARGETS: Final[dict[str, Target]] = {
         words=(
             *("registries", "flavors", "flavor_paths", "anonymous_sources", "flavor", "uri"),
             *("username", "password", "env", "file", "insecure", "ca", "endpoint", "auth_realms"),
+            "allowed_networks",
             *("default", "dockerhub", "aws", "gcp", "azure", "layout", "rate", "path"),
         ),
     ),

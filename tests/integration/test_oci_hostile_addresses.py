@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,25 +18,34 @@ from tests.support.images.registry_client import (
     TAG,
     UPLOADS,
     asking,
+    client,
     errors,
     get_1,
     read_all,
 )
-from tests.support.processes import missing
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from tests.support.servers.certificates import Authority
-from transship.errors import AnswerMalformed, PushError, RegistryUntrusted
+from transship.errors import AnswerMalformed, PushError, RegistryUnreachable, RegistryUntrusted
 from transship_worker.credentials.access import Access
-from transship_worker.oci import blobs, connections
+from transship_worker.oci import addresses, blobs, connections
+from transship_worker.oci.addresses import Kind
 from transship_worker.oci.client import Repository
+from transship_worker.oci.descriptors import OCI_MANIFEST
+from transship_worker.oci.pool import ClientPool
 
-#: A registry that is not on this machine, as far as its name says.
+#: A registry elsewhere.
 NAME = "registry.example.com"
+#: Addresses of the loopback that are taken for others here: the real class is looked up in
+#: ``test_oci_rebinding``, which has a network of its own.
+GLOBAL, PRIVATE = "127.8.8.8", "127.10.0.1"
+TAKEN_FOR = {GLOBAL: Kind.GLOBAL, PRIVATE: Kind.PRIVATE}
 #: What of its answers leads to this machine, in all the ways that a resolver knows.
 HERE = [
     *("127.0.0.1", "127.1.2.3", "localhost", "x.localhost", "0.0.0.0", "127.1", "2130706433"),
     *("0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "inside.example"),
 ]
+
+OCI = {"Content-Type": OCI_MANIFEST}
 
 Names = Callable[..., None]
 
@@ -43,7 +53,7 @@ Names = Callable[..., None]
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     """Says which addresses a name has, one list for each time that it is looked up."""
-    real = socket.getaddrinfo
+    real, real_kind = socket.getaddrinfo, addresses.kind_of
     answers: dict[str, list[list[str]]] = {}
 
     def look_up(host: Any, port: Any, *rest: Any, **options: Any) -> Any:
@@ -55,28 +65,27 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(connections, "NAME_CACHE_S", 0)
+    monkeypatch.setattr(addresses, "kind_of", lambda text: TAKEN_FOR.get(text, real_kind(text)))
 
     def set_up(name: str, *turns: list[str]) -> None:
         answers[name] = list(turns)
 
-    set_up(NAME, ["127.0.0.1"])
+    set_up(NAME, [GLOBAL])
     set_up("inside.example", ["127.0.0.1"])
     return set_up
 
 
 @pytest.fixture
-def outside() -> Iterator[HostileServer]:
-    """A server at an address of this machine that is neither the loopback nor link-local."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Nothing is sent: the system only says which address it would send from.
-            probe.connect(("192.0.2.1", 9))
-            address = probe.getsockname()[0]
-        except OSError:
-            address = "127.0.0.1"
-    if address.startswith(("127.", "169.254.")):
-        missing("an address besides the loopback")
-    with HostileServer(address=address) as made:
+def server() -> Iterator[HostileServer]:
+    """The registry, at an address that is taken for a global one."""
+    with HostileServer(address=GLOBAL) as made:
+        yield made
+
+
+@pytest.fixture
+def private() -> Iterator[HostileServer]:
+    """A server at an address that is taken for a private one."""
+    with HostileServer(address=PRIVATE) as made:
         yield made
 
 
@@ -140,13 +149,13 @@ async def test_one_bad_address_among_good_ones_is_not_connected_to(
 
 
 async def test_a_name_whose_second_answer_is_this_machine_is_refused_then(
-    server: HostileServer, outside: HostileServer, names: Names
+    server: HostileServer, names: Names
 ) -> None:
     """The first answer is as good as any; what it was does not count for the next connection."""
-    names("cdn.example", [outside.address.partition(":")[0]], ["127.0.0.1"])
-    place = {"Location": f"http://cdn.example:{outside.port}/x"}
+    names("cdn.example", [GLOBAL], ["127.0.0.1"])
+    place = {"Location": f"http://cdn.example:{server.port}/x"}
     server.expect("GET", BLOB, Reply(307, headers=place), times=2)
-    outside.expect("GET", "/x", Reply(200, EMPTY, {"Connection": "close"}))
+    server.expect("GET", "/x", Reply(200, EMPTY, {"Connection": "close"}))
 
     async def twice(repository: Repository) -> None:
         assert await read_all(repository) == EMPTY
@@ -154,15 +163,110 @@ async def test_a_name_whose_second_answer_is_this_machine_is_refused_then(
 
     with pytest.raises(RegistryUntrusted, match="nothing is sent there"):
         await asking(NAME, twice, endpoint=base(server))
-    assert len(outside.seen) == 1
+    assert len(server.seen) == 3
+
+
+async def test_an_idle_connection_of_one_registry_is_not_used_where_another_leads(
+    server: HostileServer, private: HostileServer, names: Names
+) -> None:
+    inner = f"http://inner.example:{private.port}"
+    names("inner.example", [PRIVATE])
+    private.expect("GET", TAG, GOOD)
+    server.expect("GET", BLOB, Reply(307, headers={"Location": f"{inner}/x"}))
+    async with ClientPool({}) as pool:
+        first = client(pool, "inner.example", None, endpoint=inner).repository("acme/app")
+        assert await get_1(first) == MANIFEST
+        second = client(pool, NAME, None, endpoint=base(server)).repository("acme/app")
+        with pytest.raises(RegistryUntrusted, match="a registry at a global address may not"):
+            await read_all(second)
+    assert len(private.seen) == 1
+
+
+async def test_a_registry_at_a_global_address_leads_to_no_private_one(
+    server: HostileServer, private: HostileServer, names: Names
+) -> None:
+    server.expect("GET", BLOB, Reply(307, headers={"Location": f"{private.base}/x"}))
+    with pytest.raises(RegistryUntrusted) as caught:
+        await asking(NAME, read_all, endpoint=base(server))
+    assert caught.value.message == (
+        f"{NAME} leads to {private.base}/x: {PRIVATE} is a private address, and a registry at a "
+        "global address may not lead there; nothing is sent there; if that is right, set "
+        f"allowed_networks: [{PRIVATE}/32]"
+    )
+    assert not caught.value.retryable
+    assert private.seen == []
+
+
+async def test_a_registry_at_a_private_address_leads_to_private_and_global_ones(
+    server: HostileServer, private: HostileServer, names: Names
+) -> None:
+    names(NAME, [PRIVATE])
+    private.expect("GET", BLOB, Reply(307, headers={"Location": f"{private.base}/x"}))
+    private.expect("GET", "/x", Reply(307, headers={"Location": f"{server.base}/y"}))
+    server.expect("GET", "/y", Reply(200, EMPTY))
+    assert await asking(NAME, read_all, endpoint=base(private)) == EMPTY
+
+
+async def test_networks_that_the_catalog_lists_are_allowed_too(
+    server: HostileServer, private: HostileServer, names: Names
+) -> None:
+    networks = (ipaddress.ip_network(f"{PRIVATE}/32"),)
+    server.expect("GET", BLOB, Reply(307, headers={"Location": f"{private.base}/x"}))
+    private.expect("GET", "/x", Reply(200, EMPTY))
+    work = asking(NAME, read_all, endpoint=base(server), allowed_networks=networks)
+    assert await work == EMPTY
+
+
+async def test_a_registry_whose_own_name_leads_inside_later_is_not_asked_there(
+    server: HostileServer, private: HostileServer, names: Names
+) -> None:
+    names(NAME, [GLOBAL], ["127.10.0.1"], ["127.0.0.1"])
+    server.expect("GET", TAG, Reply(200, MANIFEST.raw, {"Connection": "close", **OCI}))
+
+    async def often(repository: Repository) -> None:
+        assert await get_1(repository) == MANIFEST
+        for address in (PRIVATE, "127.0.0.1"):
+            with pytest.raises(RegistryUntrusted, match=f"{address} is .*, and the name led to"):
+                await get_1(repository)
+
+    await asking(NAME, often, endpoint=base(server))
+    assert private.seen == []
+
+
+async def test_a_name_with_addresses_of_several_classes_is_not_on_this_machine(
+    server: HostileServer, other: HostileServer, names: Names
+) -> None:
+    """The registry's own name, too: its other address may be anybody's choice."""
+    names(NAME, ["127.0.0.1", "240.0.0.1"])
+    with pytest.raises(RegistryUnreachable):
+        await asking(NAME, get_1, endpoint=f"http://{NAME}:{other.port}")
+    assert other.seen == []
+
+
+async def test_a_name_with_several_refused_addresses_is_refused_for_good(
+    server: HostileServer, names: Names
+) -> None:
+    names("cdn.example", ["127.0.0.1", "127.0.0.2", "::1"])
+    server.expect("GET", BLOB, Reply(307, headers={"Location": "http://cdn.example:9/x"}))
+    with pytest.raises(RegistryUntrusted, match="a loopback address"):
+        await asking(NAME, read_all, endpoint=base(server))
+
+
+@pytest.mark.parametrize("networks", [(), (ipaddress.ip_network("0.0.0.0/0"),)])
+async def test_no_registry_is_at_a_metadata_service(names: Names, networks: Any) -> None:
+    names(NAME, ["169.254.169.254"])
+    with pytest.raises(RegistryUntrusted, match="a metadata address, where no registry is"):
+        await asking(NAME, get_1, endpoint=f"http://{NAME}", allowed_networks=networks)
 
 
 async def test_where_the_registry_itself_is_it_may_lead(
-    server: HostileServer, other: HostileServer
+    other: HostileServer,
 ) -> None:
-    server.expect("GET", TAG, Reply(307, headers={"Location": f"{other.base}/x"}))
+    other.expect(
+        "GET", TAG, Reply(307, headers={"Location": f"http://[::ffff:127.0.0.1]:{other.port}/x"})
+    )
     other.expect("GET", "/x", GOOD)
-    assert await asking(server, get_1) == MANIFEST
+    assert await asking(other, get_1) == MANIFEST
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Any
-
 import pytest
 
 from tests.support.images.registry_client import (
@@ -80,25 +77,6 @@ async def test_a_redirect_to_a_metadata_service_is_refused(
     server.expect("GET", TAG, Reply(302, headers={"Location": f"http://{host}/latest/meta-data"}))
     with pytest.raises(RegistryUntrusted, match="nothing is sent there"):
         await asking(server, get_1)
-
-
-async def test_a_name_that_turns_out_to_be_this_machine_is_refused(
-    server: HostileServer, other: HostileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What counts is the address: the registry's own name may lead here, another may not."""
-    look_up = socket.getaddrinfo
-
-    def everything_is_here(host: object, *rest: Any, **options: Any) -> Any:
-        return look_up("127.0.0.1", *rest, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", everything_is_here)
-    location = {"Location": f"http://inside.example:{other.port}/x"}
-    server.expect("GET", TAG, Reply(302, headers=location))
-    with pytest.raises(RegistryUntrusted, match=r"inside\.example.*nothing is sent there"):
-        await asking(
-            "registry.example.com", get_1, endpoint=f"http://registry.example.com:{server.port}"
-        )
-    assert other.seen == []
 
 
 async def test_a_login_in_the_url_of_a_redirect_is_not_used(

@@ -73,7 +73,14 @@ class _Http(ThreadingHTTPServer):
 class HostileServer:
     """Listens on the loopback; as a context manager it checks its script at the end."""
 
-    def __init__(self, *, tls: tuple[Path, Path] | None = None, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        *,
+        tls: tuple[Path, Path] | None = None,
+        address: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        """``port``: zero chooses one."""
         self.seen: list[Seen] = []
         self._script: list[Expected] = []
         self._wrong: list[str] = []
@@ -81,7 +88,7 @@ class HostileServer:
         self._rules: dict[str, Callable[[Seen], Reply]] = {}
         self._listens = address
         self._stopped = threading.Event()
-        self._http = _Http((address, 0), self._handler())
+        self._http = _Http((address, port), self._handler())
         self._scheme = "https" if tls else "http"
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -40,6 +40,7 @@ from transship_worker.flavors.options import (
     EndpointUrl,
     LimitsOption,
     MaxBody,
+    Networks,
     Realms,
     Use,
     Uses,
@@ -109,6 +110,8 @@ class BaseContainerRegistry(BaseModel):
     endpoint: EndpointUrl | None = None
     #: Token servers that may see the login, besides the registry's own host.
     auth_realms: Realms = frozenset()
+    #: Networks that the registry may lead to, besides those of its own address's class.
+    allowed_networks: Networks = ()
     #: The largest body that a proxy before the registry accepts: a larger blob is sent in chunks of
     #: at most this size. Unit: bytes.
     max_body: MaxBody | None = None
@@ -198,7 +201,12 @@ class BaseContainerRegistry(BaseModel):
         # A URL's host has no brackets where a name in the catalogue must have them.
         realms = frozenset(re.sub(r"[][]", "", realm) for realm in self.auth_realms)
         return Endpoint(
-            self.registry_uri.registry, self.access, self.endpoint, realms, self.max_body
+            self.registry_uri.registry,
+            self.access,
+            self.endpoint,
+            realms,
+            self.max_body,
+            self.allowed_networks,
         )
 
     @property

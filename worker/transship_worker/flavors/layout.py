@@ -37,6 +37,7 @@ _OF_SERVERS: Final = {
     "client_key": "client_key",
     "endpoint": "endpoint",
     "auth_realms": "auth_realms",
+    "allowed_networks": "allowed_networks",
     "limits": "limits",
     "max_body": "max_body",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable
@@ -29,10 +30,13 @@ _UNITS: Final = {
     "GiB": 1_024**3,
 }
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]*)", re.ASCII)
+_NETWORK_EXAMPLE: Final = "allowed_networks: [10.20.0.0/16]"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(
     rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>\d{{1,5}}))?", re.ASCII
 )
+#: Networks that one component may list.
+_NETWORKS_MOST: Final = 64
 _HIGHEST_PORT: Final = 65_535
 
 
@@ -85,6 +89,33 @@ def _realm(value: object) -> str:
             "auth_realms: [auth.example.com]"
         )
     return found[0]
+
+
+def _networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    if not isinstance(value, list | tuple) or len(value) > _NETWORKS_MOST:
+        raise ValueError(
+            f"allowed_networks must be a list of at most {_NETWORKS_MOST} networks; write for "
+            f"example {_NETWORK_EXAMPLE}"
+        )
+    return tuple(map(_allowed_network, value))
+
+
+def _allowed_network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    # A number would be read as the address that it stands for.
+    text = value if isinstance(value, str) else ""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = f"write {ipaddress.ip_network(text, strict=False)}"
+    except ValueError:
+        meant = f"write for example {_NETWORK_EXAMPLE}"
+    raise ValueError(
+        f"allowed_networks: {str(value)[:60]!a} is not a network of IPv4 or IPv6; {meant}"
+    )
 
 
 def _uses(value: object) -> frozenset[Use]:
@@ -161,6 +192,10 @@ _READERS: Final[dict[str, Callable[[object], Any]]] = {
 }
 
 
+def _texts(value: tuple[object, ...]) -> list[str]:
+    return list(map(str, value))
+
+
 def _sorted(value: frozenset[str]) -> list[str]:
     return sorted(value)
 
@@ -173,6 +208,12 @@ def _written(value: Limits) -> dict[str, float]:
 EndpointUrl = Annotated[str, PlainValidator(_endpoint)]
 #: ``host[:port]``, in lower case.
 Realms = Annotated[frozenset[str], PlainValidator(_realms), PlainSerializer(_sorted)]
+#: Networks that addresses may lie in, at most 64.
+Networks = Annotated[
+    tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
+    PlainValidator(_networks),
+    PlainSerializer(_texts),
+]
 Uses = Annotated[frozenset[Use], PlainValidator(_uses), PlainSerializer(_sorted)]
 #: The largest body of a request. Unit: bytes.
 MaxBody = Annotated[int, PlainValidator(_max_body)]

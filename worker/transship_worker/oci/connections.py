@@ -21,11 +21,13 @@ from transship.errors import CredentialsMissing, RegistryUntrusted
 from transship_config import __version__
 from transship_worker.credentials.access import Access
 from transship_worker.oci.endpoint import Endpoint
-from transship_worker.oci.guard import Reach, Sockets, check, kind_of
+from transship_worker.oci.guard import REFUSED_BEHIND_PROXIES, GuardedConnector, Home, Rule
 from transship_worker.oci.proxies import Proxies, Proxy
 
 #: Ways to origins that are remembered; a registry's storage may have many.
 WAYS_KEPT: Final = 1_024
+#: Hosts of the catalog whose addresses' classes are remembered.
+HOMES_KEPT: Final = 1_024
 #: TLS settings that are remembered: one for each access, and one more for each renewed file.
 CONTEXTS_KEPT: Final = 256
 #: How long an idle connection is kept. Unit: s.
@@ -41,6 +43,8 @@ class Way:
     """How one URL is asked: on which connections, with which TLS, through which proxy."""
 
     session: aiohttp.ClientSession
+    #: Where its connections may go; ``None``: to a proxy.
+    rule: Rule | None
     #: ``True``: none is needed.
     tls: ssl.SSLContext | bool
     proxy: URL | None = None
@@ -58,8 +62,10 @@ class Connections:
             InvalidSettings: a variable names a proxy that cannot be used.
         """
         self._proxies = Proxies(os.environ if environment is None else environment)
-        #: By where their connections may go, or by the SOCKS proxy that they go through.
-        self._sessions: dict[Reach | Proxy, aiohttp.ClientSession] = {}
+        #: By the SOCKS proxy that they go through; ``None``: through none.
+        self._sessions: dict[Proxy | None, aiohttp.ClientSession] = {}
+        #: By the name of a host that the catalog names.
+        self._homes: dict[str, Home] = {}
         self._tls: dict[tuple[Access, bool], ssl.SSLContext] = {}
         #: Base URLs that answered, by endpoint: shared by the clients of all its logins.
         self.bases: dict[Endpoint, URL] = {}
@@ -69,11 +75,11 @@ class Connections:
     async def way(self, url: URL, endpoint: Endpoint, *, own: bool) -> Way:
         """How to ask this URL.
 
-        ``own``: the catalogue names this host, so that it may be anywhere; everything else may
-        not be on this machine or link unless the registry is.
+        ``own``: the catalog names this host, so that it may be nearly anywhere; everything else
+        may be where the registry may lead.
 
         Raises:
-            ForbiddenAddress: the URL names such an address.
+            ForbiddenAddress: the URL names an address where it may not.
             RegistryUntrusted: the component's ``ca`` cannot be read, or the proxy would be shown
                 its ``client_cert``.
             CredentialsMissing: its ``client_cert`` or ``client_key`` cannot.
@@ -89,26 +95,44 @@ class Connections:
 
     async def _way(self, url: URL, endpoint: Endpoint, *, own: bool) -> Way:
         host = url.host or ""
-        allowed = Reach.ANYWHERE if own else _reach_of(endpoint)
-        check(host, allowed)
         # What is not checked is the registry's own certificate, not that of others.
         verify = endpoint.verifies or host not in endpoint.hosts
+        rule = self._rule(url, endpoint, own=own, verify=verify)
+        proxy = self._proxies.of(url)
+        # Which address a proxy connects to is not known here.
+        rule.check(host, only=None if proxy is None else REFUSED_BEHIND_PROXIES)
         # The client's certificate is a login of the registry's, and nobody else is shown it.
         access = endpoint.access if host in endpoint.hosts else endpoint.access.anonymous
         tls = url.scheme == "http" or await self._context(access, verify=verify)
-        proxy = self._proxies.of(url)
         if proxy is None:
-            return Way(self._session(allowed), tls)
+            return Way(self._session(), rule, tls)
         # The proxy looks the name up; its own address is the environment's choice.
         if proxy.is_socks:
-            return Way(self._socks_session(proxy), tls)
+            return Way(self._socks_session(proxy), None, tls)
         if proxy.scheme == "https" and access.client_cert is not None:
             # The HTTP library has one TLS context for the proxy and for what is behind it.
             raise RegistryUntrusted(
                 f"{proxy.variable} names an https:// proxy, which would be shown the client_cert "
                 f"of {endpoint.registry}; use an http:// or socks5h:// proxy"
             )
-        return Way(self._session(Reach.ANYWHERE), tls, URL(proxy.url), proxy.authorization)
+        return Way(self._session(), None, tls, URL(proxy.url), proxy.authorization)
+
+    def _rule(self, url: URL, endpoint: Endpoint, *, own: bool, verify: bool) -> Rule:
+        """Where requests for a URL may go."""
+        home = self._home(url.host if own else endpoint.bases[0].host)
+        proven = verify and url.scheme == "https"
+        return Rule(endpoint.registry, home, endpoint.allowed_networks, named=own, proven=proven)
+
+    def _home(self, host: str | None) -> Home:
+        """What is known of where a host of the catalog is."""
+        home = self._homes.get(host or "")
+        if home is None:
+            while len(self._homes) >= HOMES_KEPT:
+                self._homes.pop(next(iter(self._homes)))
+                # They hold what is forgotten here.
+                self._ways.clear()
+            home = self._homes[host or ""] = Home.of(host or "")
+        return home
 
     async def close(self) -> None:
         """Close all connections."""
@@ -117,14 +141,11 @@ class Connections:
         for session in sessions:
             await session.close()
 
-    def _session(self, allowed: Reach) -> aiohttp.ClientSession:
-        """The session whose connections may go there: one that may not never reuses another's."""
-        if allowed not in self._sessions:
-            connector = aiohttp.TCPConnector(
-                socket_factory=Sockets(allowed), **_connector_options()
-            )
-            self._sessions[allowed] = _made_session(connector)
-        return self._sessions[allowed]
+    def _session(self) -> aiohttp.ClientSession:
+        """The session of all that is asked directly, or through a proxy that speaks HTTP."""
+        if None not in self._sessions:
+            self._sessions[None] = _made_session(GuardedConnector(**_connector_options()))
+        return self._sessions[None]
 
     def _socks_session(self, proxy: Proxy) -> aiohttp.ClientSession:
         if proxy not in self._sessions:
@@ -166,14 +187,6 @@ def _made_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         },
         read_bufsize=READ_BUFFER,
     )
-
-
-def _reach_of(endpoint: Endpoint) -> Reach:
-    """Where a registry may lead: to its own kind of address, and elsewhere."""
-    found = Reach.ELSEWHERE
-    for base in endpoint.bases:
-        found |= kind_of(base.host or "")
-    return found
 
 
 def _make_context(access: Access, verify: bool) -> ssl.SSLContext:

@@ -46,6 +46,8 @@ class Endpoint:
     auth_realms: frozenset[str] = frozenset()
     #: The largest body of a request that a proxy before the registry accepts. Unit: bytes.
     max_body: int | None = None
+    #: Networks that the registry may lead to although its own address says otherwise.
+    allowed_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a base URL that is none.

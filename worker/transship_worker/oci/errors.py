@@ -53,7 +53,12 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 
 
 class ForbiddenAddress(OSError):
-    """A redirect or a token realm led to an address of this machine or link."""
+    """A host is at an address that may not be connected to."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        """``message``: the address, its class and why; ``advice``: what can be set."""
+        super().__init__(message)
+        self.advice: Final = advice
 
 
 class RefusedByRegistry(Exception):
@@ -195,9 +200,10 @@ def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> 
     where = f"{speaker.registry} ({speaker.shown(url)})"
     forbidden = _forbidden(error)
     if forbidden is not None:
+        advice = f"; {forbidden.advice}" if forbidden.advice else ""
         return RegistryUntrusted(
-            f"{speaker.registry} leads to {speaker.shown(url)}, an address of this machine or its "
-            f"link ({forbidden}); nothing is sent there"
+            f"{speaker.registry} leads to {speaker.shown(url)}: {forbidden}; nothing is sent "
+            f"there{advice}"
         )
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _untrusted(error.certificate_error, where, speaker)

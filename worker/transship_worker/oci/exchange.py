@@ -23,6 +23,7 @@ from transship_worker.oci.challenge import Scopes
 from transship_worker.oci.connections import Connections
 from transship_worker.oci.endpoint import Endpoint, url_of
 from transship_worker.oci.errors import Speaker, error_of, refusal, shown, unanswered
+from transship_worker.oci.guard import under
 from transship_worker.oci.pacing import Pacing
 
 #: A connection must stand by then, TLS included. Unit: s.
@@ -211,17 +212,18 @@ class Exchanges:
         )
         data, governor = request.body, self._pacing.governor
         async with Stall(request.silence_s) as stall:
-            return await way.session.request(
-                request.method,
-                request.url,
-                headers=headers,
-                data=stall.watched(metered(governor, data())) if callable(data) else data,
-                allow_redirects=False,
-                timeout=timeout,
-                ssl=way.tls,
-                proxy=way.proxy,
-                proxy_headers=proxy_headers,
-            )
+            with under(way.rule):
+                return await way.session.request(
+                    request.method,
+                    request.url,
+                    headers=headers,
+                    data=stall.watched(metered(governor, data())) if callable(data) else data,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    ssl=way.tls,
+                    proxy=way.proxy,
+                    proxy_headers=proxy_headers,
+                )
 
     async def refused(self, response: aiohttp.ClientResponse, request: Request) -> PushError:
         """The typed error for an answer; its body is read as far as an error's is."""

@@ -92,8 +92,8 @@ def test_every_mistake_is_reported_with_its_line(file: Path) -> None:
         ),
         (
             "5: prod: unknown option 'pasword'; did you mean 'password'? known: allow, "
-            "auth_realms, ca, client_cert, client_key, credentials, endpoint, flavor, insecure, "
-            "limits, max_body, password, uri, username"
+            "allowed_networks, auth_realms, ca, client_cert, client_key, credentials, endpoint, "
+            "flavor, insecure, limits, max_body, password, uri, username"
         ),
         "6: hub: uri is missing; for example uri: registry.example.com/ml",
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import subprocess
 import sys
@@ -131,6 +132,30 @@ def test_a_token_server_is_a_host(value: object) -> None:
     found = mistake(auth_realms=value)
     assert "write for example auth_realms: [auth.example.com]" in found
     assert "hunter22" not in found
+
+
+def test_networks_are_read_from_a_list() -> None:
+    made = DefaultRegistry.model_validate(
+        {"name": "a", "uri": "r.example.com", "allowed_networks": ["10.0.0.0/8", "fd00::1"]}
+    )
+    expected = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::1/128"))
+    assert made.registry_endpoint.allowed_networks == expected
+    assert made.model_dump(mode="json")["allowed_networks"] == ["10.0.0.0/8", "fd00::1/128"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("10.0.0.0/8", "must be a list of at most 64 networks"),
+        (["10.0.0.0/8"] * 65, "must be a list of at most 64 networks"),
+        (["10.0.0.1/8"], "'10.0.0.1/8' is not a network of IPv4 or IPv6; write 10.0.0.0/8"),
+        (["cdn.example.com"], "is not a network of IPv4 or IPv6; write for example"),
+        ([167772160], "is not a network of IPv4 or IPv6; write for example"),
+        ([None], "is not a network of IPv4 or IPv6; write for example"),
+    ],
+)
+def test_a_network_is_an_address_with_the_bits_that_count(value: object, message: str) -> None:
+    assert message in mistake(allowed_networks=value)
 
 
 # A folder has no server and none of its options.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +16,6 @@ from transship.errors import AnswerMalformed, RegistryUntrusted
 from transship_config.errors import InvalidSettings
 from transship_worker.credentials.access import Access
 from transship_worker.oci.endpoint import Endpoint
-from transship_worker.oci.errors import ForbiddenAddress
-from transship_worker.oci.guard import Reach, Sockets, check, kind_of
 from transship_worker.oci.pool import ClientPool
 
 HUB = Endpoint("docker.io")
@@ -147,60 +143,6 @@ def test_nothing_is_followed_from_tls_to_plain_http() -> None:
     with pytest.raises(AnswerMalformed):
         PROD.may_follow(URL("ftp://cdn.example.com/x"), PROD.bases[0])
     PROD.may_follow(URL("https://cdn.example.com/x"), PROD.bases[0])
-
-
-@pytest.mark.parametrize(
-    ("address", "kind"),
-    [
-        ("127.0.0.1", Reach.LOOPBACK),
-        ("127.9.9.9", Reach.LOOPBACK),
-        ("::1", Reach.LOOPBACK),
-        ("0.0.0.0", Reach.LOOPBACK),
-        ("::", Reach.LOOPBACK),
-        ("::ffff:127.0.0.1", Reach.LOOPBACK),
-        ("localhost", Reach.LOOPBACK),
-        ("a.LOCALHOST.", Reach.LOOPBACK),
-        ("169.254.169.254", Reach.LINK_LOCAL),
-        ("::ffff:169.254.169.254", Reach.LINK_LOCAL),
-        ("fe80::1%eth0", Reach.LINK_LOCAL),
-        ("fd00:ec2::254", Reach.LINK_LOCAL),
-        ("10.0.0.1", Reach.ELSEWHERE),
-        ("registry.example.com", Reach.ELSEWHERE),
-    ],
-)
-def test_each_address_has_its_kind(address: str, kind: Reach) -> None:
-    assert kind_of(address) == kind
-
-
-@given(st.ip_addresses())
-def test_no_address_of_this_machine_or_link_gets_through(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> None:
-    local = address.is_loopback or address.is_link_local or address.is_unspecified
-    if local:
-        with pytest.raises(ForbiddenAddress):
-            check(str(address), Reach.ELSEWHERE)
-    check(str(address), Reach.ANYWHERE)
-
-
-def test_the_address_that_is_connected_to_is_what_counts() -> None:
-    make = Sockets(Reach.ELSEWHERE)
-    info = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
-    with pytest.raises(ForbiddenAddress):
-        make(info)
-    Sockets(Reach.LOOPBACK)(info).close()
-
-
-async def test_one_way_never_reuses_connections_of_another(pool: ClientPool) -> None:
-    local = Endpoint("127.0.0.1:5000", endpoint="http://127.0.0.1:5000")
-    ways = [
-        await pool.connections.way(URL("http://127.0.0.1:5000/"), local, own=True),
-        await pool.connections.way(URL("http://127.0.0.1:6000/"), local, own=False),
-        await pool.connections.way(URL("https://cdn.example.com/"), PROD, own=False),
-    ]
-    with pytest.raises(ForbiddenAddress):
-        await pool.connections.way(URL("http://169.254.169.254/"), local, own=False)
-    assert len({id(way.session) for way in ways}) == 3
 
 
 ENVIRONMENT = {

@@ -7,11 +7,13 @@ single one with a shorter visibility timeout would have running tasks delivered 
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import quote
 
 from kombu import Exchange, Queue
 
 from transship_config.lanes import celery_prefix, queue_name, worker_queues
-from transship_config.redis_tls import tls_options, without_query
+from transship_config.redis_tls import tls_options
+from transship_config.redis_url import RedisUrl, host_and_port, parse_url
 from transship_config.settings import Settings
 
 #: The doorbell. A change of its arguments makes a new name.
@@ -29,7 +31,7 @@ def queue(name: str) -> Queue:
 def celery_settings(settings: Settings, url: str) -> dict[str, Any]:
     """Celery's configuration for the given Redis; see docs/design.md for the reasons."""
     return {
-        "broker_url": without_query(url),
+        "broker_url": _broker_url(parse_url(url)),
         # By value: left to the URL, kombu would not check the certificate, and Flower not connect.
         "broker_use_ssl": tls_options(url) or False,
         "result_backend": None,
@@ -37,9 +39,10 @@ def celery_settings(settings: Settings, url: str) -> dict[str, Any]:
             "global_keyprefix": celery_prefix(settings.namespace),
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_keepalive": True,
-            "socket_timeout": 10,
+            # A server that falls silent is left within seconds, so that a new primary is found.
+            "socket_timeout": 5,
             "socket_connect_timeout": 5,
-            "health_check_interval": 15,
+            "health_check_interval": 3,
             "client_name": "transship",
             # Queues stand for priorities here, so each is one list and not four.
             "priority_steps": [0],
@@ -72,3 +75,14 @@ def celery_settings(settings: Settings, url: str) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "enable_utc": True,
     }
+
+
+def _broker_url(url: RedisUrl) -> str:
+    """The URL for Celery and Flower: without options, and with one sentinel of several.
+
+    Connections go to the primary, whatever the URL says; ``transship.ledger.broker_connection``.
+    """
+    login = f"{url.username}:{quote(url.password, safe='')}@" if url.password else ""
+    if url.username and not url.password:
+        login = f"{url.username}@"
+    return f"{url.scheme}://{login}{host_and_port(url.hosts[0])}/{url.database}"

@@ -1,4 +1,4 @@
-"""TLS to Redis: the options of a ``rediss://`` URL, the files they name, failed handshakes.
+"""The options of a Redis URL: TLS and its files, the login of sentinels; failed handshakes.
 
 The options' names are redis-py's. They are read here once and given to every library by value,
 because the libraries differ in what they make of a URL: kombu 5.7 checks no certificate when the
@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote
 
 from transship_config.errors import InvalidSettings
 
@@ -25,6 +25,13 @@ KEY: Final = "ssl_keyfile"
 #: Whether the certificate must be for the URL's host.
 CHECK_HOSTNAME: Final = "ssl_check_hostname"
 
+#: Of a ``sentinel://`` URL: whether Redis, and whether the sentinels, are reached by TLS.
+SSL: Final = "ssl"
+SENTINEL_SSL: Final = "sentinel_ssl"
+#: Its login at the sentinels, if they want one.
+SENTINEL_USERNAME: Final = "sentinel_username"
+SENTINEL_PASSWORD: Final = "sentinel_password"  # noqa: S105 - an option's name
+
 #: redis-py's argument for the flags of OpenSSL that are not to be set; no option of the URL.
 _EXCLUDED_FLAGS: Final = "ssl_exclude_verify_flags"
 
@@ -36,6 +43,14 @@ _OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     KEY: (),
     CHECK_HOSTNAME: ("true", "false"),
 }
+_OF_SENTINELS: Final[dict[str, tuple[str, ...]]] = {
+    SSL: ("true", "false"),
+    SENTINEL_SSL: ("true", "false"),
+    SENTINEL_USERNAME: (),
+    SENTINEL_PASSWORD: (),
+}
+#: What an option without a list of values is.
+_KINDS: Final = {SENTINEL_USERNAME: "a name", SENTINEL_PASSWORD: "a password"}
 
 #: OpenSSL's verify results that are about the name and not the authority
 #: (``x509_vfy.h``: ``X509_V_ERR_HOSTNAME_MISMATCH``, ``X509_V_ERR_IP_ADDRESS_MISMATCH``).
@@ -51,7 +66,7 @@ _DEPTH: Final = 10
 
 
 def tls_options(url: str) -> dict[str, Any]:
-    """The TLS options of a Redis URL, by redis-py's names; empty where it is not ``rediss://``.
+    """The TLS options to Redis of a URL, by redis-py's names; empty where it asks for no TLS.
 
     They include ``more_tls_options``.
 
@@ -60,10 +75,37 @@ def tls_options(url: str) -> dict[str, Any]:
     Raises:
         InvalidSettings: saying what is wrong, never repeating a value.
     """
-    parts = urlsplit(url)
-    given = _given(parts.query, secure=parts.scheme == "rediss")
-    if parts.scheme != "rediss":
-        return {}
+    scheme, query = url.partition("://")[0], url.partition("?")[2]
+    if scheme == "sentinel":
+        given = _given(query, _OPTIONS | _OF_SENTINELS)
+        return _tls(given) if given.get(SSL) == "true" else {}
+    given = _given(query, _OPTIONS if scheme == "rediss" else {})
+    return _tls(given) if scheme == "rediss" else {}
+
+
+def sentinel_options(query: str) -> dict[str, Any]:
+    """What the query of a ``sentinel://`` URL says of the sentinels: their login and TLS.
+
+    Raises:
+        InvalidSettings: an option that cannot be used.
+    """
+    given = _given(query, _OPTIONS | _OF_SENTINELS)
+    secure = given.get(SSL) == "true"
+    sentinel_secure = given.get(SENTINEL_SSL, given.get(SSL)) == "true"
+    if not (secure or sentinel_secure) and given.keys() & _OPTIONS.keys():
+        raise InvalidSettings(
+            f"TRANSSHIP_URL has options of TLS without {SSL}=true or {SENTINEL_SSL}=true"
+        )
+    if SENTINEL_USERNAME in given and SENTINEL_PASSWORD not in given:
+        raise InvalidSettings(f"TRANSSHIP_URL has {SENTINEL_USERNAME} without {SENTINEL_PASSWORD}")
+    return {
+        SENTINEL_USERNAME: given.get(SENTINEL_USERNAME, ""),
+        SENTINEL_PASSWORD: given.get(SENTINEL_PASSWORD, ""),
+        "sentinel_tls": _tls(given) if sentinel_secure else {},
+    }
+
+
+def _tls(given: Mapping[str, str]) -> dict[str, Any]:
     if (CERTIFICATE in given) != (KEY in given):
         raise InvalidSettings(
             f"TRANSSHIP_URL: {CERTIFICATE} and {KEY} go together; give both or none"
@@ -87,18 +129,13 @@ def more_tls_options(url: str) -> dict[str, Any]:
     return {name: value for name, value in tls_options(url).items() if name == _EXCLUDED_FLAGS}
 
 
-def without_query(url: str) -> str:
-    """The URL without its query, for libraries that get the options by value."""
-    return urlsplit(url)._replace(query="").geturl()
-
-
 def check_files(url: str) -> None:
-    """Read the files that a ``rediss://`` URL names, so that a mistake is told at once.
+    """Read the files that a URL with TLS names, so that a mistake is told at once.
 
     Raises:
         InvalidSettings: naming the option and its file.
     """
-    options = tls_options(url)
+    options = _any_tls(url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if CA in options:
         try:
@@ -123,9 +160,9 @@ def check_files(url: str) -> None:
 
 def handshake_problem(error: BaseException, url: str) -> str | None:
     """Why TLS to Redis failed and what would be right; ``None``: the error is not about TLS."""
-    if urlsplit(url).scheme != "rediss":
+    options = _any_tls(url)
+    if not options:
         return None
-    options = tls_options(url)
     current: BaseException | None = error
     for _ in range(_DEPTH):
         if current is None or isinstance(current, _OF_TLS):
@@ -157,6 +194,14 @@ def handshake_problem(error: BaseException, url: str) -> str | None:
     return f"TLS failed ({told}); where it speaks no TLS, write redis:// instead of rediss://"
 
 
+def _any_tls(url: str) -> dict[str, Any]:
+    """The TLS options to Redis, else those to the sentinels, which name the same files."""
+    options = tls_options(url)
+    if not options and url.startswith("sentinel://"):
+        options = dict(sentinel_options(url.partition("?")[2])["sentinel_tls"])
+    return options
+
+
 def _server_problem(error: ssl.SSLCertVerificationError, options: Mapping[str, Any]) -> str:
     """Why the server's certificate is refused; never advises an option that is set already."""
     reason = error.verify_message.rstrip(".")
@@ -181,18 +226,22 @@ def _server_problem(error: ssl.SSLCertVerificationError, options: Mapping[str, A
     )
 
 
-def _given(query: str, *, secure: bool) -> dict[str, str]:
+def _given(query: str, options: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The options of a query, each known, with a value that it may have."""
     found: dict[str, str] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS or not secure:
+    for written in query.split("&") if query else ():
+        # Not ``parse_qsl``: it would make a space of a "+" in a password.
+        name, _, value = (unquote(part) for part in written.partition("="))
+        if name not in options:
             # Not repeated: it may be the end of a password that was not quoted.
-            told = f"there are {', '.join(_OPTIONS)}, for rediss:// only"
+            known = f"{', '.join(options or _OPTIONS)}"
+            told = f"there are {known}" if options else f"there are {known}, for rediss:// only"
             raise InvalidSettings(f"TRANSSHIP_URL has an unknown option; {told}")
-        allowed = _OPTIONS[name]
+        allowed = options[name]
         if name in found:
             raise InvalidSettings(f"TRANSSHIP_URL has {name} twice")
         if not value or (allowed and value not in allowed):
-            right = " or ".join(allowed) or "the path of a PEM file"
+            right = " or ".join(allowed) or _KINDS.get(name, "the path of a PEM file")
             raise InvalidSettings(f"TRANSSHIP_URL: {name} must be {right}")
         found[name] = value
     return found

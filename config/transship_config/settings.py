@@ -9,13 +9,12 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from transship_config.errors import InvalidSettings
 from transship_config.names import DEFAULT_ACCOUNT, NAME_PATTERN
-from transship_config.redis_url import check_url
+from transship_config.redis_url import check_url, parse_url
 from transship_config.text import did_you_mean
 
 PREFIX: Final = "TRANSSHIP_"
@@ -33,7 +32,8 @@ class Settings(BaseModel):
 
     url: SecretStr = Field(
         SecretStr(""),
-        description="Where the queue is: redis://[user:password@]host:port/db, rediss:// for TLS. "
+        description="Where the queue is: redis://[user:password@]host:port/db, rediss:// for TLS, "
+        "or sentinel://host:port,host:port/service/db. "
         "When unset, the one that `transship up` started is used, else "
         "redis://127.0.0.1:6379/0.",
     )
@@ -151,8 +151,8 @@ class Settings(BaseModel):
     @property
     def account(self) -> str:
         """The Redis account that the URL logs in as."""
-        user = urlsplit(self.url.get_secret_value()).username
-        return unquote(user) if user else DEFAULT_ACCOUNT
+        url = self.url.get_secret_value()
+        return parse_url(url).account if url else DEFAULT_ACCOUNT
 
 
 def _rule(error: Mapping[str, Any]) -> str:

@@ -14,12 +14,14 @@ from transship.fleet_warnings import copy_warnings, push_warnings
 from transship.jobs import Job
 from transship.ledger.connection import address, connect, connection_url, plain, reaching
 from transship.ledger.keys import Keys
+from transship.ledger.primary import primary_of
 from transship.ledger.submit import Ledger
 from transship.model.components import Fleet
 from transship.model.jobs import JobId, Kind, State
 from transship.model.records import JobRecord
 from transship.pushes import Push, check, push_request
 from transship_config.errors import UsageError
+from transship_config.redis_url import host_and_port
 from transship_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
@@ -348,17 +350,27 @@ class Client:
         """
         return self._ledger.refused()
 
+    @property
+    def redis_address(self) -> str:
+        """Where Redis is; with sentinels also the primary that was last connected to."""
+        primary = primary_of(self._url)
+        shown = address(self._url)
+        if primary.url.service and primary.address is not None:
+            return f"{shown}, primary {host_and_port(primary.address)}"
+        return shown
+
     def redis_info(self) -> dict[str, Any]:
         """Facts about the Redis server: version, persistence, eviction policy, memory."""
         with reaching(self._url):
             info: dict[str, Any] = self._redis.info()
         return {
-            "address": address(self._url),
+            "address": self.redis_address,
             "version": info.get("valkey_version") or info.get("redis_version"),
             "append_only": bool(info.get("aof_enabled")),
             "eviction_policy": info.get("maxmemory_policy"),
             "used_memory": info.get("used_memory"),
             "max_memory": info.get("maxmemory"),
+            "replicas": int(info.get("connected_slaves") or 0),
         }
 
     def _ring_again(self, rung: Sequence[tuple[JobId, Request]]) -> tuple[str, ...]:

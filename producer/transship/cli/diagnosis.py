@@ -55,7 +55,8 @@ def _redis(client: Client) -> Iterator[Finding]:
         facts = client.redis_info()
     except RedisUnreachable:
         # INFO is refused to narrow accounts, which is as it should be.
-        yield Finding("redis", True, "ok", "answers; this account may not read its settings (INFO)")
+        message = f"{client.redis_address} answers; this account may not read its settings (INFO)"
+        yield Finding("redis", True, "ok", message)
         return
     found = [*_redis_version(facts["version"])]
     policy = facts["eviction_policy"]

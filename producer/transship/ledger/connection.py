@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -12,8 +11,15 @@ from redis.retry import Retry
 
 from transship.errors import RedisUnreachable
 from transship.ledger.local_url import local_url
-from transship_config.redis_tls import check_files, handshake_problem, more_tls_options
-from transship_config.redis_url import check_url
+from transship.ledger.primary import (
+    NotPrimary,
+    PrimaryConnection,
+    PrimarySSLConnection,
+    pool_options,
+    primary_of,
+)
+from transship_config.redis_tls import check_files, handshake_problem
+from transship_config.redis_url import check_url, parse_url
 from transship_config.settings import Settings
 
 #: Used when nothing says where Redis is.
@@ -24,9 +30,10 @@ REFUSED_IN_SCRIPT = ("user executing the script can't", "ACL failure in script")
 
 #: Connections of one client; each command takes one for as long as it lasts.
 MOST_CONNECTIONS = 100
-#: Seconds to connect, and to wait for one reply. Unit: s.
+#: To connect, and to wait for one reply. A primary that falls silent is left after that, so that a
+#: caller goes on within 10 s of a new one. Unit: s.
 CONNECT_TIMEOUT_S = 5
-REPLY_TIMEOUT_S = 30
+REPLY_TIMEOUT_S = 6
 
 
 def connection_url(settings: Settings) -> str:
@@ -43,19 +50,20 @@ def connect(
     reply_timeout_s: float = REPLY_TIMEOUT_S,
     connections: int = MOST_CONNECTIONS,
 ) -> redis.Redis:
-    """A client whose replies are text. It connects when it is first used.
+    """A client of the primary, whose replies are text. It connects when it is first used.
 
     ``connections``: the most that it opens.
 
     The library's name is not announced: ``CLIENT SETINFO`` is refused to narrow accounts.
 
     Raises:
-        InvalidSettings: a file that a ``rediss://`` URL names cannot be used.
+        InvalidSettings: a file that the URL names cannot be used.
     """
     check_files(url)
-    return redis.Redis.from_url(
-        url,
-        **more_tls_options(url),
+    primary = primary_of(url)
+    pool = redis.ConnectionPool(
+        connection_class=PrimarySSLConnection if primary.url.tls else PrimaryConnection,
+        **pool_options(primary),
         decode_responses=True,
         # Any account may have written what is read here: foul bytes must not stop a reader.
         encoding_errors="replace",
@@ -70,14 +78,12 @@ def connect(
         health_check_interval=0,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1), retries),
     )
+    return redis.Redis.from_pool(pool)
 
 
 def address(url: str) -> str:
     """The URL as it may be shown: without user and password."""
-    parts = urlsplit(url)
-    host = parts.hostname or "?"
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+    return parse_url(url).shown
 
 
 @contextmanager
@@ -101,6 +107,8 @@ def reaching(url: str) -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         if problem := handshake_problem(error, url):
             raise RedisUnreachable(f"Redis at {address(url)}: {problem}") from None
+        if isinstance(error, NotPrimary):
+            raise RedisUnreachable(f"Redis at {address(url)}: {plain(error)}") from None
         raise RedisUnreachable(
             f"Redis at {address(url)} cannot be reached: {plain(error)}; start it "
             "(`transship up` does) or set TRANSSHIP_URL"

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import BatchPublishError, OperationalError
 
+from transship.ledger.broker_connection import celery_app
 from transship.model.jobs import JobId
-from transship_config.celery_settings import PUSH_TASK, celery_settings
+from transship_config.celery_settings import PUSH_TASK
 from transship_config.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class Doorbell:
     """Rings through Celery's broker. Safe to share between threads: one rings at a time."""
 
     def __init__(self, settings: Settings, url: str) -> None:
-        self._app = Celery("transship", set_as_current=False)
-        self._app.conf.update(celery_settings(settings, url))
+        self._app = celery_app(settings, url)
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._lock = threading.Lock()

@@ -49,6 +49,10 @@ class TcpProxy:
         with self._lock:
             return len(self._pairs)
 
+    def lead_to(self, target: int) -> None:
+        """New connections go to another port; those that are open stay where they are."""
+        self._target = target
+
     def hang(self) -> None:
         """Keep every connection, and forward nothing more."""
         self._open.clear()

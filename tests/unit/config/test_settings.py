@@ -41,9 +41,9 @@ def test_variables_of_others_are_left_alone() -> None:
         ({"TRANSSHIP_URL": "redis://h,i/0"}, "no host name has"),
         (
             {"TRANSSHIP_URL": "amqp://x"},
-            "must be redis://host:port/db, or rediss:// for TLS; amqp:// is not supported$",
+            "must be redis://host:port/db, .* or sentinel://.*; amqp:// is not supported$",
         ),
-        ({"TRANSSHIP_URL": "x:6379"}, "must be redis://host:port/db, or rediss:// for TLS$"),
+        ({"TRANSSHIP_URL": "x:6379"}, "must be redis://host:port/db, .*SERVICE/0$"),
         ({"TRANSSHIP_URL": "redis://x:port"}, "bad host or port"),
         ({"TRANSSHIP_URL": "redis://x/y"}, "database number"),
         ({"TRANSSHIP_URL": "redis://a-b:c@x"}, "'a-b' cannot be used"),

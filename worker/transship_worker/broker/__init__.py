@@ -35,6 +35,7 @@ patched                             why                                    test
                                     process.
 ``channel.basic_ack``               No-ack messages need no call to Redis. nothing_is_noted_of_it
 ``Panel.data``                      Remote control may ask and not order.  answered_and_not_obeyed
+``broker.RedisSentinel``            Flower asks one sentinel, database 0.  flower_shows_what
 ``Worker.install_platform_tweaks``  SIGTERM starts the drain of this       sigterm_mid_push
                                     worker.
 =================================== ====================================== ========================
@@ -68,4 +69,5 @@ relied on                           why                                    test
 =================================== ====================================== ========================
 
 Producers rely on ``Producer.batch`` and ``amqp.as_task_v2``, in ``transship.ledger.notifications``.
+What connects Celery to the primary is in ``transship.ledger.broker_connection``.
 """

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from celery import Celery, Task
+from celery import Task
 from celery.exceptions import Retry
 
+from transship.ledger.broker_connection import celery_app
 from transship.ledger.connection import is_full, plain
-from transship_config.celery_settings import PUSH_TASK, celery_settings
+from transship_config.celery_settings import PUSH_TASK
 from transship_config.settings import Settings
 from transship_worker.broker.lane_consumers import BellRequest, SlotsStep
 from transship_worker.broker.worker_runtime import runtime_of
@@ -26,10 +27,9 @@ class DoorbellTask(Task):
     max_retries = 0
 
 
-def create_app(settings: Settings) -> Celery:
+def create_app(settings: Settings) -> Any:
     """The application for settings whose Redis URL is settled."""
-    app = Celery("transship", task_cls=DoorbellTask, set_as_current=False)
-    app.conf.update(celery_settings(settings, settings.url.get_secret_value()))
+    app = celery_app(settings, settings.url.get_secret_value(), task_cls=DoorbellTask)
     app.conf.worker_consumer = "transship_worker.broker.messages:BellConsumer"
     app.steps["consumer"].add(SlotsStep)
     #: A ``WorkerRuntime``, set by ``transship worker``; Flower has none.

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -66,6 +65,7 @@ def worker(
 def _run(settings: Settings, *, with_engine: bool) -> int:
     """Connect to everything that the worker needs and run it; the exit status."""
     from transship.ledger.connection import address, connect, connection_url, reaching
+    from transship_config.redis_url import parse_url
     from transship_config.settings import settings_with_url
     from transship_worker.broker.application import create_app
     from transship_worker.catalog import Catalog
@@ -83,7 +83,9 @@ def _run(settings: Settings, *, with_engine: bool) -> int:
     opened: list[Catalog] = []
 
     def secrets() -> Iterator[str]:
-        yield from spellings(unquote(urlsplit(url).password or ""), settings.account)
+        parsed = parse_url(url)
+        yield from spellings(parsed.password, settings.account)
+        yield from spellings(parsed.sentinel_password, parsed.sentinel_username)
         for one in opened:
             for component in one.last.registries.values():
                 yield from component.secret_spellings()

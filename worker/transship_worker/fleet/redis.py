@@ -16,14 +16,15 @@ from redis.commands.core import AsyncScript
 from redis.retry import Retry
 
 from transship.ledger.connection import CONNECT_TIMEOUT_S, reaching
+from transship.ledger.primary import pool_options, primary_of
 from transship.ledger.scripts import read_script
-from transship_config.redis_tls import more_tls_options
+from transship_worker.fleet.primary import PrimaryConnection, PrimarySSLConnection
 
 T = TypeVar("T")
 
 #: Seconds to wait for one reply. A script takes milliseconds; work in the loop can be repeated
 #: and must not hang on a Redis that does. Unit: s.
-REPLY_TIMEOUT_S: Final = 10
+REPLY_TIMEOUT_S: Final = 6
 #: Connections of one process; more callers wait for one to be free.
 CONNECTIONS: Final = 16
 #: How long a caller waits for a free connection. Unit: s.
@@ -41,9 +42,10 @@ class FleetRedis:
 
     def __init__(self, url: str) -> None:
         """Nothing is connected before the first command."""
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url,
-            **more_tls_options(url),
+        primary = primary_of(url)
+        pool = redis.asyncio.BlockingConnectionPool(
+            connection_class=PrimarySSLConnection if primary.url.tls else PrimaryConnection,
+            **pool_options(primary),
             max_connections=CONNECTIONS,
             timeout=FREE_TIMEOUT_S,
             decode_responses=True,

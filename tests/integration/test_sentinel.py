@@ -1,0 +1,136 @@
+"""``sentinel://``: clients of all kinds find the primary, before and after a failover."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.ledger.bench import push_request
+from tests.support.processes import eventually, free_port
+from tests.support.servers.certificates import Authority
+from tests.support.servers.redis import RedisTls
+from tests.support.servers.sentinel import Watched
+from transship import Client, RedisUnreachable
+from transship.cli import main
+from transship.ledger.connection import connect
+from transship.ledger.notifications import Bell, Doorbell
+from transship.ledger.primary import primary_of
+from transship.model.jobs import JobId
+from transship_config.settings import Settings
+from transship_worker.fleet.redis import FleetRedis
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    """A primary and a replica under three sentinels, each with a password of its own."""
+    with Watched(password="of@redis", sentinel_password="of+sentinels&") as made:
+        yield made
+
+
+def _settings(url: str) -> Settings:
+    return Settings.from_environment({"TRANSSHIP_URL": url})
+
+
+async def _asked(url: str) -> int:
+    async with FleetRedis(url) as fleet:
+        return int(await fleet.ask(lambda: fleet.client.incr("asked"), patience_s=20))
+
+
+def _all_kinds_reach_the_primary(url: str, port: int, number: int) -> None:
+    """The ledger's connections, those of the background loop, and Celery's."""
+    with connect(url) as client:
+        client.incr("written")
+        assert client.info("replication")["role"] == "master"
+    assert asyncio.run(_asked(url)) == number
+    doorbell = Doorbell(_settings(url), url)
+    try:
+        for again in (False, True):
+            jobs = [JobId.new("default") for _ in range(1 + again)]
+            doorbell.ring([Bell.of(job, push_request(), again=again) for job in jobs])
+    finally:
+        doorbell.close()
+    with connect(url) as client:
+        assert client.llen("transship:celery:push.*") == 3 * number
+    address = primary_of(url).address
+    assert address is not None
+    assert address[1] == port
+
+
+def test_all_kinds_of_clients_find_the_primary_before_and_after_a_failover(
+    watched: Watched,
+) -> None:
+    _all_kinds_reach_the_primary(watched.url, watched.primary.port, 1)
+    watched.fail_over()
+    eventually(watched.settled, what="a replica in sync")
+    _all_kinds_reach_the_primary(watched.url, watched.primary.port, 2)
+
+
+def test_doctor_names_the_primary(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRANSSHIP_URL", watched.url)
+    main(["doctor"])
+    said = capsys.readouterr().out
+    hosts = ",".join(f"127.0.0.1:{one.port}" for one in watched.sentinels)
+    place = f"sentinel://{hosts}/mymaster/0, primary 127.0.0.1:{watched.primary.port}"
+    assert place in said
+    assert "of@redis" not in said
+
+
+def test_sentinels_that_are_away_or_know_nothing_are_passed_over(watched: Watched) -> None:
+    away = f"127.0.0.1:{free_port()}"
+    # A Redis is no sentinel.
+    login, _, rest = watched.url.partition("@")
+    url = f"{login}@{away},127.0.0.1:{watched.primary.port},{rest}"
+    with connect(url, retries=0) as client:
+        assert client.ping()
+
+
+@pytest.mark.parametrize(
+    ("service", "password", "problem"),
+    [
+        ("other", "of%2Bsentinels%26", "knows no service 'other'"),
+        ("mymaster", "wrong", "(?i)no sentinel names the primary .*(WRONGPASS|invalid)"),
+    ],
+)
+def test_what_no_sentinel_knows_ends_in_one_line_without_a_password(
+    watched: Watched, service: str, password: str, problem: str
+) -> None:
+    hosts = watched.url.partition("@")[2].partition("/")[0]
+    url = f"sentinel://:of%40redis@{hosts}/{service}/0?sentinel_password={password}"
+    with Client(settings=_settings(url)) as client, pytest.raises(RedisUnreachable) as refused:
+        client.jobs()
+    assert refused.match(problem)
+    assert "\n" not in refused.value.message
+    assert "redis@" not in refused.value.message
+    assert "sentinels" not in refused.value.message.replace("no sentinel", "")
+    assert refused.value.exit_status == 3
+
+
+def test_redis_and_sentinels_are_reached_by_tls(authority: Authority) -> None:
+    certificate, key = authority.issue("127.0.0.1")
+    with Watched(sentinels=1, tls=RedisTls(authority.ca, certificate, key)) as made:
+        _all_kinds_reach_the_primary(made.url, made.primary.port, 1)
+        unchecked = made.url.replace("ssl=true", "ssl=true&sentinel_ssl=false")
+        with Client(settings=_settings(unchecked)) as client, pytest.raises(RedisUnreachable):
+            client.jobs()
+        stranger = made.url.partition("?")[0] + "?ssl=true"
+        with (
+            Client(settings=_settings(stranger)) as client,
+            pytest.raises(RedisUnreachable, match="not trusted"),
+        ):
+            client.jobs()
+
+
+def test_a_replica_is_refused_where_a_primary_is_meant() -> None:
+    with Watched(sentinels=1) as made:
+        replica = next(one for one in made.servers if one is not made.primary)
+        with (
+            Client(settings=_settings(replica.url)) as client,
+            pytest.raises(RedisUnreachable, match="is a replica, not the primary"),
+        ):
+            client.jobs()

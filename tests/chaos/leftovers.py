@@ -37,8 +37,8 @@ _GONE: Final = (
 )  # fmt: skip
 #: These stay without an end, or as long as their jobs are kept.
 _STAYS: Final = (
-    "job:*", "events:*", "retention", "migrations", "migration:*", "state:*", "workers", "queues",
-    "refused", "functions", "accounts", "from:*:request:*", "from:*:queues",
+    "job:*", "events:*", "retention", "migrations", "migration:*", "state:*", "workers",
+    "listening", "refused", "functions", "accounts", "accounts:known", "from:*:request:*",
     "celery:_kombu.binding.*", "celery:_kombu.binding_deadlines", "celery:unacked",
     "celery:unacked_index",
 )  # fmt: skip

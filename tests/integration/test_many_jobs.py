@@ -14,7 +14,7 @@ from transship import Client, State
 from transship.ledger.read import PAGE
 from transship.model.push_request import PushRequest
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import SWEEP_MOST
+from transship_worker.jobs.sweep import SWEEP_MOST
 
 pytestmark = pytest.mark.redis
 
@@ -107,4 +107,4 @@ def test_old_ones_expire_and_are_forgotten(crowd: Bench) -> None:
     left = {str(key).removeprefix(crowd.keys.prefix) for key in crowd.redis.scan_iter()}
     # That equal requests are told apart ends by itself when they would have expired.
     left = {one for one in left if ":same:" not in one}
-    assert left == {"accounts", "queues", "from:default:queues", "functions"}
+    assert left == {"accounts", "accounts:known", "functions"}

@@ -61,7 +61,7 @@ def test_a_key_of_another_type_harms_only_its_own_account(bench: Bench, key: str
 def test_a_queue_name_that_is_another_key_of_celerys_stops_no_sweep(bench: Bench) -> None:
     job = bench.submit(push_request())
     bench.submit(push_request("2"), account="evil")
-    bench.redis.sadd(bench.keys.queues("evil"), "unacked")
+    bench.redis.sadd(bench.keys.account("evil") + "queues", "unacked")
     bench.redis.hset(bench.keys.queue("unacked"), "a", "b")
     bench.redis.zadd(bench.keys.due("default", "push.*"), {job: 1})
 

@@ -3,7 +3,7 @@
 Keys are split by writer, so that Redis accounts can hold the line: what lies under
 ``from:ACCOUNT:`` is written by that producer account (and tidied by workers); all else is
 written by workers and readable by producers. ``accounts`` is the one shared exception: a
-producer adds its own name there.
+producer adds its own name there, and workers keep those that have jobs in ``accounts:known``.
 
 =============================== ====== ========= ==========================================
 key (after the namespace)        type   writer    meaning and lifetime
@@ -17,17 +17,17 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``from:A:same:FINGERPRINT``      string producer  an equal job never claimed; expires with it
 ``from:A:cancel:ID``             string producer  asked to cancel, at (ms); until final
 ``from:A:retry:ID``              string producer  asked to retry, at (ms); until claimed
-``from:A:queues``                set    producer  queues that the account ever used
 ``from:A:rows:ID``               list   producer  rows of a plan that is to be run; expires
 ``from:A:plan:ID``               list   worker    planned rows for the producer, who takes them out
-``accounts``                     set    producer  accounts that ever submitted
+``accounts``                     set    producer  names that producers added of themselves
+``accounts:known``               set    worker    accounts of whose jobs a worker heard
 ``job:ID``                       hash   worker    the record, from the first claim on
 ``events:ID``                    stream worker    the last changes of one job
 ``state:STATE``                  zset   worker    jobs with a record by state → submitted (ms)
 ``leases``                       zset   worker    running jobs → end of the lease (ms)
 ``due:QUEUE``                    zset   worker    jobs with a record that wait → next ring (ms)
 ``expiry``                       zset   worker    jobs with a record that wait → when they expire
-``queues``                       set    worker    queues that jobs with a record ever used
+``listening``                    zset   worker    queues of live workers → when that ends (ms)
 ``retention``                    zset   worker    final jobs → when all of it is deleted (ms)
 ``migrations``                   zset   worker    migrations that a worker began → submitted (ms)
 ``migration:ID``                 hash   worker    a migration's totals; until retention ends
@@ -112,10 +112,6 @@ class Keys:
         """When to ring again for an account's jobs in one queue that were never claimed."""
         return f"{self.account(account)}due:{queue}"
 
-    def queues(self, account: str) -> str:
-        """The queues an account ever used."""
-        return f"{self.account(account)}queues"
-
     def job(self, job: str) -> str:
         """The workers' record of a job."""
         return f"{self.namespace}:job:{job}"
@@ -138,8 +134,13 @@ class Keys:
 
     @property
     def accounts(self) -> str:
-        """Accounts that ever submitted."""
+        """Names that producers added: of accounts that submitted, and of anything."""
         return f"{self.namespace}:accounts"
+
+    @property
+    def known_accounts(self) -> str:
+        """Accounts of whose jobs a worker heard."""
+        return f"{self.namespace}:accounts:known"
 
     @property
     def workers(self) -> str:
@@ -156,9 +157,9 @@ class Keys:
         return f"{self.namespace}:due:{queue}"
 
     @property
-    def known_queues(self) -> str:
-        """Queues that jobs with a record ever used."""
-        return f"{self.namespace}:queues"
+    def listening(self) -> str:
+        """Queues that live workers listen to."""
+        return f"{self.namespace}:listening"
 
     @property
     def expiry(self) -> str:

@@ -228,8 +228,8 @@ class MigrationLedger:
         """Migrations, newest first, those that no worker began included."""
         with reaching(self._url):
             found = _members(self._redis.zrange(self._keys.migrations, 0, limit - 1, desc=True))
-            for account in _members(self._redis.smembers(self._keys.accounts)):
-                due = self._keys.due(str(account), PLAN_QUEUE)
+            for account in self._jobs.account_names():
+                due = self._keys.due(account, PLAN_QUEUE)
                 found += _members(self._redis.zrange(due, 0, limit - 1, desc=True))
         # Ids begin with the time of their submit.
         ids = sorted({str(one) for one in found}, reverse=True)

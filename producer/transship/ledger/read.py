@@ -6,8 +6,10 @@ Every call raises ``RedisUnreachable`` when Redis does not answer.
 from __future__ import annotations
 
 import heapq
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 from pydantic import ValidationError
@@ -17,7 +19,7 @@ from transship.ledger.connection import reaching
 from transship.ledger.keys import Keys
 from transship.ledger.stored_jobs import Stored, compose
 from transship.model.components import Fleet, WorkerView
-from transship.model.jobs import JobId, State
+from transship.model.jobs import JobId, State, names_job
 from transship.model.records import JobEvent, JobRecord
 from transship.model.requests import parse_request
 from transship_config.errors import UsageError
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
 
 #: Times from here on are no times: the year 5138. Unit: ms.
 LATEST_MS = 10**14
+#: How an account may be called.
+ACCOUNT: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
+#: Names of those that producers add, of which one list looks at so many.
+NAMES_MOST: Final = 200
+#: Entries of one account that are no jobs, of which one list looks at so many.
+FOUL_MOST: Final = 2_000
+#: Commands that read one job, and what the first ones read.
+READS: Final = 6
+_PARTS: Final = ("request", "record")
 #: Jobs read in one round trip while listing.
 PAGE = 200
 
@@ -54,16 +65,13 @@ class LedgerReader:
                 pipe.zscore(self._keys.queued(job.account), job)
                 pipe.zscore(self._keys.withdrawn(job.account), job)
             pipe.time()
-            replies: list[Any] = [_value(r) for r in pipe.execute(raise_on_error=False)]
-        seconds, micros = replies.pop()
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+        seconds, micros = _value(replies.pop())
         now = int(seconds) * 1000 + int(micros) // 1000
-        records: list[JobRecord | None] = []
-        for index, job in enumerate(jobs):
-            request, fields, cancel, retry, queued, withdrawn = replies[index * 6 : index * 6 + 6]
-            submitted = queued if queued is not None else withdrawn
-            stored = Stored(request, fields, _number(cancel), _number(retry), _number(submitted))
-            records.append(compose(job, stored, now) if stored.exists else None)
-        return records
+        return [
+            _record(job, replies[index * READS : (index + 1) * READS], now)
+            for index, job in enumerate(jobs)
+        ]
 
     def record(self, job: JobId) -> JobRecord:
         """One job's record.
@@ -105,41 +113,62 @@ class LedgerReader:
         """Jobs in a state (or all), newest first, that ``keep`` accepts; at most ``limit``."""
         found: list[JobRecord] = []
         seen: set[str] = set()
+        # Whose sets hold so much that is no job is read no further.
+        foul: Counter[str] = Counter()
         with reaching(self._url):
-            for page in _pages(self._merged(self._indexes(state))):
+            for page in _pages(self._merged(self._indexes(state), foul)):
                 fresh = [JobId(job) for job in page if job not in seen]
                 seen.update(fresh)
-                for record in self.read(fresh):
-                    if record is None or (state is not None and record.state is not state):
-                        continue
-                    if keep(record):
+                for job, record in zip(fresh, self.read(fresh), strict=True):
+                    if record is None:
+                        foul[job.account] += 1
+                    elif (state is None or record.state is state) and keep(record):
                         found.append(record)
                         if len(found) >= limit:
                             return found
         return found
 
-    def _indexes(self, state: State | None) -> list[str]:
-        accounts = sorted(str(a) for a in self._redis.smembers(self._keys.accounts))
-        indexes = [self._keys.state(s) for s in State if state in {None, s}]
+    def _indexes(self, state: State | None) -> list[tuple[str, str]]:
+        """Sorted sets, and the account that writes each; empty: workers do."""
+        accounts = self.account_names()
+        indexes = [(self._keys.state(s), "") for s in State if state in {None, s}]
         if state in {None, State.QUEUED}:
-            indexes += [self._keys.queued(a) for a in accounts]
+            indexes += [(self._keys.queued(a), a) for a in accounts]
         if state in {None, State.CANCELLED}:
-            indexes += [self._keys.withdrawn(a) for a in accounts]
+            indexes += [(self._keys.withdrawn(a), a) for a in accounts]
         return indexes
 
-    def _merged(self, indexes: Iterable[str]) -> Iterator[str]:
+    def account_names(self) -> list[str]:
+        """Accounts that have jobs.
+
+        Anybody may add names to those that producers add, so some of them are read; workers know
+        all that they heard of.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.smembers(self._keys.known_accounts)
+        pipe.srandmember(self._keys.accounts, NAMES_MOST)
+        known, added = pipe.execute()
+        return sorted({str(name) for name in (*known, *added) if ACCOUNT.fullmatch(str(name))})
+
+    def _merged(self, indexes: Iterable[tuple[str, str]], foul: Counter[str]) -> Iterator[str]:
         """Members of several sorted sets, highest score first."""
-        for _, job in heapq.merge(*map(self._descending, indexes), reverse=True):
+        streams = [self._descending(index, account, foul) for index, account in indexes]
+        for _, job in heapq.merge(*streams, reverse=True):
             yield job
 
-    def _descending(self, index: str) -> Iterator[tuple[float, str]]:
+    def _descending(
+        self, index: str, account: str, foul: Counter[str]
+    ) -> Iterator[tuple[float, str]]:
         start = 0
-        while True:
+        while not account or foul[account] < FOUL_MOST:
             pipe = self._redis.pipeline(transaction=False)
             pipe.zrange(index, start, start + PAGE - 1, desc=True, withscores=True)
             page: Any = _value(pipe.execute(raise_on_error=False)[0]) or []
             for job, score in page:
-                yield score, job
+                if account and not names_job(job, account):
+                    foul[account] += 1
+                else:
+                    yield score, job
             if len(page) < PAGE:
                 return
             start += PAGE
@@ -171,6 +200,17 @@ class LedgerReader:
         return Fleet(workers=[WorkerView.model_validate_json(str(b)) for b in bodies if b])
 
 
+def _record(job: JobId, replies: list[Any], now_ms: int) -> JobRecord | None:
+    """The record of a job; ``None``: there is none."""
+    body, fields, cancel, retry, queued, withdrawn = map(_value, replies)
+    wrong = [what for what, reply in zip(_PARTS, replies, strict=False) if _of_another_type(reply)]
+    submitted = queued if queued is not None else withdrawn
+    stored = Stored(
+        body, fields or {}, _number(cancel), _number(retry), _number(submitted), tuple(wrong)
+    )
+    return compose(job, stored, now_ms) if stored.exists else None
+
+
 def _pages(items: Iterator[str]) -> Iterator[list[str]]:
     page: list[str] = []
     for item in items:
@@ -192,9 +232,13 @@ def _streams(reply: Any) -> list[Any]:
     return [entries for _, entries in reply]
 
 
+def _of_another_type(reply: Any) -> bool:
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE")
+
+
 def _value(reply: Any) -> Any:
     """A reply; what an account wrote as another type than it should is as good as absent."""
-    if isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE"):
+    if _of_another_type(reply):
         return None
     if isinstance(reply, Exception):
         raise reply

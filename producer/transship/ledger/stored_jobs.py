@@ -30,11 +30,13 @@ class Stored:
     cancel_ms: int | None
     retry_ms: int | None
     submitted_ms: int | None
+    #: Parts (``request``, ``record``) whose keys hold something else than they should.
+    unreadable: tuple[str, ...] = ()
 
     @property
     def exists(self) -> bool:
         """Whether there is such a job at all."""
-        return self.request is not None or bool(self.fields)
+        return self.request is not None or bool(self.fields) or bool(self.unreadable)
 
 
 def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = False) -> JobRecord:
@@ -45,7 +47,10 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
     state = known_state(fields["state"]) if "state" in fields else State.QUEUED
     error = ErrorInfo.stored(fields.get("error"))
     finished = _time(fields.get("finished"))
-    if stored.cancel_ms is not None and state in {State.QUEUED, State.RETRYING}:
+    if stored.unreadable and not fields:
+        # Nobody can run it: what a worker would say of it, too.
+        state, finished, error = State.FAILED, when(created), _unreadable(stored)
+    elif stored.cancel_ms is not None and state in {State.QUEUED, State.RETRYING}:
         state, finished = State.CANCELLED, when(stored.cancel_ms)
         error = ErrorInfo(code="cancelled", message="cancelled on request", retryable=False)
     elif stored.retry_ms is not None and state in {State.FAILED, State.CANCELLED}:
@@ -73,6 +78,12 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
         error=error if state is not State.SUCCEEDED else None,
         warnings=sentences(fields.get("warnings")),
     )
+
+
+def _unreadable(stored: Stored) -> ErrorInfo:
+    parts = " and ".join(stored.unreadable)
+    message = f"its {parts} cannot be read: somebody wrote a value of another type there"
+    return ErrorInfo(code="unreadable", message=message, retryable=False)
 
 
 def _facts(request: Request | None, stored: Stored) -> dict[str, Any]:

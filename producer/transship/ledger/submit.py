@@ -75,6 +75,7 @@ class Ledger(LedgerReader):
         return [
             self._keys.account(self._account),
             self._keys.accounts,
+            self._keys.known_accounts,
             self._account,
             job,
             request.to_stored(),

@@ -89,6 +89,14 @@ def known_step(text: str | None) -> Step | None:
     return Step(text) if text in set(Step) else None
 
 
+def names_job(text: str, account: str) -> bool:
+    """Whether a job of this account can be called so."""
+    found = _JOB_ID.fullmatch(text)
+    return found is not None and found["account"] == (
+        None if account == DEFAULT_ACCOUNT else account
+    )
+
+
 class JobId(str):
     """A job's name: 20 characters that sort by time, and ``-account`` unless it is ``default``.
 

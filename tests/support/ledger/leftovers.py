@@ -13,8 +13,8 @@ from transship.ledger.keys import Keys
 #: workers publish, and Celery's own keys.
 _STAYS = re.compile(
     r"(job|events|state|blob|rate|mounts|subset|migration|worker|celery):.*"
-    r"|from:[^:]+:(request:.*|queues|plan:.*|rows:.*)"
-    r"|accounts|queues|retention|migrations|workers|worker|reaper|refused|functions"
+    r"|from:[^:]+:(request:.*|plan:.*|rows:.*)"
+    r"|accounts|accounts:known|listening|retention|migrations|workers|worker|reaper|refused|functions"
 )
 
 

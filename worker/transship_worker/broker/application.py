@@ -14,8 +14,8 @@ from transship_config.celery_settings import PUSH_TASK
 from transship_config.settings import Settings
 from transship_worker.broker.lane_consumers import BellRequest, SlotsStep
 from transship_worker.broker.worker_runtime import runtime_of
-from transship_worker.jobs.claims import RING_LEAST_S
 from transship_worker.jobs.runner import JobFailure, JobPostponed
+from transship_worker.jobs.sweep import RING_LEAST_S
 
 
 class DoorbellTask(Task):

@@ -24,19 +24,18 @@ from transship.model.records import ErrorInfo, Progress
 from transship.model.request_fields import LONGEST_S
 from transship_config.lanes import queue_name
 from transship_config.settings import Settings
+from transship_worker.jobs.sweep import SWEEP_SCRIPTS, Due, Sweep, Swept, dues
 
 if TYPE_CHECKING:
     from transship.model.copy_request import CopyRequest
     from transship.model.requests import Request
 
-#: Seconds between two bells for one job that nobody takes: at least, at most. Unit: s.
-RING_LEAST_S, RING_MOST_S = 10, 600
-#: The same for a job that this worker must leave to another. Unit: ms.
+#: Between two bells for a job that this worker must leave to another: at least, at most. Unit: ms.
 DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
 #: Characters of a request that is read; the longest holds a specification of half of that.
 LONGEST_REQUEST = 16 * 1024 * 1024
-#: Jobs of each kind that one sweep looks at.
-SWEEP_MOST = 500
+#: Queues of engines that are looked after.
+LISTENING_MOST = 1000
 #: Jobs of one migration that are on the queue or run at once. Enough for a few workers' slots; what
 #: is beyond waits in a list of its own, so that several migrations share the fleet.
 WINDOW = 128
@@ -86,18 +85,6 @@ class ClaimResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """A bell the reaper is to ring."""
-
-    job: JobId
-    #: Empty: as the job's request says.
-    queue: str
-    attempt: int
-    #: What Flower shows; empty: not known without the request.
-    display: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     """What the ledger made of a finish."""
 
@@ -108,16 +95,6 @@ class Finished:
     ring: JobId | None
     #: Further jobs of its migration that found room on the queue.
     more: tuple[Due, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What one sweep found."""
-
-    ring: list[Due]
-    lost: int
-    expired: int
-    forgotten: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +124,10 @@ class Row:
         return found if self.error is None else found | {"error": self.error.model_dump_json()}
 
 
-_SCRIPTS = ("claim", "report", "finish", "reject", "defer", "leave", "sweep", "rows", "planned")
+_SCRIPTS = (
+    *("claim", "report", "finish", "reject", "defer", "leave", "rows", "planned"),
+    *SWEEP_SCRIPTS,
+)
 
 
 class Claims:
@@ -165,6 +145,7 @@ class Claims:
                 "attempts": settings.attempts,
                 "window": WINDOW,
                 "postponed": POSTPONED_MOST,
+                "longest": LONGEST_S * 1000,
                 "keep": {
                     State.SUCCEEDED: int(settings.keep_succeeded * 1000),
                     State.FAILED: int(settings.keep_failed * 1000),
@@ -177,6 +158,7 @@ class Claims:
             name: client.register_script(common + read_script("transship_worker.jobs", name))
             for name in _SCRIPTS
         }
+        self._sweep = Sweep(self._run, self._accounts, self._listening)
 
     def request(self, job: JobId) -> str | None:
         """The text of a request as it stands in Redis: untrusted, perhaps not even JSON.
@@ -335,7 +317,7 @@ class Claims:
             accepted=word in {"yes", "again"},
             state=State(state) if state else None,
             ring=JobId(after) if after else None,
-            more=tuple(_dues(more)),
+            more=tuple(dues(more)),
         )
 
     def reject(self, job: JobId, error: ErrorInfo) -> bool:
@@ -362,7 +344,7 @@ class Claims:
         """
         text = json.dumps([row.as_json() for row in rows])
         held, ring = self._run("rows", claim.job, claim.fence, claim.token, text)
-        return bool(held), _dues(ring)
+        return bool(held), dues(ring)
 
     def all_planned(self, claim: Claim, fields: Mapping[str, str]) -> bool:
         """All rows of the migration are known; whether the claim still holds."""
@@ -371,15 +353,24 @@ class Claims:
 
     def sweep(self) -> Swept:
         """One sweep of the reaper."""
-        ring, counts = self._run("sweep", SWEEP_MOST, RING_LEAST_S, RING_MOST_S)
-        return Swept(
-            _dues(ring),
-            *(int(count) for count in counts),
-        )
+        return self._sweep.sweep()
 
     def count_refused(self, reason: str) -> None:
         """Count a doorbell that was refused."""
         self._redis.hincrby(self._keys.refused, reason, 1)
+
+    def _listening(self) -> list[str]:
+        """Queues of engines that a live worker listens to."""
+        seconds, _ = self._line.time()
+        found: Any = self._line.zrangebyscore(
+            self._keys.listening, int(seconds) * 1000, "+inf", start=0, num=LISTENING_MOST
+        )
+        return [str(queue) for queue in found]
+
+    def _accounts(self) -> list[str]:
+        """Accounts that workers know."""
+        found: Any = self._line.smembers(self._keys.known_accounts)
+        return [str(account) for account in found]
 
     def _run(self, script: str, *args: str | int) -> Any:
         return self._scripts[script](args=[self._conf, *args], client=self._line)
@@ -398,10 +389,3 @@ class Claims:
             )
             self._own.line = line
             return line
-
-
-def _dues(reply: Any) -> list[Due]:
-    return [
-        Due(JobId(job), str(queue), int(attempt), *map(str, rest))
-        for job, queue, attempt, *rest in reply
-    ]

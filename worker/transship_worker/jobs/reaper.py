@@ -17,7 +17,8 @@ from transship.ledger.keys import Keys
 from transship.ledger.notifications import Bell, Doorbell
 from transship.model.requests import parse_request
 from transship_config.lanes import queue_name
-from transship_worker.jobs.claims import Claims, Due
+from transship_worker.jobs.claims import Claims
+from transship_worker.jobs.sweep import Due
 
 logger = logging.getLogger("transship.worker")
 

@@ -31,11 +31,12 @@ from transship.model.requests import newer, parse_request
 from transship_config import __version__
 from transship_config.errors import TransshipError
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Answer, Claim, ClaimResult, Claims, Due, Finished
+from transship_worker.jobs.claims import Answer, Claim, ClaimResult, Claims, Finished
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome, Work
 from transship_worker.jobs.heartbeat import Heart
 from transship_worker.jobs.retry import Backoff
+from transship_worker.jobs.sweep import Due
 
 if TYPE_CHECKING:
     from transship.model.requests import Request

@@ -26,8 +26,9 @@ from transship_worker.handlers.copy_progress import CopySlots
 from transship_worker.handlers.migration.handler import Planning, PlanningGrounds
 from transship_worker.handlers.registries import Way
 from transship_worker.handlers.streaming import StreamWay
-from transship_worker.jobs.claims import Claims, Due
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.handler import Work
+from transship_worker.jobs.sweep import Due
 from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.stream.compression import THREADS
 from transship_worker.transports.stream.push import StreamGrounds

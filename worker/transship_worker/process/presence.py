@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import redis
 
@@ -32,16 +32,19 @@ class Presence:
         view: Callable[[], WorkerView],
         what_counts: Callable[[], object],
         *,
+        queues: Sequence[str] = (),
         functions: Functions | None = None,
     ) -> None:
         """``what_counts``: a value whose change is published at once; cheap to ask for.
 
-        ``functions``: what producers call in Redis, kept there by this worker.
+        ``queues``: what it listens to; others look after them while it lives. ``functions``: what
+        producers call in Redis, kept there by this worker.
         """
         self._redis = client
         self._keys = keys
         self._view = view
         self._what_counts = what_counts
+        self._queues = queues
         self._functions = functions
         self._ended = threading.Event()
         self._now = threading.Event()
@@ -81,6 +84,9 @@ class Presence:
         pipe.set(self._keys.worker(view.name), view.model_dump_json(), ex=LIVES_S)
         pipe.zadd(self._keys.workers, {view.name: now + LIVES_S * 1000})
         pipe.zremrangebyscore(self._keys.workers, "-inf", now)
+        pipe.zremrangebyscore(self._keys.listening, "-inf", now)
+        if self._queues:
+            pipe.zadd(self._keys.listening, dict.fromkeys(self._queues, now + LIVES_S * 1000))
         if self._functions is not None:
             pipe.zadd(self._keys.functions, {self._functions.library: now})
         pipe.execute()

@@ -36,6 +36,7 @@ from transship_worker.jobs.handler import Work
 from transship_worker.jobs.heartbeat import Heart
 from transship_worker.jobs.reaper import Reaper
 from transship_worker.jobs.runner import Runner, Tools
+from transship_worker.jobs.sweep import FIXED_QUEUES
 from transship_worker.process.presence import Presence
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.watch import EngineWatch
@@ -112,6 +113,9 @@ class Runtime:
             keys,
             self.view,
             self._what_counts,
+            queues=[
+                name for names in self.queues.values() for name in names if name not in FIXED_QUEUES
+            ],
             functions=Functions(self._redis, keys),
         )
         self.reaper = Reaper(

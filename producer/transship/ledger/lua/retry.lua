@@ -29,5 +29,4 @@ end
 redis.call('ZREM', base .. 'expiry', id)
 redis.call('ZADD', target, string.format('%.0f', us), id)
 redis.call('ZADD', base .. 'due:' .. queue, string.format('%.0f', ms + ring), id)
-redis.call('SADD', base .. 'queues', queue)
 return 1

@@ -1,12 +1,12 @@
 -- Write a request, unless an equal one of this account was never claimed yet and is the newest
 -- for its target.
--- ARGV: prefix of the account's keys, name of the accounts set, account, id, request,
---       queue, target reference, fingerprint (empty: nothing is equal to it), expiry (ms from
---       now), first ring (ms from now)
+-- ARGV: prefix of the account's keys, names of the sets of accounts (that producers add, that
+--       workers know), account, id, request, queue, target reference, fingerprint (empty: nothing is
+--       equal to it), expiry (ms from now), first ring (ms from now)
 -- Returns {id, deduplicated (0 or 1), time in ms}.
-local base, accounts, account, id, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local queue, reference, fingerprint = ARGV[6], ARGV[7], ARGV[8]
-local expires, ring = tonumber(ARGV[9]), tonumber(ARGV[10])
+local base, accounts, known, account = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local id, request, queue, reference, fingerprint = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local expires, ring = tonumber(ARGV[10]), tonumber(ARGV[11])
 local time = redis.call('TIME')
 local us = time[1] * 1000000 + time[2]
 local ms = math.floor(us / 1000)
@@ -21,10 +21,13 @@ local target = base .. 'target:' .. reference
 local function is_last(other)
   local order = tonumber(redis.call('ZSCORE', target, other) or 0)
   local root = string.sub(base, 1, -2 - #account)
-  for _, name in ipairs(redis.call('SMEMBERS', accounts)) do
-    local last = redis.pcall(
-      'ZREVRANGE', root .. name .. ':target:' .. reference, 0, 0, 'WITHSCORES')
-    if last[1] and last[1] ~= other and tonumber(last[2]) > order then return false end
+  -- Anybody may add names to the first one: some of it are read, by chance.
+  for _, names in ipairs({redis.call('SRANDMEMBER', accounts, 50), redis.call('SMEMBERS', known)}) do
+    for _, name in ipairs(names) do
+      local last = redis.pcall(
+        'ZREVRANGE', root .. name .. ':target:' .. reference, 0, 0, 'WITHSCORES')
+      if last[1] and last[1] ~= other and tonumber(last[2]) > order then return false end
+    end
   end
   return true
 end
@@ -46,6 +49,5 @@ redis.call('ZADD', base .. 'queued', string.format('%.0f', ms), id)
 redis.call('ZADD', base .. 'expiry', string.format('%.0f', ms + expires), id)
 redis.call('ZADD', base .. 'due:' .. queue, string.format('%.0f', ms + ring), id)
 redis.call('ZADD', target, string.format('%.0f', us), id)
-redis.call('SADD', base .. 'queues', queue)
 redis.call('SADD', accounts, account)
 return {id, 0, ms}

@@ -7,13 +7,20 @@ local id, reference = want.id, want.reference
 local base = base_of(id)
 
 if redis.call('EXISTS', base .. 'request:' .. id) == 0 then return {'unknown'} end
+know(id)
 local own = ns .. ':migration:' .. id
 if redis.call('EXISTS', base .. 'cancel:' .. id) == 1 and redis.call('EXISTS', own) == 1 then
   -- Also of a migration that is planned to its end: its jobs see it, and the others end here.
   redis.call('HSET', own, 'cancel', 1)
-  drop_pending(id, 2000)
+  drop_pending(id, 100)
 end
-local fresh = redis.call('EXISTS', job_key(id)) == 0
+local fields = redis.pcall('HLEN', job_key(id))
+if type(fields) == 'table' then
+  redis.pcall('ZREM', base .. 'due:' .. want.queue, id)
+  return {'final', 'failed', error_text('unreadable',
+    'its record in Redis is no hash: somebody else wrote it', false)}
+end
+local fresh = fields == 0
 local created = score(base .. 'queued', id) or now
 local state = get(id, 'state') or 'queued'
 
@@ -84,26 +91,16 @@ if state == 'retrying' then
 end
 
 -- Its turn? One at a time for a target, in the order of submission.
-if not redis.call('ZSCORE', base .. 'target:' .. reference, id) then
+if not score(base .. 'target:' .. reference, id) then
   redis.call('ZADD', base .. 'target:' .. reference, text(time[1] * 1000000 + time[2]), id)
-  redis.call('SADD', ns .. ':accounts', account_of(id))
 end
-for _ = 1, 100 do
-  local head = head_of(reference)
-  if head == id or not head then break end
-  local other = get(head, 'state')
-  if other == 'retrying' then
-    superseded(head)
-  elseif other == 'succeeded' or
-      ((other == 'failed' or other == 'cancelled')
-        and redis.call('EXISTS', base_of(head) .. 'retry:' .. head) == 0) or
-      (not other and redis.call('EXISTS', base_of(head) .. 'request:' .. head) == 0) then
-    redis.call('ZREM', base_of(head) .. 'target:' .. reference, head)
-  else
-    return {'behind', head}
-  end
+local head = head_of(reference, id)
+for _ = 1, 20 do
+  if head == id or not head or get(head, 'state') ~= 'retrying' then break end
+  superseded(head)
+  head = head_of(reference, id)
 end
-if head_of(reference) ~= id then return {'behind', head_of(reference)} end
+if head ~= id then return {'behind', head or ''} end
 
 adopt_it()
 redis.call('ZREM', ns .. ':due:' .. want.queue, id)

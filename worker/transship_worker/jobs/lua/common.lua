@@ -1,5 +1,5 @@
 -- What the worker's scripts share. The first argument of each is a JSON object:
--- {ns, keep = {succeeded, failed, cancelled} (ms), attempts, lease (ms)}.
+-- {ns, keep = {succeeded, failed, cancelled} (ms), attempts, lease (ms), longest (ms)}.
 -- Redis's clock is the only clock. Times are ms since 1970; orders among targets are µs.
 local conf = cjson.decode(ARGV[1])
 local ns = conf.ns
@@ -14,14 +14,87 @@ local function account_of(id)
   return name
 end
 
-local function base_of(id) return ns .. ':from:' .. account_of(id) .. ':' end
+local function from(account) return ns .. ':from:' .. account .. ':' end
+local function base_of(id) return from(account_of(id)) end
 local function job_key(id) return ns .. ':job:' .. id end
-local function get(id, field) return redis.call('HGET', job_key(id), field) end
+
+-- A field of a job's record; false: it has none, or there is no record, or it is none.
+local function get(id, field)
+  local found = redis.pcall('HGET', job_key(id), field)
+  return type(found) ~= 'table' and found
+end
 
 -- The score in a set that a producer wrote, or nil: it may be anything, even no set.
 local function score(key, member)
   local found = redis.pcall('ZSCORE', key, member)
   return type(found) == 'string' and tonumber(found) or nil
+end
+
+-- Sets that a producer writes are read some entries at a time, so that no script takes long: what is
+-- no job of that account, or none that exists, is thrown out and counted. A script throws out so many
+-- at most.
+local looks = 500
+
+local function throw_out(key, members, what)
+  if #members == 0 then return end
+  local gone = redis.pcall('ZREM', key, unpack(members))
+  if type(gone) == 'number' and gone > 0 then
+    redis.pcall('HINCRBY', ns .. ':refused', what, gone)
+  end
+end
+
+-- Do something with a job. A record of another type throws the job out of that set; what else fails
+-- (Redis is full) ends the script.
+local function guarded(act, id, key)
+  local ok, problem = pcall(act, id)
+  if ok then return end
+  if type(redis.pcall('HLEN', ns .. ':job:' .. id)) ~= 'table' then error(problem) end
+  throw_out(key, {id}, 'record')
+end
+
+local function names_account(name)
+  return #name <= 32 and string.find(name, '^[%w_]+$') ~= nil
+end
+
+local CORE = '^' .. string.rep('[0-9a-hjkmnp-tv-z]', 20) .. '$'
+
+-- Whether this is how a job of that account can be called.
+local function names_job(id, account)
+  return string.find(string.sub(id, 1, 20), CORE) ~= nil
+    and (string.sub(id, 21) == '-' .. account or (account == 'default' and #id == 20))
+end
+
+-- A worker has seen a request of that account, which nobody else can write.
+local function know(id)
+  if names_account(account_of(id)) then
+    redis.call('SADD', ns .. ':accounts:known', account_of(id))
+  end
+end
+
+-- Those that workers know, and some of the names that producers added, of which no worker may have
+-- heard yet.
+local all_accounts
+local function accounts()
+  if all_accounts then return all_accounts end
+  all_accounts = redis.call('SMEMBERS', ns .. ':accounts:known')
+  local seen = {}
+  for _, name in ipairs(all_accounts) do seen[name] = true end
+  for _, name in ipairs(redis.pcall('SRANDMEMBER', ns .. ':accounts', 50)) do
+    if not seen[name] and names_account(name) then
+      all_accounts[#all_accounts + 1] = name
+    end
+  end
+  return all_accounts
+end
+
+-- Queues that any worker may listen to, and those of engines that a live one listens to.
+local function live_queues()
+  local found = {'push.*', 'bulk.*', 'copy.*', 'copy.bulk', 'plan.*'}
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', ns .. ':listening', text(now), '+inf',
+      'LIMIT', 0, 1000)) do
+    found[#found + 1] = name
+  end
+  return found
 end
 
 -- A change becomes an entry of the job's capped stream.
@@ -100,36 +173,79 @@ local function adopt(id, queue, reference, registry, fingerprint)
     created = math.max(0, math.min(now, created))
     redis.call('HSET', job_key(id), 'created', text(created), 'queue', queue,
       'image', reference, 'registry', registry, 'failures', 0, 'attempts', 0, 'fence', 0)
-    redis.call('SADD', ns .. ':queues', queue)
     move(id, 'queued')
   end
-  redis.call('ZREM', base .. 'queued', id)
-  redis.call('ZREM', base .. 'withdrawn', id)
-  redis.call('ZREM', base .. 'expiry', id)
-  redis.call('ZREM', base .. 'due:' .. queue, id)
+  -- The account may have put anything there; that ends no script that others need.
+  for _, name in ipairs({'queued', 'withdrawn', 'expiry', 'due:' .. queue}) do
+    redis.pcall('ZREM', base .. name, id)
+  end
   redis.call('DEL', base .. 'retry:' .. id)
-  if fingerprint and redis.call('GET', base .. 'same:' .. fingerprint) == id then
+  if fingerprint and redis.pcall('GETRANGE', base .. 'same:' .. fingerprint, 0, #id) == id then
     redis.call('DEL', base .. 'same:' .. fingerprint)
   end
 end
 
--- The first (or last) job that an account wrote for a target, and its order; or nil. What is
--- no job of the account's is thrown out, so that it cannot hold up the others.
-local function end_of(account, reference, command)
-  local key = ns .. ':from:' .. account .. ':target:' .. reference
-  while true do
-    local found = redis.pcall(command, key, 0, 0, 'WITHSCORES')
-    if not found[1] then return nil end
-    if account_of(found[1]) == account then return found[1], tonumber(found[2]) end
-    redis.call('ZREM', key, found[1])
+-- Whether a job that is final, or was never claimed, was asked to be tried again. No wish lasts longer
+-- than any job may wait.
+local function asked_again(base, id)
+  -- It may be of any length.
+  local at = redis.pcall('GETRANGE', base .. 'retry:' .. id, 0, 20)
+  at = type(at) == 'string' and tonumber(at)
+  return at and at <= now and at > now - conf.longest
+end
+
+-- Whether a job counts in the queue of a target: it is not final, and it does not stay there for ever
+-- without anybody seeing it. Workers look after what has a record. What has none is listed while it
+-- is in `queued`, and ends by its expiry at the latest.
+local function counts(account, reference, id)
+  if not names_job(id, account) then return false end
+  local base = from(account)
+  local record = redis.pcall('HMGET', job_key(id), 'state', 'image')
+  if record.err then return false end
+  local state = record[1]
+  if not state then
+    if redis.call('EXISTS', base .. 'request:' .. id) == 0 then return false end
+    local since, expires = score(base .. 'queued', id), score(base .. 'expiry', id)
+    return since ~= nil and since <= now
+      and ((expires ~= nil and expires <= now + conf.longest) or asked_again(base, id))
   end
+  if state == 'succeeded' then return false end
+  if state == 'failed' or state == 'cancelled' then
+    return asked_again(base, id) and redis.call('EXISTS', base .. 'request:' .. id) == 1
+  end
+  return record[2] == reference
+end
+
+-- The first (or last) job of an account that counts for a target, and its order; or nil. What does
+-- not count is thrown out; if it is too much for once, the account holds up nobody this time.
+-- `sure`: a job that is known to count.
+local function end_of(account, reference, command, sure)
+  local key = from(account) .. 'target:' .. reference
+  local found = redis.pcall(command, key, 0, 0, 'WITHSCORES')
+  if not found[1] then return nil end
+  if found[1] == sure or counts(account, reference, found[1]) then
+    return found[1], tonumber(found[2])
+  end
+  local most = math.min(looks, 50)
+  local foul, head, order = {}, nil, nil
+  found = most > 0 and redis.pcall(command, key, 0, most - 1, 'WITHSCORES') or {}
+  for i = 1, #found, 2 do
+    if found[i] == sure or counts(account, reference, found[i]) then
+      head, order = found[i], tonumber(found[i + 1])
+      break
+    end
+    foul[#foul + 1] = found[i]
+  end
+  looks = looks - #foul
+  throw_out(key, foul, 'target_entry')
+  return head, order
 end
 
 -- The job whose turn it is among all accounts' jobs for one target reference, or nil.
-local function head_of(reference)
+local function head_of(reference, sure)
   local head, order
-  for _, account in ipairs(redis.call('SMEMBERS', ns .. ':accounts')) do
-    local first, at = end_of(account, reference, 'ZRANGE')
+  for _, account in ipairs(accounts()) do
+    local first, at = end_of(account, reference, 'ZRANGE', sure)
     if first and (not order or at < order) then head, order = first, at end
   end
   return head
@@ -139,8 +255,8 @@ end
 local function newer_than(id, reference)
   local mine = score(base_of(id) .. 'target:' .. reference, id)
   if not mine then return false end
-  for _, account in ipairs(redis.call('SMEMBERS', ns .. ':accounts')) do
-    local last, at = end_of(account, reference, 'ZREVRANGE')
+  for _, account in ipairs(accounts()) do
+    local last, at = end_of(account, reference, 'ZREVRANGE', id)
     if last and last ~= id and at > mine then return true end
   end
   return false
@@ -148,7 +264,6 @@ end
 
 local function leave_target(id)
   local reference = get(id, 'image')
-  -- The account may have put anything there; that ends no script that others need.
   if reference then redis.pcall('ZREM', base_of(id) .. 'target:' .. reference, id) end
 end
 
@@ -322,8 +437,7 @@ local function release(migration)
     if record[1] == 'queued' then
       local order = text(time[1] * 1000000 + time[2] + #found)
       redis.pcall('ZADD', base_of(id) .. 'target:' .. record[3], order, id)
-      redis.call('SADD', ns .. ':accounts', account_of(id))
-      redis.call('SADD', ns .. ':queues', record[2])
+      know(id)
       redis.call('HSET', job_key(id), 'since', text(now))
       redis.call('ZADD', ns .. ':due:' .. record[2], text(now + 10000), id)
       found[#found + 1] = {id, record[2], 1, record[3]}

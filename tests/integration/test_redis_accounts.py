@@ -10,6 +10,7 @@ from itertools import chain
 import pytest
 import redis
 
+from tests.support.ledger.bench import BROKEN
 from tests.support.ledger.played_migration import SPEC, row
 from tests.support.servers.redis import redis_binary, valkey_binary
 from tests.support.servers.redis_accounts import OTHER, GuardedRedis
@@ -18,7 +19,11 @@ from transship.cli.diagnosis import diagnose
 from transship.errors import NotYours, RedisUnreachable
 from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
+from transship.model.jobs import JobId
+from transship.model.requests import parse_request
 from transship_config.settings import Settings
+from transship_worker.jobs.claims import Answer, ClaimResult, Claims
+from transship_worker.jobs.sweep import FIXED_QUEUES
 
 pytestmark = pytest.mark.redis
 
@@ -307,6 +312,45 @@ def test_a_monitor_sees_everything(server: GuardedRedis) -> None:
 
 def test_a_monitor_is_refused_all_else(server: GuardedRedis) -> None:
     assert accepted(server, "monitor", ADMIN, FOREIGN, QUEUES, OWN, LOADING, CALLING) == []
+
+
+def test_a_worker_keeps_the_ledger(server: GuardedRedis) -> None:
+    """All that it does there, also with what producers wrote that is no job."""
+    settings = Settings.from_environment({})
+    with (
+        client_of(server, "producer") as client,
+        closing(server.as_account("worker")) as worker,
+        closing(server.as_account("producer")) as producer,
+        server.refusing_nothing(),
+    ):
+        ids = [client.push(f"{IMAGE}:kept", registry="prod", source=f"{n}").id for n in range(5)]
+        for name in ("queued", "withdrawn", "expiry", "due:push.*", f"target:{IMAGE}:kept"):
+            producer.zadd(f"transship:from:producer:{name}", {JobId.new("producer"): 1, "x": 1})
+        producer.sadd("transship:accounts", "nobody")
+        claims = Claims(worker, Keys("transship"), settings, "transship@build.1")
+        requests = [parse_request(claims.request(JobId(job)) or "") for job in ids]
+
+        def claim(place: int) -> ClaimResult:
+            return claims.claim(JobId(ids[place]), requests[place], engine="e", flavor="default")
+
+        claims.defer(JobId(ids[4]), requests[4])
+        claims.leave(JobId(ids[4]))
+        assert claims.reject(JobId(ids[4]), BROKEN)
+        held = claim(0).claim
+        assert held is not None
+        assert claims.report(held, step="pushing") == (True, False)
+        assert claim(1).answer is Answer.BEHIND
+        claims.cancelled(held)
+        held = claim(1).claim
+        assert held is not None
+        claims.release(held, "stops")
+        # Each searches another queue.
+        for _ in FIXED_QUEUES:
+            claims.sweep()
+        counted = worker.hgetall("transship:refused")
+        wanted = {"queued_entry", "withdrawn_entry", "expiry_entry", "due_entry", "target_entry"}
+        assert {*wanted, "account_name"} <= counted.keys()
+        worker.delete("transship:refused")
 
 
 def test_a_worker_does_not_administer_redis(server: GuardedRedis) -> None:

@@ -169,7 +169,7 @@ class Runner:
             Answer.UNKNOWN: "nothing to do: no such job",
             Answer.RUNNING: f"nothing to do: {result.detail} runs it",
             Answer.NOT_DUE: "nothing to do: its next attempt is not due yet",
-            Answer.BEHIND: f"waits behind {result.detail}, for the same target",
+            Answer.BEHIND: f"waits behind {result.detail or 'others'}, for the same target",
         }
         return reasons[result.answer]
 

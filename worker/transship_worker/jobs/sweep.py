@@ -122,6 +122,7 @@ class Sweep:
                 return
 
     def _account(self, account: str, searched: tuple[str, ...], swept: Swept) -> None:
+        limit = swept.expired + SWEEP_MOST
         for _ in range(ROUNDS):
             pairs = [
                 word for name in searched for word in (name, self._ranks.get((account, name), 0))
@@ -133,16 +134,18 @@ class Sweep:
             swept.expired += expired
             for name, rank in zip(searched, ranks, strict=True):
                 self._ranks[account, name] = rank
-            if not more and thrown < LIGHT // 2:
+            if swept.expired >= limit or (not more and thrown < LIGHT // 2):
                 return
 
     def _queue(self, queue: str, accounts: list[str], swept: Swept) -> None:
+        left = SWEEP_MOST
         for _ in range(ROUNDS):
             ring, thrown = self._run(
-                "sweep_queue", queue, LIGHT, RING_LEAST_S, RING_MOST_S, *accounts
+                "sweep_queue", queue, min(LIGHT, left), RING_LEAST_S, RING_MOST_S, *accounts
             )
             swept.ring += dues(ring)
-            if len(ring) < LIGHT and not thrown:
+            left -= len(ring)
+            if left <= 0 or (len(ring) < LIGHT and not thrown):
                 return
 
 

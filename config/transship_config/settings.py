@@ -96,6 +96,11 @@ class Settings(BaseModel):
     keep_cancelled: Seconds = Field(
         7 * 24 * 3600, description="Seconds that a cancelled job is kept."
     )
+    wait_replicas: Annotated[int, Field(ge=0, le=16)] = Field(
+        0,
+        description="Replicas that must acknowledge each submit and each end of a job within a "
+        "second; 0: Redis is not asked.",
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="One line an event, as text or as JSON."
     )

@@ -14,7 +14,7 @@ from transship_config import __version__
 
 if TYPE_CHECKING:
     from transship.client import Client
-    from transship.errors import JobFailed, RedisUnreachable, WaitTimeout
+    from transship.errors import JobFailed, NotReplicated, RedisUnreachable, WaitTimeout
     from transship.jobs import Job
     from transship.migrations import Migration
     from transship.model.jobs import State, Step
@@ -32,6 +32,7 @@ _HOMES = {
     "Migration": "transship.migrations",
     "JobFailed": "transship.errors",
     "TransshipError": "transship_config.errors",
+    "NotReplicated": "transship.errors",
     "RedisUnreachable": "transship.errors",
     "UsageError": "transship_config.errors",
     "WaitTimeout": "transship.errors",
@@ -55,6 +56,7 @@ __all__ = [
     "JobRecord",
     "Migration",
     "MigrationRecord",
+    "NotReplicated",
     "PlanRow",
     "Progress",
     "Push",

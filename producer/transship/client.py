@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
-from transship.errors import UnknownJob
+from transship.errors import NotReplicated, UnknownJob
 from transship.fleet_warnings import copy_warnings, push_warnings
 from transship.jobs import Job
 from transship.ledger.connection import address, connect, connection_url, plain, reaching
 from transship.ledger.keys import Keys
 from transship.ledger.primary import primary_of
-from transship.ledger.submit import Ledger
+from transship.ledger.submit import Ledger, Submitted
 from transship.model.components import Fleet
 from transship.model.jobs import JobId, Kind, State
 from transship.model.records import JobRecord
@@ -61,7 +61,13 @@ class Client:
         self._url = self._settings.url.get_secret_value()
         self._redis = connect(self._url)
         self._keys = Keys(self._settings.namespace)
-        self._ledger = Ledger(self._redis, self._keys, self._settings.account, self._url)
+        self._ledger = Ledger(
+            self._redis,
+            self._keys,
+            self._settings.account,
+            self._url,
+            wait_replicas=self._settings.wait_replicas,
+        )
         self._doorbell: Doorbell | None = None
         self._lock = threading.Lock()
         self._known_fleet: tuple[Fleet | None, float] = (None, 0.0)
@@ -119,6 +125,7 @@ class Client:
 
         Raises:
             UsageError: bad input, an unknown component or engine; nothing was enqueued.
+            NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: nothing is known to have been enqueued.
         """
         options = (registry, source, engine, labels or {}, bulk, deadline, expires, via)
@@ -131,6 +138,7 @@ class Client:
 
         Raises:
             UsageError: bad input; nothing was enqueued.
+            NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: some may have been enqueued.
         """
         pushes = list(pushes)
@@ -178,6 +186,7 @@ class Client:
 
         Raises:
             UsageError: bad input, or no component fits; nothing was enqueued.
+            NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: nothing is known to have been enqueued.
         """
         from transship.copies import Copy, copy_request, references
@@ -206,6 +215,7 @@ class Client:
 
         Raises:
             UsageError: bad input, each mistake with its place; nothing was enqueued.
+            NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: nothing is known to have been enqueued.
         """
         from transship.model.migration.request import Mode
@@ -219,6 +229,7 @@ class Client:
 
         Raises:
             UsageError: bad input, each mistake with its place; nothing was enqueued.
+            NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: nothing is known to have been enqueued.
         """
         from transship.model.migration.request import Mode
@@ -266,13 +277,30 @@ class Client:
         return fleet, made
 
     def _enqueue(self, requests: Sequence[Request], warnings: tuple[str, ...]) -> list[Job]:
-        submitted = self._ledger.submit(requests)
+        return self._submitted(self._ledger.submit(requests), requests, warnings)
+
+    def submit_again(self, error: NotReplicated) -> list[Job]:
+        """Submit the jobs of an error under their ids; those that are still there are found.
+
+        Raises:
+            NotReplicated: again, too few replicas acknowledged it in time.
+            RedisUnreachable: some may have been enqueued.
+        """
+        requests = list(error.requests.values())
+        submitted = self._ledger.submit(requests, [JobId(job) for job in error.jobs])
+        return self._submitted(submitted, requests, ())
+
+    def _submitted(
+        self, submitted: Sequence[Submitted], requests: Sequence[Request], warnings: tuple[str, ...]
+    ) -> list[Job]:
         bells = [
             (job.job, request)
             for job, request in zip(submitted, requests, strict=True)
             if not job.deduplicated
         ]
         warnings += self._ring(bells)
+        # They may run: they are rung for first.
+        self._ledger.check_replicated(submitted, requests)
         return [
             Job(
                 self._ledger,
@@ -371,6 +399,7 @@ class Client:
             "used_memory": info.get("used_memory"),
             "max_memory": info.get("maxmemory"),
             "replicas": int(info.get("connected_slaves") or 0),
+            "wait_replicas": self._settings.wait_replicas,
         }
 
     def _ring_again(self, rung: Sequence[tuple[JobId, Request]]) -> tuple[str, ...]:

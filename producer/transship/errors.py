@@ -15,7 +15,8 @@ the error, decided here once. An error that is not in this tree is never retried
     │   ├── NotYours
     │   └── CatalogError
     ├── RedisUnreachable              exit 3
-    │   └── FunctionsMissing
+    │   ├── FunctionsMissing
+    │   └── NotReplicated
     ├── WaitTimeout                   exit 4: the job goes on
     ├── JobFailed                     exit 1: a waited job ended as failed or cancelled
     └── PushError                     why an attempt at a push ended; kept with the job
@@ -60,6 +61,9 @@ the error, decided here once. An error that is not in this tree is never retried
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from transship_config.errors import TransshipError, UsageError
 
@@ -112,6 +116,35 @@ class FunctionsMissing(RedisUnreachable):
     """Nobody has loaded the functions of this version into Redis, and this account may not."""
 
     code = "functions_missing"
+
+
+class NotReplicated(RedisUnreachable):
+    """Fewer replicas than ``TRANSSHIP_WAIT_REPLICAS`` acknowledged a submit in time.
+
+    The jobs are written, and may run; a failover may still forget them. ``Client.submit_again``
+    writes the same jobs, where they are lost, and waits again.
+    """
+
+    code = "not_replicated"
+    #: The jobs by their ids, with what is to be written again.
+    requests: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, requests: Mapping[Any, Any], replicas: int, seconds: float) -> NotReplicated:
+        """The error for these jobs."""
+        first = next(iter(requests))
+        others = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
+        error = cls(
+            f"job {first}{others}: written, but fewer than {replicas} replica(s) acknowledged it "
+            f"within {seconds:g} s; it may run, and a failover may lose it"
+        )
+        error.requests = dict(requests)
+        return error
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The ids of the jobs."""
+        return tuple(self.requests)
 
 
 class WaitTimeout(TransshipError, TimeoutError):

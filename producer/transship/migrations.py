@@ -50,6 +50,8 @@ _PAUSE_SHARE: Final = 0.02
 #: Redis looks ten times a second whether a blocking read is over, so shorter pauses are slept.
 #: Unit: s.
 _SHORT_PAUSE_S: Final = 0.1
+#: The longest question to Redis: a reply is waited for a little longer. Unit: s.
+_BLOCK_MOST_S: Final = 4.0
 
 Ring = Callable[[Sequence[tuple[JobId, "Request"]]], tuple[str, ...]]
 
@@ -171,9 +173,9 @@ class Migration:
             time.sleep(pause)
             return last
         began = time.monotonic()
-        fresh = self._jobs.events(self.id, last, int(pause * 1000))
+        fresh = self._jobs.events(self.id, last, int(min(pause, _BLOCK_MOST_S) * 1000))
         left = every - (time.monotonic() - began)
-        if fresh and left > 0:
+        if left > 0:
             time.sleep(left)
         return fresh[-1].id if fresh else last
 
@@ -391,6 +393,7 @@ class Migrations:
     ) -> Migration:
         (submitted,) = self._jobs.submit([request], [migration] if migration else None)
         warnings += self._ring([(submitted.job, request)])
+        self._jobs.check_replicated([submitted], [request])
         return self.handle(submitted.job, warnings)
 
 

@@ -68,6 +68,11 @@ def _redis(client: Client) -> Iterator[Finding]:
         message = "keeps no append-only file: a restart forgets jobs"
         mend = "set appendonly yes in redis.conf (or with CONFIG SET and CONFIG REWRITE)"
         found.append(Finding("redis", False, "no_append_only", message, mend))
+    if facts["replicas"] < facts["wait_replicas"]:
+        asked = facts["wait_replicas"]
+        message = f"{facts['replicas']} replica(s) are connected, and {asked} must acknowledge"
+        mend = "add replicas, or set TRANSSHIP_WAIT_REPLICAS to fewer"
+        found.append(Finding("redis", False, "too_few_replicas", message, mend))
     if not found:
         message = f"{facts['version']} at {facts['address']}, append-only, no eviction"
         found.append(Finding("redis", True, "ok", message))

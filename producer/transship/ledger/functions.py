@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from transship.errors import FunctionsMissing
+from transship.ledger.replication import WAIT_MS, ask_replicas
 from transship.ledger.scripts import read_script
 from transship_config import __version__
 
@@ -85,15 +86,28 @@ class Functions:
             FunctionsMissing: nobody loaded the library, and this account may not.
             redis.RedisError: Redis does not answer, or refuses.
         """
+        return self.call_replicated(calls, 0)[0]
+
+    def call_replicated(
+        self, calls: Sequence[tuple[str, Sequence[str | int]]], replicas: int
+    ) -> tuple[list[Any], int]:
+        """The same, and then ask how many replicas have it; at most so many are waited for.
+
+        Raises:
+            FunctionsMissing: nobody loaded the library, and this account may not.
+            redis.RedisError: Redis does not answer, or refuses.
+        """
         end = time.monotonic() + PATIENCE_S
         while True:
             pipe = self._redis.pipeline(transaction=False)
             for function, args in calls:
                 pipe.fcall(self.name(function), 0, *args)
+            if replicas:
+                ask_replicas(pipe, replicas, WAIT_MS)
             replies: list[Any] = pipe.execute(raise_on_error=False)
             errors = [reply for reply in replies if isinstance(reply, Exception)]
             if not errors:
-                return replies
+                return (replies[:-1], int(replies[-1])) if replicas else (replies, 0)
             for error in errors:
                 if not str(error).startswith(_MISSING):
                     raise error

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from transship.errors import NotYours
+from transship.errors import NotReplicated, NotYours
 from transship.ledger.connection import reaching
 from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
 from transship.ledger.read import LedgerReader
+from transship.ledger.replication import WAIT_MS
 from transship.model.jobs import JobId
 
 if TYPE_CHECKING:
@@ -38,13 +39,19 @@ class Submitted:
     job: JobId
     #: An equal job was still queued; this is it, and nothing was written.
     deduplicated: bool
+    #: Whether as many replicas acknowledged it as were asked for.
+    replicated: bool = True
 
 
 class Ledger(LedgerReader):
     """Reads jobs, and writes them as one producer account."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, account: str, url: str) -> None:
+    def __init__(
+        self, client: redis.Redis, keys: Keys, account: str, url: str, *, wait_replicas: int = 0
+    ) -> None:
+        """``wait_replicas``: those that must acknowledge a submit."""
         super().__init__(client, keys, url)
+        self._wait_replicas = wait_replicas
         self._account = account
         self._functions = Functions(client, keys)
 
@@ -58,7 +65,8 @@ class Ledger(LedgerReader):
     ) -> list[Submitted]:
         """Write requests in their order; an equal one still queued is returned instead.
 
-        ``ids``: their names, of this account, where something was written under them before.
+        ``ids``: their names, of this account, where something was written under them before. What
+        is still there under a name is not written again.
         """
         names = ids or [JobId.new(self._account) for _ in requests]
         found: list[Submitted] = []
@@ -67,9 +75,21 @@ class Ledger(LedgerReader):
                 chunk = slice(start, start + BATCH)
                 pairs = zip(requests[chunk], names[chunk], strict=True)
                 calls = [("submit", self._submit_args(request, job)) for request, job in pairs]
-                for job, same, _ in self._functions.call(calls):
-                    found.append(Submitted(JobId(job), bool(int(same))))
+                replies, count = self._functions.call_replicated(calls, self._wait_replicas)
+                done = count >= self._wait_replicas
+                found += [Submitted(JobId(job), bool(int(same)), done) for job, same, _ in replies]
         return found
+
+    def check_replicated(self, submitted: Sequence[Submitted], requests: Sequence[Request]) -> None:
+        """See that enough replicas have what ``submit`` wrote.
+
+        Raises:
+            NotReplicated: they have not; the jobs are written, and may run.
+        """
+        pairs = zip(submitted, requests, strict=True)
+        lacking = {one.job: request for one, request in pairs if not one.replicated}
+        if lacking:
+            raise NotReplicated.of(lacking, self._wait_replicas, WAIT_MS / 1000)
 
     def _submit_args(self, request: Request, job: JobId) -> list[str | int]:
         return [

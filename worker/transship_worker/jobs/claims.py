@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 
 from transship.ledger.keys import Keys
+from transship.ledger.replication import WAIT_MS, ask_replicas
 from transship.ledger.scripts import read_script
 from transship.model.jobs import JobId, State, Via
 from transship.model.records import ErrorInfo, Progress
@@ -95,6 +96,8 @@ class Finished:
     ring: JobId | None
     #: Further jobs of its migration that found room on the queue.
     more: tuple[Due, ...] = ()
+    #: Whether as many replicas acknowledged it as were asked for.
+    replicated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,8 @@ class Claims:
         self._own = threading.local()
         self._keys = keys
         self._worker = worker
+        self._wait_replicas = settings.wait_replicas
+        self._wait_ms = min(WAIT_MS, int(settings.lease * 1000 / 12))
         self._conf = json.dumps(
             {
                 "ns": keys.namespace,
@@ -310,14 +315,17 @@ class Claims:
             outcome["image_id"] = claim.image_id
         if claim.streams:
             outcome["via"] = Via.STREAM
-        word, state, after, more = self._run(
-            "finish", claim.job, claim.fence, claim.token, json.dumps(outcome)
-        )
+        args = (claim.job, claim.fence, claim.token, json.dumps(outcome))
+        if self._wait_replicas:
+            (word, state, after, more), acknowledged = self._run_replicated("finish", *args)
+        else:
+            (word, state, after, more), acknowledged = self._run("finish", *args), 0
         return Finished(
             accepted=word in {"yes", "again"},
             state=State(state) if state else None,
             ring=JobId(after) if after else None,
             more=tuple(dues(more)),
+            replicated=acknowledged >= self._wait_replicas,
         )
 
     def reject(self, job: JobId, error: ErrorInfo) -> bool:
@@ -374,6 +382,15 @@ class Claims:
 
     def _run(self, script: str, *args: str | int) -> Any:
         return self._scripts[script](args=[self._conf, *args], client=self._line)
+
+    def _run_replicated(self, script: str, *args: str | int) -> tuple[Any, int]:
+        """Run a script; its reply, and how many replicas have what it wrote."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.eval(str(self._scripts[script].script), 0, self._conf, *map(str, args))
+        # Well inside the time that a reply may take.
+        ask_replicas(pipe, self._wait_replicas, self._wait_ms)
+        reply, acknowledged = pipe.execute()
+        return reply, int(acknowledged)
 
     @property
     def _line(self) -> redis.Redis:

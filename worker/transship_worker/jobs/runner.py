@@ -299,6 +299,13 @@ class Runner:
             logger.warning("outcome refused, another worker has the job: %s", line, extra=job)
             raise JobPostponed(f"refused, another worker has the job: {line}", 0)
         logger.log(level, "%s", line, extra=job)
+        if not finished.replicated:
+            logger.warning(
+                "not_replicated: fewer than %d replica(s) acknowledged this end; a failover may "
+                "forget it, and the job would run again",
+                self._tools.settings.wait_replicas,
+                extra=job,
+            )
         self._ring_next(finished.ring)
         self.ring(finished.more)
         return line

@@ -24,7 +24,8 @@ def main() -> int:
 
     tell(f"seed {given.seed}")
     try:
-        report = run(Options(given.seed, given.seconds, keep=given.keep), tell)
+        options = Options(given.seed, given.seconds, keep=given.keep, sentinel=given.sentinel)
+        report = run(options, tell)
     except (pytest.fail.Exception, pytest.skip.Exception) as error:
         # What tests and this share says so when a server is missing or does not start.
         tell(f"cannot run: {error}")
@@ -51,6 +52,11 @@ def _arguments() -> argparse.Namespace:
         default=os.environ.get("SEED") or random.SystemRandom().randrange(10**6),
         metavar="N",
         help="repeats the choices of a run; SEED=N does the same (left out: by chance)",
+    )
+    parser.add_argument(
+        "--sentinel",
+        action="store_true",
+        help="a primary and a replica under three sentinels; primaries are killed and paused",
     )
     parser.add_argument("--json", action="store_true", help="the report as one line of JSON")
     parser.add_argument(

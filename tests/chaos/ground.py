@@ -11,6 +11,7 @@ from tests.chaos.plan import Side
 from tests.support.servers.dockerd import DockerDaemon
 from tests.support.servers.redis import RedisServer
 from tests.support.servers.registry import Registry
+from tests.support.servers.sentinel import Watched
 from tests.support.workers.process import Site
 
 #: Unit: s.
@@ -33,10 +34,12 @@ LIMITS: Final = {"transfers": 6, "requests_per_second": 150}
 class Ground:
     """Redis, an engine, and two registries behind faulty proxies; no worker yet."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sentinel: bool = False) -> None:
+        """``sentinel``: Redis is a primary and a replica under three sentinels."""
         self._stack = ExitStack()
         with ExitStack() as stack:
-            self.redis = stack.enter_context(RedisServer())
+            self.watched = stack.enter_context(Watched()) if sentinel else None
+            self._redis = None if self.watched else stack.enter_context(RedisServer())
             self.engine = stack.enter_context(DockerDaemon())
             self.source = stack.enter_context(Registry())
             self.target = stack.enter_context(Registry())
@@ -45,7 +48,9 @@ class Ground:
                 side: stack.enter_context(FaultyProxy(registry.port))
                 for side, registry in self.registries.items()
             }
-            self.site = Site(folder, self.redis.url, self.engine.url, **SETTINGS)
+            url = self.watched.url if self.watched else self.redis.url
+            more = {"TRANSSHIP_WAIT_REPLICAS": "1"} if sentinel else {}
+            self.site = Site(folder, url, self.engine.url, **SETTINGS, **more)
             stack.callback(self.site.close)
             self.site.write_catalog(
                 {
@@ -54,6 +59,24 @@ class Ground:
                 }
             )
             self._stack = stack.pop_all()
+
+    @property
+    def redis(self) -> RedisServer:
+        """The Redis, or the primary as it is known now."""
+        if self.watched is not None:
+            return self.watched.primary
+        assert self._redis is not None
+        return self._redis
+
+    @property
+    def redis_logs(self) -> dict[str, str]:
+        """What all servers of Redis wrote."""
+        if self.watched is None:
+            return {"redis": self.redis.log_text()}
+        logs = {f"redis-{n}": one.log_text() for n, one in enumerate(self.watched.servers)}
+        return logs | {
+            f"sentinel-{n}": one.log_text() for n, one in enumerate(self.watched.sentinels)
+        }
 
     def __enter__(self) -> Self:
         return self

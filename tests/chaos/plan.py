@@ -16,6 +16,8 @@ class Kind(StrEnum):
     FREEZE = "worker frozen"
     DRAIN = "worker drained"
     REDIS = "redis killed"
+    #: Only where sentinels let a replica take over.
+    PAUSE = "redis paused"
     ENGINE = "engine killed"
     CUT = "connections cut"
     LATENCY = "latency"
@@ -61,10 +63,12 @@ class Fault:
 
 
 OF_WORKERS: Final = frozenset({Kind.KILL, Kind.FREEZE, Kind.DRAIN})
-OF_SERVERS: Final = frozenset({Kind.REDIS, Kind.ENGINE, Kind.CUT})
+OF_SERVERS: Final = frozenset({Kind.REDIS, Kind.PAUSE, Kind.ENGINE, Kind.CUT})
+#: What there is with one Redis.
+OF_ONE_REDIS: Final = tuple(kind for kind in Kind if kind is not Kind.PAUSE)
 
 #: Each deck is shuffled and dealt to its end, so that a short run meets each kind, too.
-DECK: Final = (*Kind, Kind.KILL, Kind.KILL, Kind.FREEZE, Kind.CUT, Kind.RESET)
+DECK: Final = (*OF_ONE_REDIS, Kind.KILL, Kind.KILL, Kind.FREEZE, Kind.CUT, Kind.RESET)
 #: Between two faults. Unit: s.
 GAP_S: Final = (0.4, 2.4)
 #: What a thing is left alone after a fault, so that it is there to be struck again. Unit: s.
@@ -72,6 +76,8 @@ REST_S: Final = 3.0
 #: A registry that says 429 without a time is left alone for longer each time, and the fleet
 #: remembers that for a minute: it does so no more often. Unit: s.
 BARE_429_REST_S: Final = 100.0
+#: Sentinels make a replica of an old primary that is back 8 to 10 s later. Unit: s.
+FAILOVER_REST_S: Final = 12.0
 
 #: How long a fault lasts. Unit: s.
 _LASTS: Final = {
@@ -82,6 +88,7 @@ _LASTS: Final = {
     Kind.ENGINE: (0.3, 4.0),
     Kind.ERROR_429: (0.5, 1.0),
 }
+_FAILOVER_LASTS: Final = {Kind.REDIS: (0.1, 8.0), Kind.PAUSE: (0.5, 8.0)}
 _WEATHER_LASTS: Final = (1.5, 5.0)
 _AMOUNTS: Final = {
     Kind.LATENCY: (0.05, 0.6),
@@ -92,20 +99,27 @@ _AMOUNTS: Final = {
 }
 
 
-def planned(seed: int, seconds: float, *, workers: int, lease_s: float) -> tuple[Fault, ...]:
+def planned(
+    seed: int, seconds: float, *, workers: int, lease_s: float, sentinel: bool = False
+) -> tuple[Fault, ...]:
     """The faults of so many seconds, in their order.
+
+    With sentinels a primary is killed or paused so long that another one takes over, or shorter.
 
     The first worker is never killed, only frozen: it lives through all of it, and what it holds
     at the end can be compared.
     """
-    return _Planner(seed, workers, lease_s).faults(seconds)
+    return _Planner(seed, workers, lease_s, sentinel=sentinel).faults(seconds)
 
 
 class _Planner:
-    def __init__(self, seed: int, workers: int, lease_s: float) -> None:
+    def __init__(self, seed: int, workers: int, lease_s: float, *, sentinel: bool) -> None:
         self._dice = random.Random(f"faults/{seed}")
         self._workers = workers
         self._lease_s = lease_s
+        self._deck = (*DECK, Kind.PAUSE, Kind.PAUSE, Kind.REDIS) if sentinel else DECK
+        self._lasts = _LASTS | _FAILOVER_LASTS if sentinel else _LASTS
+        self._redis_rest_s = FAILOVER_REST_S if sentinel else REST_S
         #: Until when a thing is held or left alone.
         self._busy: defaultdict[str, float] = defaultdict(float)
 
@@ -113,7 +127,7 @@ class _Planner:
         found: list[Fault] = []
         now = 0.5
         while now < seconds:
-            deck = list(DECK)
+            deck = list(self._deck)
             self._dice.shuffle(deck)
             for kind in deck:
                 now += self._dice.uniform(*GAP_S)
@@ -122,14 +136,17 @@ class _Planner:
                     found.append(fault)
                     rest = BARE_429_REST_S if kind is Kind.ERROR_429 else 0
                     self._busy[f"{fault.whom} {kind}"] = fault.until_s + rest
-                    self._busy[fault.whom] = fault.until_s + REST_S
+                    of_redis = kind in {Kind.REDIS, Kind.PAUSE}
+                    self._busy[fault.whom] = fault.until_s + (
+                        self._redis_rest_s if of_redis else REST_S
+                    )
         return tuple(sorted(found, key=lambda fault: fault.at_s))
 
     def _fault(self, now: float, kind: Kind) -> Fault | None:
         """The next fault of a kind; ``None``: all that it could strike is to be left alone."""
         if kind in OF_WORKERS:
             return self._of_worker(now, kind)
-        end = now + self._dice.uniform(*_LASTS.get(kind, _WEATHER_LASTS))
+        end = now + self._dice.uniform(*self._lasts.get(kind, _WEATHER_LASTS))
         if kind in OF_SERVERS:
             fault = Fault(now, kind, end)
             return fault if self._free(fault, now) else None

@@ -67,6 +67,8 @@ class Report:
     memory_mib: dict[str, int] = field(default_factory=dict)
     #: The first worker on the way: when (s), memory (MiB), open files.
     samples: list[tuple[int, int, int]] = field(default_factory=list)
+    #: Whether Redis was a primary and a replica under sentinels.
+    sentinel: bool = False
     #: What took longest to recover.
     slowest: list[str] = field(default_factory=list)
     tags: int = 0
@@ -110,7 +112,7 @@ class Report:
         lines += [f"BROKEN: {one}" for one in self.broken]
         lines.append(
             f"{len(self.broken)} broken; again with: ./dev chaos --seed {self.seed} --seconds "
-            f"{self.fault_seconds:.0f}"
+            f"{self.fault_seconds:.0f}{' --sentinel' if self.sentinel else ''}"
             if self.broken
             else "nothing is broken"
         )

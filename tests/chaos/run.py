@@ -40,16 +40,24 @@ class Options:
     drain_s: float = DRAIN_S
     #: Folder for the logs of all that ran, and when each fault struck; ``None``: they are lost.
     keep: Path | None = None
+    #: Whether Redis is a primary and a replica under sentinels.
+    sentinel: bool = False
 
 
 def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Report:
     """Run a fleet under faults; what is broken stands in the report."""
     began = time.monotonic()
-    report = Report(options.seed, options.seconds)
-    faults = planned(options.seed, options.seconds, workers=CREW, lease_s=LEASE_S)
+    report = Report(options.seed, options.seconds, sentinel=options.sentinel)
+    faults = planned(
+        options.seed,
+        options.seconds,
+        workers=CREW,
+        lease_s=LEASE_S,
+        sentinel=options.sentinel,
+    )
     with (
         tempfile.TemporaryDirectory(prefix="transship-chaos-") as folder,
-        Ground(Path(folder)) as ground,
+        Ground(Path(folder), sentinel=options.sentinel) as ground,
         Crew(ground.site, CREW, tell) as crew,
         # Also of a run that is broken off.
         ExitStack() as kept,
@@ -79,7 +87,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
 def _keep(folder: Path, ground: Ground, crew: Crew, striker: Striker) -> None:
     """Write what was said, and when what was struck."""
     folder.mkdir(parents=True, exist_ok=True)
-    logs = {"redis": ground.redis.log_text(), "engine": ground.engine.log_text()}
+    logs = {**ground.redis_logs, "engine": ground.engine.log_text()}
     logs |= {side: registry.log_text() for side, registry in ground.registries.items()}
     logs |= {f"worker-{number}": hand.log_text() for number, hand in enumerate(crew.hands)}
     for name, text in logs.items():

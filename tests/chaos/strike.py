@@ -14,6 +14,7 @@ from tests.chaos.crew import Crew, Held
 from tests.chaos.faulty import Weather
 from tests.chaos.ground import Ground
 from tests.chaos.plan import Fault, Kind
+from tests.support.servers.redis import RedisServer
 
 #: How often it is looked what the first worker holds.
 SAMPLES: Final = 10
@@ -41,6 +42,8 @@ class Striker:
         self._ground = ground
         self._crew = crew
         self._tell = tell
+        #: The server that is killed or paused now, or was last.
+        self._struck_redis: RedisServer | None = None
 
     def run(self, faults: Sequence[Fault]) -> None:
         """Carry all faults out and take all of them away again."""
@@ -74,7 +77,11 @@ class Striker:
             weather = Weather(fault.kind, fault.every, fault.amount)
             self._ground.ways[fault.side].set(weather)
         elif fault.kind is Kind.REDIS:
-            self._ground.redis.kill9()
+            self._struck_redis = self._ground.redis
+            self._struck_redis.kill9()
+        elif fault.kind is Kind.PAUSE:
+            self._struck_redis = self._ground.redis
+            self._struck_redis.freeze()
         elif fault.kind is Kind.ENGINE:
             self._ground.engine.kill9()
         elif fault.kind is Kind.CUT:
@@ -106,6 +113,10 @@ class Striker:
         elif fault.side is not None:
             self._ground.ways[fault.side].set(None)
         elif fault.kind is Kind.REDIS:
-            self._ground.redis.start()
+            assert self._struck_redis is not None
+            self._struck_redis.start()
+        elif fault.kind is Kind.PAUSE:
+            assert self._struck_redis is not None
+            self._struck_redis.thaw()
         elif fault.kind is Kind.ENGINE:
             self._ground.engine.start()

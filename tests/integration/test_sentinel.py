@@ -14,9 +14,9 @@ from tests.support.servers.redis import RedisTls
 from tests.support.servers.sentinel import Watched
 from transship import Client, RedisUnreachable
 from transship.cli import main
+from transship.ledger import primary
 from transship.ledger.connection import connect
 from transship.ledger.notifications import Bell, Doorbell
-from transship.ledger.primary import primary_of
 from transship.model.jobs import JobId
 from transship_config.settings import Settings
 from transship_worker.fleet.redis import FleetRedis
@@ -55,7 +55,7 @@ def _all_kinds_reach_the_primary(url: str, port: int, number: int) -> None:
         doorbell.close()
     with connect(url) as client:
         assert client.llen("transship:celery:push.*") == 3 * number
-    address = primary_of(url).address
+    address = primary.primary_of(url).address
     assert address is not None
     assert address[1] == port
 
@@ -67,6 +67,29 @@ def test_all_kinds_of_clients_find_the_primary_before_and_after_a_failover(
     watched.fail_over()
     eventually(watched.settled, what="a replica in sync")
     _all_kinds_reach_the_primary(watched.url, watched.primary.port, 2)
+
+
+def test_an_old_primary_that_wakes_up_gets_no_write_of_an_idle_client(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A failover of these sentinels takes 2 s.
+    monkeypatch.setattr(primary, "ROLE_KNOWN_S", 0.5)
+    eventually(watched.settled, what="a replica in sync")
+    old = watched.primary
+    # Written otherwise, so that nothing is known of it from other tests.
+    with connect(watched.url.replace("/mymaster/0", "/mymaster")) as client:
+        client.set("before", 1)
+        old.freeze()
+        try:
+            new = watched.moved_from(old)
+        finally:
+            old.thaw()
+        # It still takes itself for the primary, and the client has heard of nothing.
+        client.set("after", 1)
+        assert client.info("replication")["role"] == "master"
+    with new.client() as direct:
+        assert direct.get("after") == "1"
+    eventually(watched.settled, what="a replica in sync")
 
 
 def test_doctor_names_the_primary(

@@ -29,6 +29,8 @@ logger = logging.getLogger("transship")
 
 #: How long the role of a server counts as known. Unit: s.
 ROLE_KNOWN_S: Final = 3.0
+#: How long sentinels that do not answer are not asked again by connections that work. Unit: s.
+SENTINELS_AWAY_S: Final = 30.0
 #: To connect to a sentinel, and to wait for its answer. Unit: s.
 SENTINEL_TIMEOUT_S: Final = 1.0
 #: What a server says to a client that waited for something when it became a replica (blocked.c).
@@ -54,6 +56,7 @@ class Primary:
         self.address: Address | None = None
         self._first = 0
         self._left = False
+        self._confirmed_until = 0.0
 
     def find(self) -> Address:
         """The address to connect to. Sentinels are asked in turn, from the one that knew it last.
@@ -106,6 +109,27 @@ class Primary:
         finally:
             line.disconnect()
         return None if reply is None else (str(reply[0]), int(reply[1]))
+
+    def confirm(self, address: Address) -> None:
+        """See that sentinels still name a server that says that it is the primary.
+
+        An old primary that was cut off or frozen goes on as one until the sentinels reach it. They
+        are asked once for all connections of the process; without an answer, nothing is known.
+
+        Raises:
+            NotPrimary: they name another server.
+        """
+        now = time.monotonic()
+        if not self.url.service or now < self._confirmed_until:
+            return
+        self._confirmed_until = now + ROLE_KNOWN_S
+        try:
+            named = self.find()
+        except NotPrimary:
+            self._confirmed_until = time.monotonic() + SENTINELS_AWAY_S
+            return
+        if named != address:
+            raise NotPrimary(f"the sentinels name {host_and_port(named)} as the primary")
 
     def check(self, address: Address, role: object) -> None:
         """Judge what a server says of its role; one that says nothing may be the primary.
@@ -231,6 +255,7 @@ class _ToPrimary:
             if check_health and time.monotonic() > self._role_known_until:
                 self.send_command("HELLO", 3, check_health=False)
                 self._check_role(self.read_response())
+                self._confirm()
         line.send_packed_command(command, check_health)
 
     def _check_role(self, reply: object) -> None:
@@ -240,6 +265,13 @@ class _ToPrimary:
             self._leave("is a replica")
             raise
         self._role_known_until = time.monotonic() + ROLE_KNOWN_S
+
+    def _confirm(self) -> None:
+        try:
+            self._primary.confirm((self.host, self.port))
+        except NotPrimary:
+            self._leave("is not the primary any more, as the sentinels say")
+            raise
 
     def _leave(self, reason: str) -> None:
         self.disconnect()

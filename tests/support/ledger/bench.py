@@ -44,7 +44,8 @@ class Bench:
 
     def producer(self, account: str) -> Ledger:
         """The ledger as another Redis account sees it."""
-        return Ledger(self.redis, self.keys, account, self.url)
+        replicas = self.settings.wait_replicas
+        return Ledger(self.redis, self.keys, account, self.url, wait_replicas=replicas)
 
     def worker(self, name: str) -> Claims:
         """The ledger as another worker sees it."""

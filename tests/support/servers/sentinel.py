@@ -10,6 +10,7 @@ from urllib.parse import quote
 import redis
 
 from tests.support.processes import Server, eventually, free_port
+from tests.support.proxies.delay import DelayProxy
 from tests.support.proxies.tcp import TcpProxy
 from tests.support.servers.redis import RedisServer, RedisTls, redis_binary
 from transship_config.redis_tls import more_tls_options
@@ -35,7 +36,7 @@ class ReplicatedRedis(RedisServer):
             more += ["--tls-replication", "yes"]
         super().__init__(password=password, tls=tls, arguments=more)
 
-    def follow(self, primary: RedisServer | TcpProxy | None) -> None:
+    def follow(self, primary: RedisServer | TcpProxy | DelayProxy | None) -> None:
         """Become the replica of another one, or of the one behind a proxy; ``None``: a primary."""
         with self.client() as client:
             if primary is None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.test_chaos import SECONDS, SEED
+from tests.acceptance.test_chaos import SECONDS, SEED, SENTINEL_SEED
 from tests.chaos import checks
 from tests.chaos.history import Story
 from tests.chaos.load import Ask, Asked
-from tests.chaos.plan import Fault, Kind, planned
+from tests.chaos.plan import OF_ONE_REDIS, Fault, Kind, planned
 from transship import JobRecord, State
 from transship.model.jobs import JobId
 from transship.model.records import ErrorInfo, JobEvent
@@ -53,7 +53,13 @@ def test_a_seed_always_chooses_the_same_faults() -> None:
 
 
 def test_the_run_of_ci_has_a_fault_of_each_kind() -> None:
-    assert {fault.kind for fault in faults(SEED, SECONDS)} == set(Kind)
+    assert {fault.kind for fault in faults(SEED, SECONDS)} == set(OF_ONE_REDIS)
+
+
+def test_the_run_of_ci_with_sentinels_kills_and_pauses_a_primary_past_a_failover() -> None:
+    found = planned(SENTINEL_SEED, SECONDS, workers=4, lease_s=5, sentinel=True)
+    long = {fault.kind for fault in found if fault.until_s - fault.at_s > 5}
+    assert {Kind.REDIS, Kind.PAUSE} <= long
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -61,6 +61,7 @@ class _ToPrimary:
                 raise NotPrimary("the primary has moved")
             if check_health and time.monotonic() > self._role_known_until:
                 await self._ask_role()
+                await self._confirm()
         await line.send_packed_command(command, check_health)
 
     async def _ask_role(self) -> None:
@@ -71,6 +72,15 @@ class _ToPrimary:
             self._primary.check((self.host, self.port), role_in(reply))
         except NotPrimary:
             await self._leave("is a replica")
+            raise
+
+    async def _confirm(self) -> None:
+        if not self._primary.url.service:
+            return
+        try:
+            await asyncio.to_thread(self._primary.confirm, (self.host, self.port))
+        except NotPrimary:
+            await self._leave("is not the primary any more, as the sentinels say")
             raise
 
     async def _leave(self, reason: str) -> None:

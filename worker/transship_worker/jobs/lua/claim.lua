@@ -94,6 +94,7 @@ end
 if not score(base .. 'target:' .. reference, id) then
   redis.call('ZADD', base .. 'target:' .. reference, text(time[1] * 1000000 + time[2]), id)
 end
+hear_of_all()
 local head = head_of(reference, id)
 for _ = 1, 20 do
   if head == id or not head or get(head, 'state') ~= 'retrying' then break end

@@ -56,11 +56,9 @@ local function names_account(name)
   return #name <= 32 and string.find(name, '^[%w_]+$') ~= nil
 end
 
-local CORE = '^' .. string.rep('[0-9a-hjkmnp-tv-z]', 20) .. '$'
-
 -- Whether this is how a job of that account can be called.
 local function names_job(id, account)
-  return string.find(string.sub(id, 1, 20), CORE) ~= nil
+  return #id >= 20 and not string.find(string.sub(id, 1, 20), '[^0-9a-hjkmnp-tv-z]')
     and (string.sub(id, 21) == '-' .. account or (account == 'default' and #id == 20))
 end
 
@@ -71,20 +69,22 @@ local function know(id)
   end
 end
 
--- Those that workers know, and some of the names that producers added, of which no worker may have
--- heard yet.
+-- Those that workers know. `hear_of_all` adds some of the names that producers added, of which no
+-- worker may have heard yet.
 local all_accounts
 local function accounts()
-  if all_accounts then return all_accounts end
-  all_accounts = redis.call('SMEMBERS', ns .. ':accounts:known')
+  if not all_accounts then all_accounts = redis.call('SMEMBERS', ns .. ':accounts:known') end
+  return all_accounts
+end
+
+local function hear_of_all()
   local seen = {}
-  for _, name in ipairs(all_accounts) do seen[name] = true end
+  for _, name in ipairs(accounts()) do seen[name] = true end
   for _, name in ipairs(redis.pcall('SRANDMEMBER', ns .. ':accounts', 50)) do
     if not seen[name] and names_account(name) then
       all_accounts[#all_accounts + 1] = name
     end
   end
-  return all_accounts
 end
 
 -- Queues that any worker may listen to, and those of engines that a live one listens to.
@@ -111,9 +111,15 @@ local function event(id, kind, extra)
   redis.call('XADD', ns .. ':events:' .. id, 'MAXLEN', '~', 200, '*', unpack(entry))
 end
 
--- The migration that a job belongs to: its id and key, or nil; also once nothing is kept of it.
+-- The migration that a job belongs to: its id and key, or nil; also once nothing is kept of it. A
+-- record says so from its first word on.
+local migrations = {}
 local function migration_of(id)
-  local migration = get(id, 'migration')
+  local migration = migrations[id]
+  if migration == nil then
+    migration = get(id, 'migration')
+    migrations[id] = migration
+  end
   if not migration or migration == '' then return nil end
   local key = ns .. ':migration:' .. migration
   if redis.call('EXISTS', key) == 0 then return nil end
@@ -158,10 +164,11 @@ local function tally(id, old, state)
 end
 
 local function move(id, state)
-  local old = get(id, 'state')
+  local record = redis.call('HMGET', job_key(id), 'state', 'created')
+  local old = record[1]
   if old then redis.call('ZREM', ns .. ':state:' .. old, id) end
   redis.call('HSET', job_key(id), 'state', state)
-  redis.call('ZADD', ns .. ':state:' .. state, get(id, 'created') or text(now), id)
+  redis.call('ZADD', ns .. ':state:' .. state, record[2] or text(now), id)
   tally(id, old, state)
 end
 
@@ -255,6 +262,7 @@ end
 local function newer_than(id, reference)
   local mine = score(base_of(id) .. 'target:' .. reference, id)
   if not mine then return false end
+  hear_of_all()
   for _, account in ipairs(accounts()) do
     local last, at = end_of(account, reference, 'ZREVRANGE', id)
     if last and last ~= id and at > mine then return true end

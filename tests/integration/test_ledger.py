@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.ledger.bench import BROKEN, Bench
+from tests.support.ledger.bench import BROKEN, Bench, push_request
+from tests.support.workers.command_line import publish
 from transship.errors import NotYours
 from transship.model.jobs import JobId, State, Step
 from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, Progress
+from transship_config.lanes import queue_name
 from transship_config.settings import Settings
 from transship_worker.jobs.claims import Answer
 
@@ -474,3 +476,18 @@ def test_every_key_of_the_ledger_is_in_the_documented_table(bench: Bench) -> Non
         name = str(key).removeprefix(f"{bench.namespace}:")
         kinds = {kind for pattern, kind in patterns if pattern.fullmatch(name)}
         assert bench.redis.type(key) in kinds, name
+
+
+def test_the_queue_of_an_engine_is_looked_after_while_a_worker_listens(bench: Bench) -> None:
+    queue = queue_name(bulk=False, engine="build-7")
+    job = bench.submit(push_request(engine="build-7"))
+    bench.redis.zadd(bench.keys.due("default", queue), {job: 1})
+    assert bench.claims.sweep().ring == []
+
+    publish(bench, queues=[queue])
+
+    assert [due.job for due in bench.claims.sweep().ring] == [job]
+    # A worker that died listens no more.
+    bench.redis.zadd(bench.keys.listening, {queue: 1})
+    bench.redis.zadd(bench.keys.due("default", queue), {job: 1})
+    assert bench.claims.sweep().ring == []

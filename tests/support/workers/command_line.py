@@ -42,7 +42,9 @@ PROD = PublicComponent(name="prod", flavor="default", uri="registry.example.com/
 PATIENCE_S = 30
 
 
-def publish(bench: Bench, name: str = "transship@host.1", **changes: object) -> None:
+def publish(
+    bench: Bench, name: str = "transship@host.1", *, queues: Any = (), **changes: object
+) -> None:
     """A live worker, as far as producers can tell."""
     now = datetime.now(UTC)
     values: dict[str, object] = {
@@ -57,7 +59,7 @@ def publish(bench: Bench, name: str = "transship@host.1", **changes: object) -> 
         "seen_at": now,
     }
     view = WorkerView.model_validate(values | changes)
-    Presence(bench.redis, bench.keys, lambda: view, lambda: None).publish()
+    Presence(bench.redis, bench.keys, lambda: view, lambda: None, queues=queues).publish()
 
 
 @dataclass

@@ -192,13 +192,16 @@ local function adopt(id, queue, reference, registry, fingerprint)
   end
 end
 
+-- The clocks of a Redis and of the replica that takes over may differ so much. Unit: ms.
+local skew = 3600000
+
 -- Whether a job that is final, or was never claimed, was asked to be tried again. No wish lasts longer
 -- than any job may wait.
 local function asked_again(base, id)
   -- It may be of any length.
   local at = redis.pcall('GETRANGE', base .. 'retry:' .. id, 0, 20)
   at = type(at) == 'string' and tonumber(at)
-  return at and at <= now and at > now - conf.longest
+  return at and at <= now + skew and at > now - conf.longest
 end
 
 -- Whether a job counts in the queue of a target: it is not final, and it does not stay there for ever
@@ -213,8 +216,8 @@ local function counts(account, reference, id)
   if not state then
     if redis.call('EXISTS', base .. 'request:' .. id) == 0 then return false end
     local since, expires = score(base .. 'queued', id), score(base .. 'expiry', id)
-    return since ~= nil and since <= now
-      and ((expires ~= nil and expires <= now + conf.longest) or asked_again(base, id))
+    return since ~= nil and since <= now + skew
+      and ((expires ~= nil and expires <= now + conf.longest + skew) or asked_again(base, id))
   end
   if state == 'succeeded' then return false end
   if state == 'failed' or state == 'cancelled' then

@@ -15,7 +15,7 @@ from tests.support.servers.sentinel import Watched
 from transship import Client, RedisUnreachable
 from transship.cli import main
 from transship.ledger import primary
-from transship.ledger.connection import connect
+from transship.ledger.connection import address, connect
 from transship.ledger.notifications import Bell, Doorbell
 from transship.model.jobs import JobId
 from transship_config.settings import Settings
@@ -111,6 +111,13 @@ def test_sentinels_that_are_away_or_know_nothing_are_passed_over(watched: Watche
     url = f"{login}@{away},127.0.0.1:{watched.primary.port},{rest}"
     with connect(url, retries=0) as client:
         assert client.ping()
+
+
+def test_a_sentinel_has_an_ipv6_address(watched: Watched) -> None:
+    six = watched.url.replace("127.0.0.1", "[::1]")
+    with connect(six, retries=0) as client:
+        assert client.ping()
+    assert address(six).startswith("sentinel://[::1]:")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,12 @@ PACKAGES: Final = {
 WHEEL: Final = "valkey-9"
 SERVERS: Final = (*PACKAGES, WHEEL)
 #: Tests of what a server's build lacks: the wheel's has no TLS.
-LACKS: Final = {WHEEL: ("--ignore=tests/integration/test_redis_tls.py",)}
+LACKS: Final = {
+    WHEEL: (
+        "--ignore=tests/integration/test_redis_tls.py",
+        "--deselect=tests/integration/test_sentinel.py::test_redis_and_sentinels_are_reached_by_tls",
+    )
+}
 TESTS: Final = ("-m", "redis and not engine and not registry", "-n", "auto", "--dist", "loadfile")
 #: No run may take longer. Unit: s.
 LIMIT_S: Final = 45 * 60

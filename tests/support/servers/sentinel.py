@@ -81,7 +81,8 @@ class SentinelServer(Server):
 
     def _lines(self) -> Sequence[str]:
         primary = self._primary
-        lines = ["bind 127.0.0.1", f"dir {self.folder}", "daemonize no"]
+        # "-": a machine without IPv6 does without.
+        lines = ["bind 127.0.0.1 -::1", f"dir {self.folder}", "daemonize no"]
         if primary.tls is None:
             lines += [f"port {self.port}"]
         else:

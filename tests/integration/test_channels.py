@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 
 import kombu
 import pytest
+from kombu.asynchronous import Hub
 from kombu.message import Message
 from kombu.transport.redis import Channel
 
 from tests.support.servers.redis import RedisServer
+from transship.ledger.broker_connection import celery_app
+from transship_config.settings import Settings
 from transship_worker.broker.channels import Unacknowledged, survive, take_for_good
 
 pytestmark = pytest.mark.redis
@@ -121,3 +124,33 @@ def test_a_channel_whose_connection_broke_is_forgotten() -> None:
         gc.collect()
 
         assert known() is None
+
+
+def test_the_event_loop_forgets_a_connection_that_broke() -> None:
+    # kombu #2492 left its callback there: each reconnection cost memory, and a call in each turn.
+    with RedisServer() as redis_server:
+        app = celery_app(Settings.from_environment({}), redis_server.url)
+        loop = Hub()
+        others = {_nothing}
+        loop.on_tick |= others
+        known = []
+        for _ in range(3):
+            connection = app.connection_for_read()
+            connection.transport.register_with_event_loop(connection.connection, loop)
+            assert loop.on_tick > others
+            known.append(weakref.ref(connection.transport))
+            redis_server.kill9()
+            redis_server.start()
+
+            # As Celery does once it saw that the connection is gone.
+            connection.collect(socket_timeout=0.1)
+            loop.reset()
+            loop.timer.clear()
+
+            assert loop.on_tick == others
+        gc.collect()
+        assert [one() for one in known] == [None] * 3
+
+
+def _nothing() -> None:
+    """Another's callback."""

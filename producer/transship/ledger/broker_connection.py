@@ -3,7 +3,8 @@
 kombu has a transport for sentinels of its own, over redis-py's pools; see ``ledger.primary`` for
 why it is not used. Patched or relied on: ``Celery(amqp=...)``, ``Connection.get_transport_cls``,
 ``Connection._info`` (what clones and pools are made of), ``Channel._connparams``,
-``Channel.connection_class`` and ``connection_class_ssl``.
+``Channel.connection_class`` and ``connection_class_ssl``, ``Hub.on_tick``,
+``Transport.register_with_event_loop`` and ``close_connection``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,27 @@ class PrimaryTransport(kombu_redis.Transport):
     """kombu's transport for Redis, with channels to the primary."""
 
     Channel = PrimaryChannel
+    #: Event loops, each with what this transport has them call at every turn.
+    _ticks: tuple[tuple[Any, set[Any]], ...] = ()
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Let a worker's event loop read from the connections."""
+        before = set(loop.on_tick)
+        super().register_with_event_loop(connection, loop)
+        self._ticks = (*self._ticks, (loop, loop.on_tick - before))
+
+    def close_connection(self, connection: Any) -> None:
+        """Close, and let the event loop forget this transport.
+
+        kombu (5.7.0) leaves its callback in ``Hub.on_tick``: with every lost connection a worker
+        kept a transport, and ran one more callback in each turn of its loop.
+        """
+        try:
+            super().close_connection(connection)
+        finally:
+            for loop, ticks in self._ticks:
+                loop.on_tick -= ticks
+            self._ticks = ()
 
 
 class BrokerConnection(Connection):

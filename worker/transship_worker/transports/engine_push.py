@@ -363,6 +363,8 @@ class DockerPush:
             events = self._engine.push_events(line, target.image, credentials, platform)
             for event in stack.enter_context(closing(events)):
                 stream.feed(event)
+                # An engine that never ends its stream does not outlast the deadline.
+                self._control.checkpoint()
                 self._control.alive()
                 progress = stream.progress
                 if progress != before:

@@ -36,6 +36,10 @@ MANIFESTS_API: Final = (1, 48)
 CALL_TIMEOUT_S: Final = 60.0
 #: Bytes of an export that are asked for at once. Unit: bytes.
 EXPORT_PIECE: Final = 1024 * 1024
+#: The longest event of a push; the SDK puts an event together in memory. Unit: bytes.
+LONGEST_EVENT: Final = 1024 * 1024
+#: Bytes of events that are asked for at once, where they do not come in chunks. Unit: bytes.
+EVENTS_PIECE: Final = 64 * 1024
 
 
 class Line(docker.APIClient):
@@ -158,9 +162,11 @@ class Line(docker.APIClient):
                 params=params,
             )
             self._raise_for_status(response)
-            # Decoded here: the SDK itself takes an answer that is not chunked for one value.
-            events: Any = json_stream(line._stream_helper(response, decode=False))
-            yield from events
+            # The SDK takes an answer that is not chunked for one value, and reads all of it first.
+            chunked = response.raw._fp.chunked
+            yield from _events(
+                line._stream_helper(response) if chunked else response.iter_content(EVENTS_PIECE)
+            )
 
     def inspect_manifests(self, name: str) -> Mapping[str, Any]:
         """As ``inspect_image``, with the manifests of an index (API 1.48)."""
@@ -181,6 +187,29 @@ class Line(docker.APIClient):
                 self._sockets.append(line)
                 return
         _hang_up(line)
+
+
+def _events(pieces: Iterator[Any]) -> Iterator[dict[str, Any]]:
+    """The JSON values of a stream.
+
+    Raises:
+        docker.errors.StreamParseError: one is longer than ``LONGEST_EVENT``, or is no JSON.
+    """
+    unread = 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal unread
+        for piece in pieces:
+            if unread > LONGEST_EVENT:
+                reason = f"an event of a push is longer than {LONGEST_EVENT // 2**20} MiB"
+                raise docker.errors.StreamParseError(reason)
+            unread += len(piece)
+            yield piece
+
+    events: Any = json_stream(counted())
+    for event in events:
+        unread = 0
+        yield event
 
 
 def api_version(text: str) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from transship.model.records import Progress
@@ -20,6 +20,13 @@ _DONE: Final = ("Pushed", "Layer already exists", "Mounted from", "Skipped", "Al
 _NEW: Final = ("Pushed", "Mounted from")
 #: Statuses of a layer that is still to be dealt with.
 _OPEN: Final = ("Preparing", "Waiting", "Pushing", "Retrying", "Unavailable")
+
+#: Layers whose progress is followed, and the longest id of one; others are not counted. Docker's
+#: ids are 12 characters long, those of the containerd image store have a digest in them.
+MOST_LAYERS: Final = 10_000
+LONGEST_ID: Final = 256
+#: What is kept of an engine's error. Unit: characters.
+LONGEST_ERROR: Final = 16_384
 
 #: The last status of a push, under no layer's name (moby ``distribution/push_v2.go`` and
 #: ``daemon/containerd/image_push.go``; Podman ``pkg/api/handlers/compat/images_push.go``).
@@ -39,6 +46,11 @@ class _Layer:
     @property
     def bytes_done(self) -> int:
         return self.total if self.done else min(self.seen, self.total)
+
+    @property
+    def sent(self) -> tuple[int, int]:
+        """What the engine sends or has sent of it, and how much went. Unit: bytes."""
+        return (self.total, self.bytes_done) if self.stated else (0, 0)
 
 
 class PushStream:
@@ -60,17 +72,14 @@ class PushStream:
         #: The engine's words for why it failed.
         self.error: str | None = None
         self._layers: dict[str, _Layer] = {}
+        # Counted with each event: adding up all layers each time costs their number squared.
+        self._progress = Progress()
+        self._new = (0, 0)
 
     @property
     def progress(self) -> Progress:
-        """How far the push is."""
-        layers = self._layers.values()
-        return Progress(
-            bytes_done=sum(layer.bytes_done for layer in layers),
-            bytes_total=sum(layer.total for layer in layers),
-            layers_done=sum(layer.done for layer in layers),
-            layers_total=len(layers),
-        )
+        """How far the push is; beyond ``MOST_LAYERS`` layers are not counted."""
+        return self._progress
 
     @property
     def brought(self) -> int:
@@ -80,8 +89,7 @@ class PushStream:
     @property
     def new(self) -> tuple[int, int]:
         """Bytes of the layers that the engine sends or has sent, and how many went. Unit: bytes."""
-        sent = [layer for layer in self._layers.values() if layer.stated]
-        return sum(layer.total for layer in sent), sum(layer.bytes_done for layer in sent)
+        return self._new
 
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take in one event; one that is not understood changes nothing."""
@@ -90,7 +98,7 @@ class PushStream:
         if isinstance(detail, Mapping) and detail.get("message"):
             error = detail["message"]
         if error and self.error is None:
-            self.error = str(error)
+            self.error = str(error)[:LONGEST_ERROR]
         aux = event.get("aux")
         if isinstance(aux, Mapping):
             self._take_aux(aux)
@@ -119,7 +127,28 @@ class PushStream:
     def _take_status(self, name: str, status: str, detail: object) -> None:
         if not status.startswith(_DONE + _OPEN):
             return
-        layer = self._layers.setdefault(name, _Layer())
+        layer = self._layers.get(name)
+        if layer is None:
+            if len(self._layers) >= MOST_LAYERS or len(name) > LONGEST_ID:
+                return
+            layer = self._layers[name] = _Layer()
+        old = replace(layer)
+        self._take_layer(layer, status, detail)
+        self._count(old, layer)
+
+    def _count(self, old: _Layer, new: _Layer) -> None:
+        """Count what changed of a layer."""
+        before = self._progress
+        self._progress = Progress(
+            bytes_done=before.bytes_done + new.bytes_done - old.bytes_done,
+            bytes_total=before.bytes_total + new.total - old.total,
+            layers_done=before.layers_done + new.done - old.done,
+            layers_total=len(self._layers),
+        )
+        (total, done), (old_total, old_done) = new.sent, old.sent
+        self._new = (self._new[0] + total - old_total, self._new[1] + done - old_done)
+
+    def _take_layer(self, layer: _Layer, status: str, detail: object) -> None:
         if status.startswith(_DONE):
             layer.done = True
             layer.brought = layer.brought or status.startswith(_NEW)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transship.model.records import Progress
-from transship_worker.transports.engine.events import PushStream
+from transship_worker.transports.engine.events import LONGEST_ID, MOST_LAYERS, PushStream
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -187,3 +187,19 @@ def test_when_every_layer_is_done_so_is_every_byte(events: list[dict[str, Any]])
     progress = stream.progress
     assert progress.layers_done == progress.layers_total == 3
     assert progress.bytes_done == progress.bytes_total
+
+
+def test_layers_without_end_are_counted_up_to_a_bound() -> None:
+    stream = PushStream()
+    for number in range(MOST_LAYERS + 1000):
+        stream.feed(pushing(f"{number:x}", 5, 10))
+    stream.feed(status("f" * (LONGEST_ID + 1), "Pushed"))
+    stream.feed(status("0", "Pushed"))
+
+    assert stream.progress == Progress(
+        bytes_done=5 * MOST_LAYERS + 5,
+        bytes_total=10 * MOST_LAYERS,
+        layers_done=1,
+        layers_total=MOST_LAYERS,
+    )
+    assert stream.new == (10 * MOST_LAYERS, 5 * MOST_LAYERS + 5)

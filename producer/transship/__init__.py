@@ -14,7 +14,13 @@ from transship_config import __version__
 
 if TYPE_CHECKING:
     from transship.client import Client
-    from transship.errors import JobFailed, NotReplicated, RedisUnreachable, WaitTimeout
+    from transship.errors import (
+        JobFailed,
+        NotReplicated,
+        RedisUnreachable,
+        SubmitInterrupted,
+        WaitTimeout,
+    )
     from transship.jobs import Job
     from transship.migrations import Migration
     from transship.model.jobs import State, Step
@@ -34,6 +40,7 @@ _HOMES = {
     "TransshipError": "transship_config.errors",
     "NotReplicated": "transship.errors",
     "RedisUnreachable": "transship.errors",
+    "SubmitInterrupted": "transship.errors",
     "UsageError": "transship_config.errors",
     "WaitTimeout": "transship.errors",
     "ErrorInfo": "transship.model.records",
@@ -64,6 +71,7 @@ __all__ = [
     "Spec",
     "State",
     "Step",
+    "SubmitInterrupted",
     "TransshipError",
     "UsageError",
     "WaitTimeout",

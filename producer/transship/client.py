@@ -6,26 +6,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
-from transship.errors import NotReplicated, UnknownJob
+from transship.errors import NotReplicated, SubmitInterrupted, UnknownJob
 from transship.fleet_warnings import copy_warnings, push_warnings
+from transship.forks import follow_forks
 from transship.jobs import Job
-from transship.ledger.connection import address, connect, connection_url, plain, reaching
+from transship.ledger.connection import address, connect, connection_url, reaching
 from transship.ledger.keys import Keys
 from transship.ledger.primary import primary_of
-from transship.ledger.submit import Ledger, Submitted
+from transship.ledger.submit import Ledger
 from transship.model.components import Fleet
 from transship.model.jobs import JobId, Kind, State
 from transship.model.records import JobRecord
+from transship.notify import Notifier
 from transship.pushes import Push, check, push_request
 from transship_config.errors import UsageError
 from transship_config.redis_url import host_and_port
 from transship_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
-    from transship.ledger.notifications import Bell, Doorbell
     from transship.migrations import Migration, Migrations
     from transship.model.migration.plan import PlanRow
     from transship.model.migration.record import MigrationRecord
@@ -46,7 +48,7 @@ KNOWN_S: Final = 1.0
 class Client:
     """Enqueues work and reads jobs and migrations.
 
-    Safe to share between threads; close it, or use ``with``.
+    Safe to share between threads, and to use in a forked child; close it, or use ``with``.
 
     The queue is found at ``url``, else at ``TRANSSHIP_URL``, else where
     ``transship up`` runs on this machine.
@@ -68,9 +70,10 @@ class Client:
             self._url,
             wait_replicas=self._settings.wait_replicas,
         )
-        self._doorbell: Doorbell | None = None
+        self._notifier = Notifier(self._settings, self._url)
         self._lock = threading.Lock()
         self._known_fleet: tuple[Fleet | None, float] = (None, 0.0)
+        follow_forks(self)
 
     def __enter__(self) -> Self:
         return self
@@ -83,11 +86,20 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        with self._lock:
-            if self._doorbell is not None:
-                self._doorbell.close()
-                self._doorbell = None
+        self._notifier.close()
         self._redis.close()
+
+    @property
+    def fork_lock(self) -> threading.Lock:
+        """See ``forks.Forkable``."""
+        return self._notifier.lock
+
+    def after_fork(self) -> None:
+        """Called in a forked child: leave locks and connections to the parent."""
+        self._lock = threading.Lock()
+        self._notifier.after_fork()
+        # In place: the handles on jobs and migrations have it, too.
+        self._redis.connection_pool = connect(self._url).connection_pool
 
     def push(
         self,
@@ -140,6 +152,7 @@ class Client:
             UsageError: bad input; nothing was enqueued.
             NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: some may have been enqueued.
+            SubmitInterrupted: Ctrl-C; its ``job_ids`` were enqueued, and workers were notified.
         """
         pushes = list(pushes)
         if not pushes:
@@ -253,7 +266,7 @@ class Client:
     def _migrations(self) -> Migrations:
         from transship.migrations import Migrations
 
-        return Migrations(self._redis, self._keys, self._ledger, self._url, self._ring_again)
+        return Migrations(self._redis, self._keys, self._ledger, self._url, self._notifier.again)
 
     def _settled(self, make: Callable[[Fleet], T]) -> tuple[Fleet, T]:
         """What follows from what live workers publish, and the workers.
@@ -277,7 +290,7 @@ class Client:
         return fleet, made
 
     def _enqueue(self, requests: Sequence[Request], warnings: tuple[str, ...]) -> list[Job]:
-        return self._submitted(self._ledger.submit(requests), requests, warnings)
+        return self._submitted(requests, None, warnings)
 
     def submit_again(self, error: NotReplicated) -> list[Job]:
         """Submit the jobs of an error under their ids; those that are still there are found.
@@ -287,24 +300,37 @@ class Client:
             RedisUnreachable: some may have been enqueued.
         """
         requests = list(error.requests.values())
-        submitted = self._ledger.submit(requests, [JobId(job) for job in error.jobs])
-        return self._submitted(submitted, requests, ())
+        return self._submitted(requests, [JobId(job) for job in error.jobs], ())
 
     def _submitted(
-        self, submitted: Sequence[Submitted], requests: Sequence[Request], warnings: tuple[str, ...]
+        self, requests: Sequence[Request], ids: Sequence[JobId] | None, warnings: tuple[str, ...]
     ) -> list[Job]:
-        bells = [
-            (job.job, request)
-            for job, request in zip(submitted, requests, strict=True)
-            if not job.deduplicated
-        ]
-        warnings += self._ring(bells)
+        written: Sequence[JobId] = ()
+        try:
+            submitted = self._ledger.submit(requests, ids)
+            written = [job.job for job in submitted]
+            warnings += self._notifier.notify(
+                [
+                    (job.job, request)
+                    for job, request in zip(submitted, requests, strict=True)
+                    if not job.deduplicated
+                ]
+            )
+        except KeyboardInterrupt as interrupt:
+            error = interrupt
+            if not isinstance(error, SubmitInterrupted):
+                error = SubmitInterrupted(written)
+            with suppress(KeyboardInterrupt):
+                # Some for the second time, which harms nothing.
+                ids = [JobId(job) for job in error.job_ids]
+                self._notifier.again(list(zip(ids, requests, strict=False)))
+            raise error from None
         # They may run: they are rung for first.
         self._ledger.check_replicated(submitted, requests)
         return [
             Job(
                 self._ledger,
-                self._ring_one,
+                self._notifier.again_of,
                 job.job,
                 deduplicated=job.deduplicated,
                 warnings=warnings,
@@ -318,7 +344,7 @@ class Client:
         Raises:
             UnknownJob: there is none of this id.
         """
-        job = Job(self._ledger, self._ring_one, JobId.parse(job_id))
+        job = Job(self._ledger, self._notifier.again_of, JobId.parse(job_id))
         job.record()
         return job
 
@@ -328,7 +354,7 @@ class Client:
         Raises:
             UnknownJob: neither has.
         """
-        job = Job(self._ledger, self._ring_one, JobId.parse(some_id))
+        job = Job(self._ledger, self._notifier.again_of, JobId.parse(some_id))
         try:
             if job.record().kind is not Kind.MIGRATION:
                 return job
@@ -401,34 +427,6 @@ class Client:
             "replicas": int(info.get("connected_slaves") or 0),
             "wait_replicas": self._settings.wait_replicas,
         }
-
-    def _ring_again(self, rung: Sequence[tuple[JobId, Request]]) -> tuple[str, ...]:
-        return self._ring(rung, again=True)
-
-    def _ring_one(self, job: JobId, request: Request) -> None:
-        self._ring([(job, request)], again=True)
-
-    def _ring(
-        self, rung: Sequence[tuple[JobId, Request]], *, again: bool = False
-    ) -> tuple[str, ...]:
-        """Ring for jobs; a broker that fails costs only time, because the reaper rings again."""
-        # Celery and kombu are loaded when the first bell rings, not on import.
-        from kombu.exceptions import OperationalError
-        from redis.exceptions import RedisError
-
-        from transship.ledger.notifications import Bell, Doorbell
-
-        bells: list[Bell] = [Bell.of(job, request, again=again) for job, request in rung]
-        with self._lock:
-            if self._doorbell is None:
-                self._doorbell = Doorbell(self._settings, self._url)
-            try:
-                self._doorbell.ring(bells)
-            except (OperationalError, RedisError, OSError) as error:
-                self._doorbell.close()
-                logger.warning("the bell did not ring: %s", plain(error))
-                return ("the job is written, but no worker could be told; one looks within 10 s",)
-        return ()
 
 
 def _resolve(settings: Settings, url: str | None) -> str:

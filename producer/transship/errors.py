@@ -58,11 +58,13 @@ the error, decided here once. An error that is not in this tree is never retried
         ├── LeaseLost                 lease_lost
         ├── HandedBack                handed_back
         └── PushCancelled             cancelled
+
+``SubmitInterrupted`` is a ``KeyboardInterrupt``, and so outside of the tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transship_config.errors import TransshipError, UsageError
@@ -419,3 +421,14 @@ class PushCancelled(PushError):
     """The push was given up because somebody asked for it."""
 
     code = "cancelled"
+
+
+class SubmitInterrupted(KeyboardInterrupt):
+    """Ctrl-C while jobs were submitted. What was begun is settled before it is raised."""
+
+    def __init__(self, job_ids: Sequence[str], uncertain: Sequence[str] = ()) -> None:
+        super().__init__(f"interrupted; {len(job_ids)} job(s) were submitted")
+        #: Jobs that were written, in the order of their requests; workers were notified of them.
+        self.job_ids = tuple(job_ids)
+        #: Those that Redis may have written: it did not answer. Most often none.
+        self.uncertain = tuple(uncertain)

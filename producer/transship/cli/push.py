@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import click
 
+from transship.cli import INTERRUPTED
 from transship.cli.options import Duration, json_option, label_option, timeout_option
-from transship.cli.output import say, say_json, warn
+from transship.cli.output import complain, say, say_json, warn
 from transship.client import Client
+from transship.errors import SubmitInterrupted
 from transship.jobs import Job
 from transship.pushes import Push
 from transship_config.errors import UsageError
@@ -106,7 +108,13 @@ def push(
     options = (registry, source, engine, labels, bulk, deadline, expires, via)
     pushes = [Push(name, *options, platform, require_all_platforms) for name in names]
     with Client() as client:
-        jobs = client.push_many(pushes)
+        try:
+            jobs = client.push_many(pushes)
+        except SubmitInterrupted as error:
+            complain(f"interrupted: {len(error.job_ids)} of {len(pushes)} jobs are queued")
+            for job in error.job_ids:
+                say(job)
+            ctx.exit(INTERRUPTED)
         for warning in dict.fromkeys(w for job in jobs for w in job.warnings):
             warn(warning)
         if wait:

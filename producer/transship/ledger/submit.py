@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import redis
 
-from transship.errors import NotReplicated, NotYours
+from transship.errors import FunctionsMissing, NotReplicated, NotYours, SubmitInterrupted
 from transship.ledger.connection import reaching
 from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
@@ -67,18 +67,55 @@ class Ledger(LedgerReader):
 
         ``ids``: their names, of this account, where something was written under them before. What
         is still there under a name is not written again.
+
+        Raises:
+            SubmitInterrupted: Ctrl-C; it names what was written.
         """
         names = ids or [JobId.new(self._account) for _ in requests]
-        found: list[Submitted] = []
-        with reaching(self._url):
-            for start in range(0, len(requests), BATCH):
-                chunk = slice(start, start + BATCH)
-                pairs = zip(requests[chunk], names[chunk], strict=True)
-                calls = [("submit", self._submit_args(request, job)) for request, job in pairs]
-                replies, count = self._functions.call_replicated(calls, self._wait_replicas)
-                done = count >= self._wait_replicas
-                found += [Submitted(JobId(job), bool(int(same)), done) for job, same, _ in replies]
-        return found
+        batches = [slice(start, start + BATCH) for start in range(0, len(requests), BATCH)]
+        found: dict[int, list[Submitted]] = {}
+        begun = 0
+        try:
+            with reaching(self._url):
+                for number, batch in enumerate(batches):
+                    begun = number + 1
+                    found[number] = self._submit(requests[batch], names[batch])
+        except KeyboardInterrupt:
+            self._settle(requests, names, batches[:begun], found)
+        return [job for number in sorted(found) for job in found[number]]
+
+    def _submit(self, requests: Sequence[Request], names: Sequence[JobId]) -> list[Submitted]:
+        """Write one batch."""
+        pairs = zip(requests, names, strict=True)
+        calls = [("submit", self._submit_args(request, job)) for request, job in pairs]
+        replies, count = self._functions.call_replicated(calls, self._wait_replicas)
+        done = count >= self._wait_replicas
+        return [Submitted(JobId(job), bool(int(same)), done) for job, same, _ in replies]
+
+    def _settle(
+        self,
+        requests: Sequence[Request],
+        names: Sequence[JobId],
+        begun: Sequence[slice],
+        found: dict[int, list[Submitted]],
+    ) -> NoReturn:
+        """After Ctrl-C: finish the batch that was begun, and say what is written.
+
+        Redis may have all of that batch, a part of it, or nothing, and may still be reading it.
+        The same ids again write what is missing, and nothing twice.
+
+        Raises:
+            SubmitInterrupted: always.
+        """
+        uncertain: Sequence[JobId] = ()
+        for number, batch in enumerate(begun):
+            if number not in found:
+                try:
+                    found[number] = self._submit(requests[batch], names[batch])
+                except (redis.RedisError, OSError, FunctionsMissing, KeyboardInterrupt):
+                    uncertain = names[batch]
+        written = [job.job for number in sorted(found) for job in found[number]]
+        raise SubmitInterrupted(written, uncertain) from None
 
     def check_replicated(self, submitted: Sequence[Submitted], requests: Sequence[Request]) -> None:
         """See that enough replicas have what ``submit`` wrote.

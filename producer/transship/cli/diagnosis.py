@@ -103,6 +103,11 @@ def _workers(fleet: Fleet) -> Iterator[Finding]:
     slots = sum(w.interactive_slots for w in fleet.workers)
     message = f"{len(fleet.workers)} alive, {slots} pushes at once{note}"
     yield Finding("workers", True, "ok", message)
+    for worker in fleet.workers:
+        if worker.slots_lowered:
+            reason, _, mend = worker.slots_lowered.partition("; ")
+            message = f"{worker.name} has fewer slots: {reason}"
+            yield Finding("workers", True, "few_open_files", message, mend)
 
 
 def _refused(client: Client) -> Iterator[Finding]:

@@ -61,6 +61,8 @@ def _row(view: WorkerView) -> list[str]:
         state = "no engine"
     elif view.catalog_error:
         state = "catalogue broken"
+    elif view.slots_lowered and not view.draining:
+        state = "fewer slots"
     return [
         view.name,
         view.engine or "-",

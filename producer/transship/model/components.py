@@ -50,6 +50,8 @@ class WorkerView(BaseModel):
     interactive_slots: int = 0
     bulk_slots: int = 0
     copy_slots: int = 0
+    #: Why it has fewer slots than it was told to have; empty: it has all.
+    slots_lowered: str = ""
     running: int = 0
     draining: bool = False
     #: Hosts (``host[:port]``) that it reads without a component and without credentials.

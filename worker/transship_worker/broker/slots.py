@@ -31,20 +31,48 @@ class Lane(StrEnum):
 class Slots:
     """How many bells of each class a worker may hold. Used by the worker's main thread only."""
 
-    def __init__(self, *, interactive: int, bulk: int, copies: int) -> None:
+    def __init__(
+        self,
+        *,
+        interactive: int,
+        bulk: int,
+        copies: int,
+        plans: int = PLANNED_AT_ONCE,
+        most_parked: int = MOST_PARKED,
+    ) -> None:
         self.limits: Final = {
             Lane.PUSH: interactive,
             Lane.BULK: bulk,
             Lane.COPY: copies,
-            Lane.PLAN: PLANNED_AT_ONCE if copies else 0,
+            Lane.PLAN: plans if copies else 0,
         }
+        #: Copies that may wait for others without a slot.
+        self.most_parked: Final = most_parked if copies else 0
         self.parking: Final = Parking()
         self._taken: dict[Lane, set[str]] = {lane: set() for lane in Lane}
+
+    def __str__(self) -> str:
+        """Such as ``4 push, 32 copy``."""
+        return ", ".join(f"{limit} {lane}" for lane, limit in self.limits.items() if limit)
+
+    def scaled(self, percent: int) -> Slots:
+        """Fewer slots of each class, but one where there is any."""
+        fewer = {
+            lane: max(1, limit * percent // 100) if limit else 0
+            for lane, limit in self.limits.items()
+        }
+        return Slots(
+            interactive=fewer[Lane.PUSH],
+            bulk=fewer[Lane.BULK],
+            copies=fewer[Lane.COPY],
+            plans=fewer[Lane.PLAN],
+            most_parked=self.most_parked * percent // 100,
+        )
 
     @property
     def threads(self) -> int:
         """Threads that all slots together may need."""
-        return sum(self.limits.values()) + (MOST_PARKED if self.limits[Lane.COPY] else 0)
+        return sum(self.limits.values()) + self.most_parked
 
     def took(self, lane: Lane, task_id: str) -> None:
         """A bell was taken from the broker."""
@@ -59,7 +87,7 @@ class Slots:
             return len(state.reserved_requests) - others < self.limits[lane]
         taken = self._count(lane)
         if lane is Lane.COPY:
-            taken -= min(self.parking.parked, MOST_PARKED)
+            taken -= min(self.parking.parked, self.most_parked)
         return taken < self.limits[lane]
 
     def _count(self, lane: Lane) -> int:

@@ -45,8 +45,8 @@ def worker(
     """Run a worker: claim queued jobs and bring their images to their registries.
 
     The exit status is 0 after an orderly stop, 1 when no Docker Engine answers, 2 for a catalogue
-    or a proxy variable that cannot be used, 3 when Redis cannot be reached, and 75 when a stop
-    could not be orderly.
+    or a proxy variable that cannot be used or a limit of open files that is too low, 3 when Redis
+    cannot be reached, and 75 when a stop could not be orderly.
     SIGTERM or Ctrl-C: no new jobs, running ones get a grace period, then go back to the queue.
     """
     given = {
@@ -104,6 +104,6 @@ def _run(settings: Settings, *, with_engine: bool) -> int:
         f"engine {engine.name}" if engine else "no engine",
         found.path,
         address(url),
-        ", ".join(f"{limit} {lane}" for lane, limit in runtime.slots.limits.items() if limit),
+        runtime.slots,
     )
     return run(runtime, create_app(settings))

@@ -37,6 +37,7 @@ from transship_worker.jobs.heartbeat import Heart
 from transship_worker.jobs.reaper import Reaper
 from transship_worker.jobs.runner import Runner, Tools
 from transship_worker.jobs.sweep import FIXED_QUEUES
+from transship_worker.process.file_limit import fit
 from transship_worker.process.presence import Presence
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.watch import EngineWatch
@@ -61,7 +62,11 @@ GOODBYE_S = 5.0
 
 
 class Runtime:
-    """Everything one worker process holds. ``settings`` carries a settled Redis URL."""
+    """Everything one worker process holds. ``settings`` carries a settled Redis URL.
+
+    Raises:
+        InvalidSettings: the limit of open files is too low for any slot.
+    """
 
     def __init__(self, settings: Settings, catalog: Catalog, engine: Engine | None) -> None:
         url = settings.url.get_secret_value()
@@ -70,11 +75,15 @@ class Runtime:
         self.engine = engine
         self.name = f"transship@{socket.gethostname()}.{os.getpid()}"
         self.started_at = datetime.now(UTC)
-        self.slots = Slots(
-            interactive=settings.pushes if engine else 0,
-            bulk=settings.bulk if engine else 0,
-            copies=settings.copies,
+        self.slots, self._slots_lowered = fit(
+            Slots(
+                interactive=settings.pushes if engine else 0,
+                bulk=settings.bulk if engine else 0,
+                copies=settings.copies,
+            )
         )
+        if self._slots_lowered:
+            logger.warning("fewer slots: %s", self._slots_lowered)
         self.rest = Rest()
         self.waker = Waker()
         name = engine.name if engine else None
@@ -225,6 +234,7 @@ class Runtime:
             interactive_slots=self.slots.limits[Lane.PUSH],
             bulk_slots=self.slots.limits[Lane.BULK],
             copy_slots=self.slots.limits[Lane.COPY],
+            slots_lowered=self._slots_lowered,
             running=self.heart.running,
             draining=self.draining.is_set(),
             anonymous_sources=sorted(components.anonymous_sources),

@@ -186,6 +186,51 @@ async def test_pages_without_end_end(server: HostileServer) -> None:
     assert len(server.seen) == referrers.REFERRER_PAGES
 
 
+async def test_a_list_of_more_referrers_than_are_read_is_left(server: HostileServer) -> None:
+    place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
+    entry = {"mediaType": OCI_MANIFEST, "size": 2}
+
+    def next_page(seen: Seen) -> Reply:
+        number = int(seen.target.rpartition("=")[2]) + 1 if "=" in seen.target else 1
+        digests = (f"sha256:{number:032x}{n:032x}" for n in range(500))
+        page = {"schemaVersion": 2, "mediaType": OCI_INDEX}
+        body = json.dumps(page | {"manifests": [{**entry, "digest": one} for one in digests]})
+        return Reply(200, body.encode(), {"Link": f'<{place}?page={number}>; rel="next"'})
+
+    server.follow(place, next_page)
+    with pytest.raises(AnswerMalformed, match="has more than 2000 entries"):
+        await asking(server, listed)
+    assert len(server.seen) == 5
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"annotations": {str(n): "" for n in range(250_000)}},
+        {"unknown": [[]] * 250_000},
+        {"unknown": [{}] * 130_000},
+    ],
+)
+async def test_a_manifest_of_very_many_values_is_not_read(
+    server: HostileServer, more: dict[str, Any]
+) -> None:
+    raw = json.dumps(json.loads(MANIFEST.raw) | more, separators=(",", ":")).encode()
+    assert len(raw) < MANIFEST_LIMIT
+    server.expect("GET", TAG, Reply(200, raw, {"Content-Type": OCI_MANIFEST}))
+    with pytest.raises(ManifestUnsupported, match="more than 250000 values"):
+        await asking(server, get_1)
+
+
+async def test_an_index_of_more_bytes_than_are_copied_costs_no_request(
+    server: HostileServer,
+) -> None:
+    entry = {"mediaType": OCI_MANIFEST, "size": MANIFEST_LIMIT}
+    root = make_index([{**entry, "digest": f"sha256:{n:064x}"} for n in range(9)])
+    with pytest.raises(ManifestUnsupported, match="more than 32 MiB of them"):
+        await read_tree(server, root, {})
+    assert server.seen == []
+
+
 # --- a million tags ----------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import itertools
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -254,9 +255,9 @@ def test_a_long_list_of_tags_takes_one_request_more(
         await write_image(long, *(f"v{number:02}" for number in range(50)))
         ask = client.ask
 
-        async def counted(request: Request, *, limit: int) -> Answer:
+        async def counted(request: Request, **options: Any) -> Answer:
             asked.append(request.about)
-            return await ask(request, limit=limit)
+            return await ask(request, **options)
 
         monkeypatch.setattr(client, "ask", counted)
         found = [[tag async for page in tags.tags(one) for tag in page] for one in (short, long)]

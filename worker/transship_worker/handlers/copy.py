@@ -21,6 +21,7 @@ from transship_worker.handlers.registries import Opened, Registries, Way
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome
+from transship_worker.oci.manifest_memory import sharing
 from transship_worker.oci.waiting import patient
 from transship_worker.transports.copy.image import copy_image
 from transship_worker.transports.copy.port import Copied, CopyTask
@@ -125,17 +126,20 @@ class Copying:
         )
         async with grounds.slots.slot(control) as slot:
             progress = CopyProgress(control, slot)
+            memory = grounds.way.pool.connections.manifest_memory
             try:
+                memory = grounds.way.pool.connections.manifest_memory
                 with patient(control.patient):
-                    return await copy_image(
-                        task,
-                        await source.source(grounds.way, request.source.repository),
-                        target.target(grounds.way, request.image.repository),
-                        grounds.leads,
-                        progress,
-                        # Each attempt is another holder: what a dead one led is not this one's.
-                        f"{claim.job}.{claim.token}",
-                    )
+                    async with sharing(memory, progress.parked):
+                        return await copy_image(
+                            task,
+                            await source.source(grounds.way, request.source.repository),
+                            target.target(grounds.way, request.image.repository),
+                            grounds.leads,
+                            progress,
+                            # Each attempt is another holder: what a dead one led is not this one's.
+                            f"{claim.job}.{claim.token}",
+                        )
             finally:
                 progress.tell()
 

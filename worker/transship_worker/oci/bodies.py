@@ -19,10 +19,21 @@ SILENCE_S: Final = 60.0
 Stream = Callable[[], AsyncIterator[bytes]]
 
 
-async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
+class NoRoom(Exception):
+    """The process has no room for more of a body just now."""
+
+
+async def read_bounded(
+    response: aiohttp.ClientResponse,
+    limit: int,
+    taken: Callable[[int], bool] | None = None,
+) -> bytes:
     """The body, if it has no more than ``limit`` bytes.
 
+    ``taken`` hears of bytes as they come, and says whether there is room for them.
+
     Raises:
+        NoRoom: there is not.
         AnswerMalformed: it has more.
         aiohttp.ClientError: it broke off.
     """
@@ -35,6 +46,8 @@ async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
         size += len(piece)
         if size > limit:
             raise too_large(response.url, limit, "the answer")
+        if taken is not None and not taken(len(piece)):
+            raise NoRoom("its manifests take more memory than one copy may have")
         pieces.append(piece)
     return b"".join(pieces)
 

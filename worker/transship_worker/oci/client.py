@@ -29,7 +29,7 @@ from transship_worker.oci.errors import ERROR_LIMIT, Speaker, unanswered
 from transship_worker.oci.exchange import Answer, Exchanges, Request
 from transship_worker.oci.headers import RateLimit
 from transship_worker.oci.learned import Learned
-from transship_worker.oci.manifest_cache import KeptManifests
+from transship_worker.oci.manifest_cache import OwnManifests
 from transship_worker.oci.names import is_repository
 from transship_worker.oci.pacing import Pacing, wait
 from transship_worker.oci.tokens import TokenAnswer
@@ -86,7 +86,8 @@ class RegistryClient:
         #: What its answers showed about the registry.
         self.learned = Learned()
         #: Manifests that a planner read for the copies that follow.
-        self.kept = KeptManifests()
+        self.kept = OwnManifests(connections.kept)
+        self.manifest_memory = connections.manifest_memory
         self._exchanges = Exchanges(connections, endpoint, self.pacing, lambda: self.speaker)
         self._auth = Authenticator(
             endpoint, credentials, self._ask_token_server, self._ask_api, renew=renew
@@ -151,10 +152,15 @@ class RegistryClient:
         """
         return self._exchanges.resolve(location, asked)
 
-    async def ask(self, request: Request, *, limit: int) -> Answer:
+    async def ask(
+        self, request: Request, *, limit: int, taken: Callable[[int], bool] | None = None
+    ) -> Answer:
         """Send a request and read its answer, of at most ``limit`` bytes.
 
+        ``taken``: see ``read_bounded``.
+
         Raises:
+            NoRoom: ``taken`` says so.
             PushError: the answer is not an expected one, is larger, or none came.
         """
         body = Once(request.body) if callable(request.body) else None
@@ -162,7 +168,7 @@ class RegistryClient:
             request = replace(request, body=body)
         async with self.open(request) as response:
             try:
-                found = await read_bounded(response, limit)
+                found = await read_bounded(response, limit, taken)
             except (aiohttp.ClientError, OSError) as error:
                 raise self._exchanges.broken(error, response.url, request) from error
             return Answer(response.status, response.headers, found, response.url)

@@ -22,6 +22,8 @@ from transship_config import __version__
 from transship_worker.credentials.access import Access
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.guard import REFUSED_BEHIND_PROXIES, GuardedConnector, Home, Rule
+from transship_worker.oci.manifest_cache import KeptManifests
+from transship_worker.oci.manifest_memory import ManifestMemory
 from transship_worker.oci.proxies import Proxies, Proxy
 
 #: Ways to origins that are remembered; a registry's storage may have many.
@@ -69,6 +71,9 @@ class Connections:
         self._tls: dict[tuple[Access, bool], ssl.SSLContext] = {}
         #: Base URLs that answered, by endpoint: shared by the clients of all its logins.
         self.bases: dict[Endpoint, URL] = {}
+        #: What all clients keep and hold of manifests.
+        self.kept = KeptManifests()
+        self.manifest_memory = ManifestMemory()
         self._tls_lock = asyncio.Lock()
         self._ways: dict[tuple[object, ...], Way] = {}
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from transship.errors import AnswerMalformed, ManifestUnsupported
@@ -46,12 +47,25 @@ FOREIGN_TYPES: Final = frozenset(
     }
 )
 
+#: Annotations of an index's entries that say which image an attestation is of
+#: (github.com/moby/buildkit, "Attestation storage"). No others are kept.
+ATTESTATION_TYPE: Final = "vnd.docker.reference.type"
+ATTESTATION_OF: Final = "vnd.docker.reference.digest"
+_KEPT: Final = (ATTESTATION_TYPE, ATTESTATION_OF)
+#: Entries of one manifest: layers, blobs, or manifests of an index.
+ENTRIES_MOST: Final = 20_000
+#: Values of one manifest, of whatever kind: each takes memory while it is read.
+VALUES_MOST: Final = 250_000
+
 #: Where Docker's own types begin; configs of Docker's manifests have one.
 _DOCKER: Final = "application/vnd.docker."
 _SCHEMA_1 = re.compile(r"application/vnd\.docker\.distribution\.manifest\.v1\+(?:json|prettyjws)")
 #: RFC 6838, 4.2, with room for the parameters that some write.
 _MEDIA_TYPE = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}", re.ASCII)
 _LARGEST: Final = 2**63 - 1
+
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +90,9 @@ class Descriptor:
     size: int
     platform: Platform | None = None
     artifact_type: str = ""
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
-    #: The content may be had elsewhere.
+    #: Those that are needed.
+    annotations: Mapping[str, str] = field(default_factory=lambda: _NOTHING, hash=False)
+    #: The content may be had elsewhere; the first of the places.
     urls: tuple[str, ...] = ()
 
     @property
@@ -125,7 +140,12 @@ class Manifest:
     #: What a signature or an SBOM is of.
     subject: Descriptor | None = None
     artifact_type: str = ""
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """All of them, read anew: few need them, and they may be large."""
+        found: dict[str, str] = json.loads(self.raw).get("annotations") or {}
+        return found
 
     @property
     def is_index(self) -> bool:
@@ -184,6 +204,11 @@ def parse_manifest(
         found.update(raw)
         digests.verify(found, digest, what)
     content_type = content_type.partition(";")[0].strip().lower()
+    if raw.count(b",") + raw.count(b"{") + raw.count(b"[") > VALUES_MOST:
+        # Counted before it is read: 4 MiB of text can be 100 MiB of objects.
+        raise ManifestUnsupported(
+            f"{what}: its manifest has more than {VALUES_MOST} values, which are not read"
+        )
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError):
@@ -192,6 +217,7 @@ def parse_manifest(
         raise AnswerMalformed(f"{what}: its manifest is not a JSON object")
     media_type = _media_type(data, content_type, what)
     reader = _Reader(what)
+    reader.annotations(data)
     config: Descriptor | None = None
     children: tuple[Descriptor, ...] = ()
     if media_type in _INDEXES:
@@ -209,7 +235,6 @@ def parse_manifest(
         children=children,
         subject=reader.one(data, "subject"),
         artifact_type=reader.text(data, "artifactType"),
-        annotations=reader.annotations(data),
     )
 
 
@@ -262,6 +287,11 @@ def _type_of(entry: object) -> str:
     return found if isinstance(found, str) else ""
 
 
+def _needed(annotations: Mapping[str, str]) -> Mapping[str, str]:
+    found = {name: annotations[name] for name in _KEPT if name in annotations}
+    return found or _NOTHING
+
+
 class _Reader:
     """Reads the parts of one manifest."""
 
@@ -285,6 +315,10 @@ class _Reader:
             return ()
         if not isinstance(found, list):
             raise AnswerMalformed(f"{self._what}: {name} is not a list")
+        if len(found) > ENTRIES_MOST:
+            raise ManifestUnsupported(
+                f"{self._what}: {name} has more than {ENTRIES_MOST} entries, which are not read"
+            )
         return tuple(self._descriptor(one, f"{name}[{i}]") for i, one in enumerate(found))
 
     def text(self, data: dict[str, Any], name: str) -> str:
@@ -321,8 +355,8 @@ class _Reader:
             size,
             platform=self._platform(found.get("platform"), place),
             artifact_type=self.text(found, "artifactType"),
-            annotations=self.annotations(found),
-            urls=tuple(map(str, urls)) if isinstance(urls, list) else (),
+            annotations=_needed(self.annotations(found)),
+            urls=tuple(map(str, urls[:1])) if isinstance(urls, list) else (),
         )
 
     def _platform(self, found: object, place: str) -> Platform | None:

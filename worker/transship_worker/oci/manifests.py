@@ -12,10 +12,12 @@ from transship.errors import (
     Denied,
     DigestMismatch,
     ImageNotFound,
+    ManifestUnsupported,
     PushRejected,
     RepositoryMissing,
 )
 from transship_worker.oci import digests
+from transship_worker.oci.bodies import NoRoom
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
     MANIFEST_LIMIT,
@@ -24,8 +26,9 @@ from transship_worker.oci.descriptors import (
     parse_manifest,
 )
 from transship_worker.oci.errors import ERROR_LIMIT, refusal_of
-from transship_worker.oci.exchange import EXCHANGE_S, Request
+from transship_worker.oci.exchange import EXCHANGE_S, Answer, Request
 from transship_worker.oci.learned import HEAD_REFUSED, HEAD_UNSUPPORTED
+from transship_worker.oci.manifest_memory import Share, cost_of, reading
 
 _ACCEPT: Final = {"Accept": ", ".join(MANIFEST_TYPES)}
 
@@ -153,16 +156,34 @@ async def get(repository: Repository, reference: str) -> Manifest:
         what,
         headers=_ACCEPT,
     )
-    answer = await repository.client.ask(request, limit=MANIFEST_LIMIT)
-    if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise AnswerMalformed(f"{what}: the registry compressed it, which was not asked for")
-    digest = reference if digests.is_digest(reference) else None
-    return parse_manifest(
-        answer.body,
-        what=what,
-        digest=digest or _said(answer.headers),
-        content_type=answer.headers.get("Content-Type", ""),
-    )
+    async with reading(repository.client.manifest_memory) as share:
+        answer = await _asked(repository, request, share)
+        if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise AnswerMalformed(f"{what}: the registry compressed it, which was not asked for")
+        digest = reference if digests.is_digest(reference) else None
+        found = parse_manifest(
+            answer.body,
+            what=what,
+            digest=digest or _said(answer.headers),
+            content_type=answer.headers.get("Content-Type", ""),
+        )
+        if not share.take(cost_of(found)):
+            await share.enlarge()
+        return found
+
+
+async def _asked(repository: Repository, request: Request, share: Share) -> Answer:
+    """A manifest's answer, of which a share reads no more than it has room for."""
+    small = not share.is_large
+    try:
+        with share.incoming() as taken:
+            return await repository.client.ask(request, limit=MANIFEST_LIMIT, taken=taken)
+    except NoRoom as error:
+        if not small:
+            raise ManifestUnsupported(f"{request.about}: {error}") from None
+    # The connection is not held while this waits.
+    await share.enlarge()
+    return await _asked(repository, request, share)
 
 
 async def put(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -37,9 +37,14 @@ class Page:
 
 
 async def pages(
-    client: RegistryClient, request: Request, *, limit: int, most: int = PAGES
+    client: RegistryClient,
+    request: Request,
+    *,
+    limit: int,
+    most: int = PAGES,
+    taken: Callable[[int], bool] | None = None,
 ) -> AsyncIterator[Page]:
-    """The pages of a list, each of at most ``limit`` bytes.
+    """The pages of a list, each of at most ``limit`` bytes. ``taken``: see ``read_bounded``.
 
     A status that the request expects besides 200 gives one page without data, where it is that
     of the first page: a page that was linked must be there.
@@ -53,7 +58,7 @@ async def pages(
     seen = {_fingerprint(request.url)}
     for number in range(most):
         try:
-            answer = await client.ask(request, limit=limit)
+            answer = await client.ask(request, limit=limit, taken=taken)
         except (ImageNotFound, RepositoryMissing) as error:
             if not number:
                 raise

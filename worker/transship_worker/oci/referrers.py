@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from transship.errors import (
@@ -25,6 +25,7 @@ from transship.errors import (
 )
 from transship_worker.concurrency.gather import both
 from transship_worker.oci import digests, manifests
+from transship_worker.oci.bodies import NoRoom
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
     MANIFEST_LIMIT,
@@ -35,12 +36,15 @@ from transship_worker.oci.descriptors import (
 )
 from transship_worker.oci.errors import refusal_of
 from transship_worker.oci.exchange import Request
+from transship_worker.oci.manifest_memory import Share, reading
 from transship_worker.oci.paging import pages
 
 #: cosign's tags of an image: signatures, attestations, SBOMs.
 COSIGN_SUFFIXES: Final = ("sig", "att", "sbom")
 #: Pages of one image's referrers that are read.
 REFERRER_PAGES: Final = 100
+#: Referrers of one image that are read.
+REFERRERS_MOST: Final = 2_000
 #: What a registry without the API says; the specification knows 404 only.
 _NO_API: Final = frozenset({404, 405, 501})
 #: With these codes 404 is about the repository, and says nothing of the registry.
@@ -148,30 +152,64 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
         what,
         headers={"Accept": OCI_INDEX},
     )
-    found: dict[str, Descriptor] = {}
-    has_api = False
-    listing = pages(repository.client, request, limit=MANIFEST_LIMIT, most=REFERRER_PAGES)
+    listing = _Listing()
     try:
-        async for page in listing:
-            has_api = True
-            if not isinstance(page.data.get("manifests", ""), list | None):
-                raise AnswerMalformed(f"{what}: the answer has no list of manifests")
-            raw = json.dumps(page.data).encode()
-            index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
-            found.update((entry.digest, entry) for entry in index.entries)
+        async with reading(repository.client.manifest_memory) as share:
+            try:
+                await _read_list(repository, request, listing, share)
+            except NoRoom:
+                await share.enlarge()
+                await _read_list(repository, request, listing, share)
     except AnswerMalformed:
         # A linked page that is missing, too: there is a list, which cannot be read to its end.
         raise
     except PushError as error:
         refused = refusal_of(error)
-        if has_api or refused is None or refused.status not in _NO_API:
+        if listing.answered or refused is None or refused.status not in _NO_API:
             raise
         if _OF_REPOSITORY.isdisjoint(refused.codes):
             # An empty list is 200: what has the API never answers 404.
             repository.client.has_referrers = False
         return None
     repository.client.has_referrers = True
-    return tuple(found.values())
+    return tuple(listing.found.values())
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What the API lists, as far as it was read."""
+
+    #: It gave a page.
+    answered: bool = False
+    found: dict[str, Descriptor] = field(default_factory=dict)
+
+
+async def _read_list(
+    repository: Repository, request: Request, listing: _Listing, share: Share
+) -> None:
+    """Read all that the API lists.
+
+    Raises:
+        NoRoom: the share has none for the pages.
+        AnswerMalformed: the list cannot be read, or is longer than what is read.
+        PushError: the registry refuses, or does not answer.
+    """
+    what = request.about
+    with share.incoming() as taken:
+        read = pages(
+            repository.client, request, limit=MANIFEST_LIMIT, most=REFERRER_PAGES, taken=taken
+        )
+        async for page in read:
+            listing.answered = True
+            if not isinstance(page.data.get("manifests", ""), list | None):
+                raise AnswerMalformed(f"{what}: the answer has no list of manifests")
+            raw = json.dumps(page.data).encode()
+            index = parse_manifest(raw, what=what, content_type=OCI_INDEX)
+            listing.found.update((entry.digest, entry) for entry in index.entries)
+            if len(listing.found) > REFERRERS_MOST:
+                raise AnswerMalformed(
+                    f"{what}: the list has more than {REFERRERS_MOST} entries, which are not read"
+                )
 
 
 async def _fallback(

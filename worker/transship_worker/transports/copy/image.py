@@ -20,6 +20,7 @@ from transship_worker.fleet.port import Leads, Place
 from transship_worker.oci import digests
 from transship_worker.oci.content import ContentSource, ContentTarget, Placed
 from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.oci.manifest_memory import current_share
 from transship_worker.oci.manifests import ManifestHead, Written
 from transship_worker.oci.tagging import write_tag
 from transship_worker.transports.copy.foreign import foreign_to_copy
@@ -108,6 +109,10 @@ class _ImageCopy:
             return Copied(digest, skipped=True, kept=kept)
         image, here = await self._content(digest, root, here=here)
         referrers = await self._referring.find(image) if self._task.referrers else []
+        share = current_share()
+        if share is not None:
+            # From here on this copy may hold what the owner of the large share waits for.
+            share.may_wait = False
         try:
             await self._bring(image, referrers, wanted, here=here)
             self._there = await self._bringing.turn()

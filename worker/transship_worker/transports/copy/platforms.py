@@ -18,6 +18,8 @@ from transship_worker.concurrency.gather import together
 from transship_worker.oci import digests
 from transship_worker.oci.content import ContentSource
 from transship_worker.oci.descriptors import (
+    ATTESTATION_OF,
+    ATTESTATION_TYPE,
     DOCKER_CONFIG,
     IMAGE_CONFIG,
     MANIFEST_LIMIT,
@@ -26,8 +28,6 @@ from transship_worker.oci.descriptors import (
     parse_manifest,
 )
 
-_TYPE: Final = "vnd.docker.reference.type"
-_OF: Final = "vnd.docker.reference.digest"
 _ATTESTATION: Final = "attestation-manifest"
 #: Platforms that a message names.
 _NAMED: Final = 20
@@ -166,9 +166,9 @@ def platforms_of(
 
 def attested(child: Descriptor) -> str | None:
     """Digest of the image that an entry attests; ``None``: it is no attestation."""
-    if child.annotations.get(_TYPE) != _ATTESTATION:
+    if child.annotations.get(ATTESTATION_TYPE) != _ATTESTATION:
         return None
-    return child.annotations.get(_OF, "")
+    return child.annotations.get(ATTESTATION_OF, "")
 
 
 async def _unstated(

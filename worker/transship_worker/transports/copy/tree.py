@@ -10,7 +10,8 @@ from typing import Final
 
 from transship.errors import AnswerMalformed, ImageNotFound, ManifestUnsupported
 from transship_worker.concurrency.gather import together
-from transship_worker.oci.descriptors import Descriptor, Manifest
+from transship_worker.oci.descriptors import MANIFEST_LIMIT, Descriptor, Manifest
+from transship_worker.oci.manifest_memory import current_share
 
 #: Manifests of one copy, its referrers included.
 MANIFESTS_MOST: Final = 2_000
@@ -78,7 +79,12 @@ class TreeReader:
             wanted = {digest: pair for digest, pair in wanted.items() if digest not in found}
             if not wanted:
                 return Tree(root, _rounds(root, found))
-            self._bounded(self._count + len(wanted))
+            # None is larger than what is read, whatever is stated.
+            size = sum(min(child.size, MANIFEST_LIMIT) for child, _ in wanted.values())
+            self._bounded(self._count + len(wanted), self._bytes + size)
+            share = current_share()
+            if share is not None:
+                await share.make_room(size)
             latest = await together(self._read(read, *pair) for pair in wanted.values())
             self._count_in(latest)
             found.update((one.digest, one) for one in latest)
@@ -109,10 +115,10 @@ class TreeReader:
         self._count += len(manifests)
         self._bytes += sum(len(one.raw) for one in manifests)
         self._blobs += sum(len(one.blobs) + len(one.foreign_layers) for one in manifests)
-        self._bounded(self._count)
+        self._bounded(self._count, self._bytes)
 
-    def _bounded(self, count: int) -> None:
-        if count > MANIFESTS_MOST or self._bytes > BYTES_MOST:
+    def _bounded(self, count: int, size: int) -> None:
+        if count > MANIFESTS_MOST or size > BYTES_MOST:
             raise ManifestUnsupported(
                 f"{self._what} has more than {MANIFESTS_MOST} manifests, or more than "
                 f"{BYTES_MOST // 1024**2} MiB of them"
@@ -124,15 +130,17 @@ class TreeReader:
 def _rounds(root: Manifest, found: dict[str, Manifest]) -> tuple[tuple[Manifest, ...], ...]:
     """By height over the manifests that lead nowhere; digests cannot form circles."""
     heights: dict[str, int] = {}
-
-    def height(one: Manifest) -> int:
-        if one.digest not in heights:
-            below = (height(found[child.digest]) for child in one.children)
-            heights[one.digest] = 1 + max(below, default=-1)
-        return heights[one.digest]
-
-    rounds: list[list[Manifest]] = [[] for _ in range(height(root))]
+    rounds: list[list[Manifest]] = [[] for _ in range(_height(root, found, heights))]
     for one in found.values():
         if one is not root:
-            rounds[height(one)].append(one)
+            rounds[_height(one, found, heights)].append(one)
     return tuple(map(tuple, rounds))
+
+
+def _height(one: Manifest, found: dict[str, Manifest], heights: dict[str, int]) -> int:
+    # Not a function within the other: one that calls itself there keeps all manifests in memory
+    # until Python looks for cycles.
+    if one.digest not in heights:
+        below = (_height(found[child.digest], found, heights) for child in one.children)
+        heights[one.digest] = 1 + max(below, default=-1)
+    return heights[one.digest]

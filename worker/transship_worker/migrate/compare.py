@@ -219,8 +219,11 @@ class Comparison:
             self._vanished.append(tag)
             return None
         wanted = await self._wanted(found)
-        if there is not None and there.digest == wanted:
+        if there is not None and there.is_whole(wanted):
             return Standing.EQUAL, found
+        if there is not None and there.digest == wanted:
+            # What is missing or damaged of it is copied again, whatever its tag's rules are.
+            there = None
         if there is not None and self._rule.is_immutable(tag):
             # Asked for its referrers alone: the tag itself stays what it is.
             self._found.unasked[name] = tag
@@ -256,7 +259,8 @@ class Comparison:
         return filtered
 
     async def _is_present(self, digest: str) -> bool:
-        return await self._target.head(self._pair.target, digest) is not None
+        head = await self._target.head(self._pair.target, digest)
+        return head is not None and head.complete
 
     def _gather(self) -> None:
         """Put the tags of one digest together, in the order in which they were chosen."""

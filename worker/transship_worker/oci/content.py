@@ -102,6 +102,13 @@ class ContentTarget(Protocol):
     def can_mount(self) -> bool:
         """Whether the registry can take blobs over from other repositories, as far as is known."""
 
+    @property
+    def believes_hints(self) -> bool:
+        """Whether a blob that the fleet brought here before need not be looked at again.
+
+        A registry checks its own storage; in a folder, ``blob_head`` does that.
+        """
+
     def __str__(self) -> str:
         """Its name, for messages: ``host/repository``."""
 

@@ -38,6 +38,12 @@ class ManifestHead:
     media_type: str
     #: Unit: bytes; ``None``: it did not say.
     size: int | None
+    #: ``False``: something that it names is seen to be missing or damaged there (layouts only).
+    complete: bool = True
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether it is the manifest with this digest, with all that it names as far as is seen."""
+        return self.digest == digest and self.complete
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,10 +185,10 @@ class _ImageCopy:
         if whole:
             # All that is needed, in one way there and back.
             head, heads = await both(self._target.head(reference), self._tag_heads())
-            return reference, None, head is not None, heads
+            return reference, None, _is_whole(head, reference), heads
         (digest, root), heads = await both(self._resolved(), self._tag_heads())
-        here = any(head is not None and head.digest == digest for head in heads.values())
-        return digest, root, here or await self._target.head(digest) is not None, heads
+        here = any(_is_whole(head, digest) for head in heads.values())
+        return digest, root, here or _is_whole(await self._target.head(digest), digest), heads
 
     async def _resolved(self) -> tuple[str, Manifest | None]:
         """Digest of what the target is to have, and the manifest where it had to be read."""
@@ -227,7 +227,12 @@ class _ImageCopy:
                 "and on_conflict is fail"
             )
         kept = others if self._task.on_conflict is OnConflict.SKIP else ()
-        missing_tags = tuple(tag for tag, head in heads.items() if head is None)
+        # A tag whose image is damaged is written again with it.
+        missing_tags = tuple(
+            tag
+            for tag, head in heads.items()
+            if head is None or (head.digest == digest and not head.complete)
+        )
         return (*missing_tags, *(tag for tag in others if tag not in kept)), kept
 
     async def _content(
@@ -350,6 +355,11 @@ def _manifests(image: Tree, referrers: Iterable[Referrer]) -> tuple[Manifest, ..
         for tree in (image, *(one.tree for one in referrers))
         for manifest in tree.manifests
     )
+
+
+def _is_whole(head: ManifestHead | None, digest: str) -> bool:
+    """Whether a look found this manifest, and nothing of it missing or damaged."""
+    return head is not None and head.is_whole(digest)
 
 
 def _named(source: ContentSource, reference: str) -> str:

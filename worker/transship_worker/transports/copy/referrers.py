@@ -113,7 +113,7 @@ class Referring:
             head = await self._target.head(tag or digest)
             if tag is not None and not self._may_write(tag, head, digest):
                 return None
-            here = head is not None and head.digest == digest
+            here = head is not None and head.is_whole(digest)
             try:
                 root = await self._root(digest, here=here)
                 side = self._target if here else self._source

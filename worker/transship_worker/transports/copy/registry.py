@@ -37,6 +37,8 @@ READS_MOST: Final = 4
 class RegistryRepository:
     """Implements ``ContentSource`` and ``ContentTarget`` over the registry client."""
 
+    believes_hints: Final = True
+
     def __init__(
         self,
         repository: Repository,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from transship.errors import BlobMissing, Denied, ImageNotFound, PushRejected, RepositoryMissing
 from transship_worker.concurrency.gather import together
@@ -15,6 +15,8 @@ from transship_worker.oci.content import ContentSource, ContentTarget
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.transports.copy.port import CopyControl
 
+T = TypeVar("T")
+
 #: Blobs of one image that are uploaded at once.
 UPLOADS_AT_ONCE: Final = 4
 #: Small requests of one image that run at once; also uploads of blobs that are no larger.
@@ -22,6 +24,8 @@ REQUESTS_AT_ONCE: Final = 16
 SMALL: Final = 256 * 1024
 #: Refused mounts of one blob after which it is uploaded, whoever else may bring it.
 MOUNTS_MOST: Final = 3
+#: How often the job hears of a look that reads a blob. Unit: s.
+ALIVE_EVERY_S: Final = 5.0
 #: What a registry says to a mount that this login or this registry cannot do.
 _NO_MOUNT: Final = (BlobMissing, Denied, ImageNotFound, PushRejected, RepositoryMissing)
 
@@ -140,7 +144,8 @@ class Bringing:
 
     async def _is_written(self, digest: str) -> bool:
         async with self._requests:
-            return await self._target.head(digest) is not None
+            head = await self._target.head(digest)
+        return head is not None and head.complete
 
     async def end(self) -> None:
         """All manifests are written: others may write them, too."""
@@ -206,8 +211,13 @@ class Bringing:
 
     async def _work(self, blob: _Blob, found: Found) -> _Further:
         """Bring one blob that need not be mounted."""
+        digest = blob.what.digest
         if found.where is Where.HERE:
-            self._believed[blob.what.digest] = False
+            if not self._target.believes_hints and not await self._is_there(blob.what):
+                # It was there, and was deleted or damaged since.
+                await self._leads.forget(self._place, digest)
+                return [(blob, Found(Where.WAIT))]
+            self._believed[digest] = False
             self._control.present(blob.what.size)
         else:
             await self._led(blob)
@@ -282,9 +292,25 @@ class Bringing:
 
     async def _is_there(self, blob: Descriptor) -> bool:
         async with self._requests:
-            head = await self._target.blob_head(blob.digest)
+            if self._target.believes_hints:
+                head = await self._target.blob_head(blob.digest)
+            else:
+                # All of the blob may be read for that.
+                head = await self._alive_while(self._target.blob_head(blob.digest))
         # One of another size is not all of it, whatever it is called.
         return head is not None and head.size in (None, blob.size)
+
+    async def _alive_while(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of some work that is no stall, however long it takes."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=ALIVE_EVERY_S))[0]:
+                self._control.alive()
+        except BaseException:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        return task.result()
 
     def _room(self, size: int) -> AbstractAsyncContextManager[None]:
         return self._requests if size <= SMALL else self._uploads

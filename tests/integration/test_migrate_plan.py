@@ -23,7 +23,7 @@ from transship.model.migration.platforms import Platform
 from transship.model.migration.specification import Spec
 from transship_worker.migrate.plan import Planner
 from transship_worker.migrate.rows import Batch
-from transship_worker.oci import blobs, digests, manifests
+from transship_worker.oci import digests, manifests, uploads
 from transship_worker.oci.descriptors import IMAGE_CONFIG, OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.copy.platforms import subset
@@ -95,7 +95,7 @@ class Ground:
         )
         for blob in image.blobs:
             data = EMPTY if blob.digest == EMPTY_DIGEST else BLOBS[blob.digest]
-            opened = await blobs.start(place)
+            opened = await uploads.start(place)
             await opened.finish(blob.digest, partial(stream, data), length=len(data))
         for tag in tags or (image.digest,):
             await manifests.put(place, tag, image)

@@ -23,7 +23,7 @@ from tests.support.images.registry_client import (
 )
 from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
 from transship.errors import Denied, RegistryUnavailable, UploadLost
-from transship_worker.oci import blobs, learned, manifests, referrers
+from transship_worker.oci import blobs, learned, manifests, referrers, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_MANIFEST
 from transship_worker.oci.manifests import ManifestHead
@@ -112,7 +112,7 @@ async def test_a_wrong_login_that_was_learned_is_denied_at_once(server: HostileS
     server.expect("GET", "/v2/", Reply(401, headers=CHALLENGE))
     server.expect("POST", UPLOADS, Reply(401, errors("UNAUTHORIZED"), CHALLENGE))
     with pytest.raises(Denied):
-        await asking(server, lambda r: blobs.start(target(r)), login=LOGIN)
+        await asking(server, lambda r: uploads.start(target(r)), login=LOGIN)
 
 
 async def test_the_scope_of_a_sample_repository_is_not_asked_for(server: HostileServer) -> None:
@@ -304,7 +304,7 @@ async def test_a_target_without_head_takes_an_upload(server: HostileServer, stat
     async def write(repository: Repository) -> None:
         where = RegistryRepository(target(repository))
         assert await where.blob_head(EMPTY_DIGEST) is None
-        await (await blobs.start(target(repository))).finish(EMPTY_DIGEST, b"{}")
+        await (await uploads.start(target(repository))).finish(EMPTY_DIGEST, b"{}")
 
     await asking(server, write)
 
@@ -320,7 +320,7 @@ async def test_an_upload_that_was_sent_is_not_sent_again_for_a_doubt(
         async def pieces() -> object:
             yield b"{}"
 
-        await (await blobs.start(target(repository))).patch(pieces)  # type: ignore[arg-type]
+        await (await uploads.start(target(repository))).patch(pieces)  # type: ignore[arg-type]
 
     with pytest.raises(UploadLost):
         await asking(server, write, login=LOGIN)

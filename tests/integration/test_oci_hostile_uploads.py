@@ -27,12 +27,12 @@ from transship.errors import (
     RegistryUnavailable,
     UploadLost,
 )
-from transship_worker.oci import blobs
+from transship_worker.oci import blobs, uploads
 from transship_worker.oci.client import Repository
 
 
 async def upload(repository: Repository) -> None:
-    opened = await blobs.start(repository)
+    opened = await uploads.start(repository)
     await (await opened.patch(EMPTY)).finish(EMPTY_DIGEST)
 
 
@@ -81,7 +81,7 @@ async def test_each_bad_end_of_an_upload_is_a_typed_error(
     server.expect("PUT", f"/up?digest={EMPTY_DIGEST}", reply, headers=plain, body=EMPTY)
 
     async def stream_it(repository: Repository) -> None:
-        opened = await blobs.start(repository)
+        opened = await uploads.start(repository)
         await opened.finish(EMPTY_DIGEST, lambda: stream(b"{", b"}"), length=2)
 
     with pytest.raises(kind) as caught:
@@ -98,7 +98,7 @@ async def test_what_breaks_at_the_source_is_not_blamed_on_the_target(server: Hos
         raise RegistryUnavailable("the source broke off")
 
     async def stream_it(repository: Repository) -> None:
-        opened = await blobs.start(repository)
+        opened = await uploads.start(repository)
         await opened.patch(broken, length=2)
 
     with pytest.raises(RegistryUnavailable, match="the source broke off"):
@@ -111,7 +111,7 @@ async def test_a_mount_is_done_or_leaves_an_upload_open(
 ) -> None:
     target = f"{UPLOADS}?mount={EMPTY_DIGEST}&from=other%2Frepo"
     server.expect("POST", target, Reply(status, headers={"Location": "/up"}))
-    found = await asking(server, lambda r: blobs.mount(r, EMPTY_DIGEST, "other/repo"))
+    found = await asking(server, lambda r: uploads.mount(r, EMPTY_DIGEST, "other/repo"))
     assert (found is None) == mounted
 
 

@@ -15,14 +15,15 @@ from typing import Any, Final, TypeVar
 from transship.errors import Denied, PushError, RegistryUnavailable
 from transship_worker.concurrency.gather import first_of
 from transship_worker.fleet.budget import transfers
-from transship_worker.oci import blobs, digests, manifests, referrers
-from transship_worker.oci.blobs import BlobHead, Upload
+from transship_worker.oci import blobs, digests, manifests, referrers, uploads
+from transship_worker.oci.blobs import BlobHead
 from transship_worker.oci.budget import GovernorPort
 from transship_worker.oci.client import Repository
 from transship_worker.oci.content import BlobReader, ContentSource, Moved
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead, Written
 from transship_worker.oci.referrers import Referrers
+from transship_worker.oci.uploads import Upload
 from transship_worker.transports.copy.blob import BlobCopy
 from transship_worker.transports.copy.resume import passes, pause
 
@@ -105,7 +106,7 @@ class RegistryRepository:
 
     async def mount(self, digest: str, source: str) -> Upload | None:
         """See ``ContentTarget``; a refusal of a blob that is there clears ``can_mount``."""
-        upload = await blobs.mount(self._repository, digest, source)
+        upload = await uploads.mount(self._repository, digest, source)
         if upload is not None and not self.mounts_need_manifest:
             other = self._repository.client.repository(source)
             # A login that may not read there says nothing of the registry.

@@ -178,6 +178,17 @@ async def test_a_listed_referrer_that_is_gone_is_named(side: Sides) -> None:
     assert any(gone.digest in one for one in side.control.warnings)
 
 
+async def test_a_listed_referrer_that_names_no_subject_is_named(side: Sides) -> None:
+    made = await two_platforms(side.source)
+    odd = await put_image(side.source, image(b"odd"), b"odd", b"{}")
+    await put_image(side.source, index(entry(odd)), tag=fallback_tag(made["index"].digest))
+    await side.copy()
+    assert await manifests.head(side.target, odd.digest) is not None
+    (warning,) = side.control.warnings
+    assert odd.digest in warning
+    assert "names no subject; it is copied, but the target does not list it" in warning
+
+
 @pytest.mark.parametrize("policy", [OnConflict.OVERWRITE, OnConflict.SKIP])
 async def test_another_signature_at_the_target_follows_the_policy(
     side: Sides, policy: OnConflict

@@ -56,6 +56,10 @@ class ForbiddenAddress(OSError):
     """A redirect or a token realm led to an address of this machine or link."""
 
 
+class ProxyRefusedLogin(OSError):
+    """A SOCKS proxy refused the login in its URL, or wants one; its text names the proxy."""
+
+
 class RefusedByRegistry(Exception):
     """The cause of a typed error that an answer led to; ``refusal`` is that answer."""
 
@@ -199,6 +203,9 @@ def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> 
             f"{speaker.registry} leads to {speaker.shown(url)}, an address of this machine or its "
             f"link ({forbidden}); nothing is sent there"
         )
+    proxy = refused_login(error)
+    if proxy is not None:
+        return Denied(f"no connection to {where}: {speaker.clean(str(proxy.strerror))}")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _untrusted(error.certificate_error, where, speaker)
     if _wants_certificate(error):
@@ -260,6 +267,11 @@ def _wants_certificate(error: BaseException) -> bool:
 def _forbidden(error: BaseException | None) -> ForbiddenAddress | None:
     """The refused address somewhere among an error's causes."""
     return next((one for one in _causes(error) if isinstance(one, ForbiddenAddress)), None)
+
+
+def refused_login(error: BaseException | None) -> ProxyRefusedLogin | None:
+    """A SOCKS proxy's refusal of the login somewhere among an error's causes."""
+    return next((one for one in _causes(error) if isinstance(one, ProxyRefusedLogin)), None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -22,7 +22,7 @@ from tests.support.images.registry_client import (
     errors,
 )
 from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
-from transship.errors import Denied, RegistryUnavailable, UploadLost
+from transship.errors import Denied, PushRejected, RegistryUnavailable, UploadLost
 from transship_worker.oci import blobs, learned, manifests, referrers, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_MANIFEST
@@ -251,6 +251,28 @@ async def test_a_target_that_refuses_what_is_not_there_yet_does_not_say(
     assert await asking(server, look) == [None] * 3
     # That GET says no more is learned.
     assert asked(server) == {"HEAD": 3, "GET": 1}
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_target_whose_tag_must_be_known_is_not_written_to_where_it_refuses(
+    server: HostileServer, status: int
+) -> None:
+    server.follow(TAG, lambda _: Reply(status, errors("DENIED")))
+
+    async def look(repository: Repository) -> list[object]:
+        known: list[object] = [await manifests.head(target(repository), "1") for _ in range(2)]
+        with pytest.raises((Denied, PushRejected)):
+            await manifests.head(target(repository), "1", certain=True)
+        return known
+
+    assert await asking(server, look) == [None] * 2
+
+
+async def test_a_target_whose_tag_must_be_known_is_asked_by_get_where_head_finds_nothing(
+    server: HostileServer,
+) -> None:
+    server.follow(TAG, lambda seen: GOOD if seen.method == "GET" else Reply(404))
+    assert await asking(server, lambda r: manifests.head(target(r), "1", certain=True)) == HEAD
 
 
 @pytest.mark.parametrize(("status", "heads"), [(405, 1), (501, 1), (403, 3), (400, 3)])

@@ -193,6 +193,15 @@ class LayoutTarget(LayoutSource):
         await in_thread(self._put, reference, manifest, limit, stop=limit.stop)
         return Written(manifest.digest, lists_referrers=False)
 
+    async def head(
+        self,
+        reference: str,
+        *,
+        certain: bool = False,  # noqa: ARG002 - a folder always tells, or fails
+    ) -> ManifestHead | None:
+        """What a tag or digest is; ``None``: there is none that could be read."""
+        return await super().head(reference)
+
     async def attach(self, manifest: Manifest) -> None:
         """Add a manifest to the list under its subject's tag, which other tools look at.
 

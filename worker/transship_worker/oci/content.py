@@ -112,8 +112,11 @@ class ContentTarget(Protocol):
     def __str__(self) -> str:
         """Its name, for messages: ``host/repository``."""
 
-    async def head(self, reference: str) -> ManifestHead | None:
-        """What a tag or digest is; ``None``: there is none."""
+    async def head(self, reference: str, *, certain: bool = False) -> ManifestHead | None:
+        """What a tag or digest is; ``None``: there is none.
+
+        ``certain``: a refusal is an error, and not ``None``.
+        """
 
     async def manifest(self, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""

@@ -39,6 +39,9 @@ from transship_worker.oci.refusals import Refusal
 
 #: How much of an error's body is read. Unit: bytes.
 ERROR_LIMIT: Final = 65_536
+#: Statuses below 500 that say of this moment only: a timeout, a lock (WebDAV, seen before object
+#: storage), Too Early (RFC 8470), and nginx's word for a client that went away.
+_PASSING: Final = frozenset({408, 423, 425, 499})
 #: How many of a registry's errors are kept of one answer.
 _ERRORS_KEPT: Final = 10
 #: OpenSSL's names of the alerts that are about a client's certificate.
@@ -187,7 +190,7 @@ def _judge(refused: Refusal, speaker: Speaker, about: str) -> tuple[type[PushErr
             return Denied, f"{registry} wants a login for {about} and the component has none"
         return Denied, f"{registry} refused the component's login, or its rights on {about}"
     # What arrived is not what was sent: the next attempt sends it again.
-    if status >= 500 or status == 408 or "SIZE_INVALID" in codes:
+    if status >= 500 or status in _PASSING or "SIZE_INVALID" in codes:
         return RegistryUnavailable, f"{registry} failed over {about}"
     if status == 404:
         return ImageNotFound, f"there is no {about}"

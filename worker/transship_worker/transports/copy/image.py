@@ -99,6 +99,8 @@ class _ImageCopy:
         #: Manifests that other copies wrote while this one waited.
         self._there: frozenset[str] = frozenset()
         self._wrote = False
+        #: Tags that became another image while this one was brought, and were left alone.
+        self._left: list[str] = []
 
     async def run(self) -> Copied:
         """See ``copy_image``."""
@@ -120,7 +122,8 @@ class _ImageCopy:
         except BaseException:
             await self._bringing.give_up()
             raise
-        return Copied(digest, skipped=not self._wrote, tagged=wanted, kept=kept)
+        tagged = tuple(tag for tag in wanted if tag not in self._left)
+        return Copied(digest, skipped=not self._wrote, tagged=tagged, kept=(*kept, *self._left))
 
     async def _restored(
         self,
@@ -212,7 +215,12 @@ class _ImageCopy:
 
     async def _tag_head(self, tag: str) -> ManifestHead | None:
         async with self._requests:
-            return await self._target.head(tag)
+            return await self._target.head(tag, certain=self._spares_others)
+
+    @property
+    def _spares_others(self) -> bool:
+        """Whether a tag that is another image is not overwritten."""
+        return self._task.on_conflict is not OnConflict.OVERWRITE
 
     def _sorted_tags(
         self, digest: str, heads: dict[str, ManifestHead | None]
@@ -220,12 +228,8 @@ class _ImageCopy:
         """Tags to be written, and tags to be left alone."""
         others = tuple(tag for tag, head in heads.items() if head and head.digest != digest)
         if others and self._task.on_conflict is OnConflict.FAIL:
-            tag = others[0]
-            found = heads[tag]
-            raise ImmutableTag(
-                f"{self._target}:{tag} is {found.digest if found else ''} already, not {digest}, "
-                "and on_conflict is fail"
-            )
+            found = heads[others[0]]
+            raise self._conflict(others[0], found.digest if found else "", digest)
         kept = others if self._task.on_conflict is OnConflict.SKIP else ()
         # A tag whose image is damaged is written again with it.
         missing_tags = tuple(
@@ -234,6 +238,11 @@ class _ImageCopy:
             if head is None or (head.digest == digest and not head.complete)
         )
         return (*missing_tags, *(tag for tag in others if tag not in kept)), kept
+
+    def _conflict(self, tag: str, found: str, wanted: str) -> ImmutableTag:
+        return ImmutableTag(
+            f"{self._target}:{tag} is {found} already, not {wanted}, and on_conflict is fail"
+        )
 
     async def _content(
         self, digest: str, root: Manifest | None, *, here: bool
@@ -325,6 +334,8 @@ class _ImageCopy:
 
     async def _put_tag(self, manifest: Manifest, tag: str) -> None:
         """Write a manifest under a tag, within what is left of the lease."""
+        if self._spares_others and not await self._is_free(tag, manifest.digest):
+            return
         async with self._writes:
             written = await write_tag(
                 self._control,
@@ -333,6 +344,20 @@ class _ImageCopy:
                 lambda timeout_s: self._target.put(tag, manifest, timeout_s=timeout_s),
             )
             await self._written(manifest, written)
+
+    async def _is_free(self, tag: str, digest: str) -> bool:
+        """Whether a tag may be written now: it may have been, while the image was brought.
+
+        Raises:
+            ImmutableTag: it is another image, and ``on_conflict`` is ``fail``.
+        """
+        head = await self._tag_head(tag)
+        if head is None or head.digest == digest:
+            return True
+        if self._task.on_conflict is OnConflict.FAIL:
+            raise self._conflict(tag, head.digest, digest)
+        self._left.append(tag)
+        return False
 
     async def _written(self, manifest: Manifest, written: Written) -> None:
         self._wrote = True

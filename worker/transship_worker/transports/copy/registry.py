@@ -71,10 +71,10 @@ class RegistryRepository:
         """The fleet's budget at this registry with this login, where there is one."""
         return self._repository.client.governor
 
-    async def head(self, reference: str) -> ManifestHead | None:
-        """See ``ContentSource``. Where the target cannot tell of a digest, a write decides."""
+    async def head(self, reference: str, *, certain: bool = False) -> ManifestHead | None:
+        """See ``ContentTarget``. Where the target cannot tell of a digest, a write decides."""
         try:
-            return await _read(lambda: manifests.head(self._repository, reference))
+            return await _read(lambda: manifests.head(self._repository, reference, certain=certain))
         except RegistryUnavailable:
             # distribution 2.8 as a pull-through cache answers 500, and 405 to what is written.
             # What a tag is now must be known: it may be another image's.

@@ -19,7 +19,7 @@ async def test_an_answer_without_a_list_of_referrers_is_no_empty_list(
 ) -> None:
     server.expect("GET", f"/v2/acme/app/referrers/{MANIFEST.digest}", Reply(200, body))
     with pytest.raises(AnswerMalformed):
-        await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
+        await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest, tagged=False))
 
 
 async def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> None:
@@ -87,4 +87,4 @@ async def test_referrers_whose_next_page_is_missing_are_an_error(
     server.expect("GET", place, Reply(200, json.dumps(body).encode(), link))
     server.expect("GET", f"{place}?p=2", Reply(status))
     with pytest.raises(error, match=match):
-        await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
+        await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest, tagged=False))

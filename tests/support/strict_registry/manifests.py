@@ -69,7 +69,7 @@ class Manifests:
             "Location": f"/v2/{call.repository}/manifests/{digest}",
             "Docker-Content-Digest": digest,
         }
-        if rules.referrers and "subject" in data:
+        if rules.referrers and rules.oci_subject and "subject" in data:
             headers["OCI-Subject"] = data["subject"]["digest"]
         return web.Response(status=201, headers=headers)
 

@@ -48,6 +48,8 @@ class Rules:
     retry_after_s: int = 1
     #: ``False``: the referrers API answers 404, and no OCI-Subject is told.
     referrers: bool = True
+    #: ``False``: the referrers API is there, and no OCI-Subject is told.
+    oci_subject: bool = True
     #: Digests that the referrers API does not list: they are older than it.
     unlisted: frozenset[str] = frozenset()
     #: ``False``: an upload takes one body only, in PATCH or PUT, and no Content-Range.

@@ -202,6 +202,10 @@ class LayoutTarget(LayoutSource):
         """What a tag or digest is; ``None``: there is none that could be read."""
         return await super().head(reference)
 
+    async def lists(self, manifest: Manifest) -> bool:  # noqa: ARG002 - see the next line
+        """Never: other tools look at the list under the tag (``attach``)."""
+        return False
+
     async def attach(self, manifest: Manifest) -> None:
         """Add a manifest to the list under its subject's tag, which other tools look at.
 

@@ -155,8 +155,11 @@ class ContentTarget(Protocol):
     ) -> Written:
         """Write a manifest's bytes under a tag or its digest; given up after ``timeout_s``."""
 
+    async def lists(self, manifest: Manifest) -> bool:
+        """Whether the target itself lists a manifest that is here as a referrer of its subject."""
+
     async def attach(self, manifest: Manifest) -> None:
-        """Add a manifest to its subject's list of referrers where the registry keeps none.
+        """Add a manifest to the list of its subject's referrers that clients keep.
 
         One at a time for a subject is the caller's business.
         """

@@ -314,7 +314,7 @@ class _ImageCopy:
                     await self._put(referrer.tree.root)
                 else:
                     await self._put_tag(referrer.tree.root, referrer.tag)
-            else:
+            elif not await self._lists(referrer.tree.root):
                 await self._attach(referrer.tree.root)
         # One after the other: each rewrites the manifest, where a registry keeps it (see ``turn``).
         for tag in tags:
@@ -364,7 +364,12 @@ class _ImageCopy:
         self._control.alive()
         await self._bringing.written([manifest])
         if not written.lists_referrers:
+            # Whether or not it has the API (distribution-spec 1.1, "Pushing Manifests with
+            # Subject"): one that does not say OCI-Subject did not list this manifest.
             await self._attach(manifest)
+
+    async def _lists(self, manifest: Manifest) -> bool:
+        return manifest.subject is None or await self._target.lists(manifest)
 
     async def _attach(self, manifest: Manifest) -> None:
         """Have the target's list name a manifest that refers to another."""

@@ -136,11 +136,11 @@ class RegistryRepository:
 
     async def attach(self, manifest: Manifest) -> None:
         """See ``ContentTarget``."""
-        subject = manifest.subject
-        if subject is None:
-            return
-        if not await referrers.has_api(self._repository, subject.digest):
-            await referrers.attach(self._repository, manifest)
+        await referrers.attach(self._repository, manifest)
+
+    async def lists(self, manifest: Manifest) -> bool:
+        """See ``ContentTarget``."""
+        return await referrers.is_listed(self._repository, manifest)
 
 
 async def _read(read: Callable[[], Awaitable[T]]) -> T:

@@ -162,6 +162,13 @@ async def put_image(
     return manifest
 
 
+async def delete_blob(target: Repository, digest: str) -> None:
+    """Delete a blob from one repository, as distribution's API allows."""
+    url = await target.url(f"blobs/{digest}")
+    request = Request("DELETE", url, target.scopes, expected=frozenset({202}))
+    await target.client.ask(request, limit=1_000)
+
+
 async def delete_manifest(target: Repository, digest: str) -> None:
     """Delete a manifest; its blobs stay."""
     url = await target.url(f"manifests/{digest}")

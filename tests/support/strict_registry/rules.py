@@ -58,6 +58,9 @@ class Rules:
     lengths: bool = False
     #: ``False``: an index that lists blobs is refused, as distribution 3 does.
     index_of_blobs: bool = True
+    #: ``False``: a manifest is taken without what it names, as the registry of go-containerregistry
+    #: does.
+    checks_parts: bool = True
     #: A tag never moves.
     immutable_tags: bool = False
     #: Most entries of a page of tags or repositories; 0: any number.

@@ -26,7 +26,7 @@ from transship_worker.transports.copy.foreign import foreign_to_copy
 from transship_worker.transports.copy.platforms import SourceReader, for_platforms, left_out
 from transship_worker.transports.copy.port import Copied, CopyControl, CopyTask
 from transship_worker.transports.copy.referrers import Referrer, Referring
-from transship_worker.transports.copy.refused import refused_content
+from transship_worker.transports.copy.refused import missing_in, refused_content
 from transship_worker.transports.copy.resume import pause
 from transship_worker.transports.copy.transfer import Bringing
 from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of, foreign_of
@@ -87,7 +87,9 @@ class _ImageCopy:
         self._leads = leads
         self._control = control
         self._place = Place(target.registry, target.repository)
-        self._bringing = Bringing(source, target, leads, control, holder, fresh=task.fresh)
+        self._bringing = Bringing(
+            source, target, leads, control, holder, fresh=task.fresh, since=task.since
+        )
         self._what = _named(source, task.reference)
         self._reader = TreeReader(self._what)
         self._referring = Referring(source, target, self._reader, control, task.on_conflict)
@@ -152,8 +154,8 @@ class _ImageCopy:
                 # The registry does not know the algorithm.
                 raise error
             await pause(1)
-        # A hint may have been wrong.
-        elif not await self._bringing.again():
+        # A hint may have been wrong, or a mount.
+        elif not await self._bringing.again(missing_in(error, written)):
             refused = refused_content(error, self._target, written, named_only=True)
             if refused is not None:
                 raise refused

@@ -21,6 +21,7 @@ from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import (
     AnswerMalformed,
     BlobMissing,
+    Denied,
     DigestInvalid,
     DigestMismatch,
     PushError,
@@ -86,6 +87,37 @@ async def test_each_bad_end_of_an_upload_is_a_typed_error(
 
     with pytest.raises(kind) as caught:
         await asking(server, stream_it)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (Reply(200, headers={"Content-Length": "2"}), None),
+        (Reply(200, headers={"Content-Length": "1"}), UploadLost),
+        (Reply(404), UploadLost),
+        (Reply(403), Denied),
+    ],
+)
+async def test_the_end_of_an_upload_without_201_is_confirmed(
+    server: HostileServer, head: Reply, kind: type[PushError] | None
+) -> None:
+    server.expect("POST", UPLOADS, Reply(202, headers={"Location": "/up"}))
+    server.expect("PUT", f"/up?digest={EMPTY_DIGEST}", Reply(204), body=EMPTY)
+    server.expect("HEAD", BLOB, head)
+    if kind is not None:
+        # GET decides where HEAD does not confirm it.
+        get = Reply(200, EMPTY[:1]) if head.status == 200 else Reply(head.status)
+        server.expect("GET", BLOB, get)
+
+    async def send(repository: Repository) -> None:
+        await (await uploads.start(repository)).finish(EMPTY_DIGEST, EMPTY)
+
+    if kind is None:
+        await asking(server, send)
+        return
+    with pytest.raises(kind) as caught:
+        await asking(server, send)
     assert type(caught.value) is kind
 
 

@@ -147,11 +147,13 @@ async def read(
         raise BlobMissing(error.message) from error.__cause__
 
 
-async def confirm(repository: Repository, digest: str, size: int) -> None:
-    """Return if a repository holds all of a blob that was sent in chunks.
+async def confirm(
+    repository: Repository, digest: str, size: int | None, *, certain: bool = False
+) -> None:
+    """Return if a repository holds all of a blob that was sent, of this size where it is known.
 
-    GET decides where HEAD is refused or says something else. Nothing is known where the registry
-    answers neither to this login.
+    GET decides where HEAD is refused or says something else. Where the registry answers neither to
+    this login nothing is known, which is an error if it must be ``certain``.
 
     Raises:
         DigestMismatch: the registry calls it by another digest.
@@ -163,18 +165,19 @@ async def confirm(repository: Repository, digest: str, size: int) -> None:
         answer = await repository.client.ask(await _look(repository, digest), limit=0)
         if answer.status == 200:
             check_named(answer, digest, what)
-            if _size(answer.headers) in (None, size):
+            if size is None or _size(answer.headers) in (None, size):
                 return
     try:
         async with read(repository, digest) as stream:
-            if stream.size not in (None, size):
+            if size is not None and stream.size not in (None, size):
                 raise UploadLost(f"{what}: {size} bytes were sent, the registry has {stream.size}")
     except BlobMissing:
         raise UploadLost(
             f"{what}: its upload was closed, and the registry does not have it"
         ) from None
     except (Denied, PushRejected):
-        return
+        if certain:
+            raise
 
 
 async def fetch(repository: Repository, digest: str, *, limit: int) -> bytes:

@@ -14,7 +14,7 @@ from yarl import URL
 
 from transship.errors import AnswerMalformed, ImageNotFound, UploadLost
 from transship_worker.oci import digests
-from transship_worker.oci.blobs import check_named, name_of
+from transship_worker.oci.blobs import check_named, confirm, name_of
 from transship_worker.oci.bodies import SILENCE_S, Stream
 from transship_worker.oci.client import Repository
 from transship_worker.oci.errors import ERROR_LIMIT
@@ -77,13 +77,21 @@ class Upload:
         return self._next(answer, reached or 0)
 
     async def finish(
-        self, digest: str, body: bytes | Stream | None = None, *, length: int | None = None
+        self,
+        digest: str,
+        body: bytes | Stream | None = None,
+        *,
+        length: int | None = None,
+        size: int | None = None,
     ) -> None:
         """Close the upload with the digest of the whole blob, and with the last bytes of it.
 
+        A registry that does not answer by 201 is asked whether it holds the blob. ``size``: the
+        whole blob's, where the upload does not know it; unit: bytes.
+
         Raises:
             DigestInvalid: what arrived is not the blob, or its digest is of no use there.
-            UploadLost: the registry knows the upload no longer.
+            UploadLost: the registry knows the upload no longer, or does not hold the blob.
             PushError: the registry refuses, or does not answer.
         """
         headers = {"Content-Length": "0"}
@@ -100,6 +108,9 @@ class Upload:
             "PUT", url, body, headers, expected=frozenset({201, 204}), silence_s=CLOSING_S
         )
         check_named(answer, digest, self._what)
+        if answer.status != 201:
+            known = self.offset + (length or 0) or None
+            await confirm(self.repository, digest, known if size is None else size, certain=True)
 
     async def status(self) -> Upload:
         """Where the registry stands.

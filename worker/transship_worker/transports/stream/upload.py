@@ -89,7 +89,7 @@ async def send_layer(repository: Repository, conveyor: Conveyor) -> Descriptor:
 
     upload = await upload.patch(body)
     digest = f"sha256:{hashed.hexdigest()}"
-    await upload.finish(digest)
+    await upload.finish(digest, size=size)
     return Descriptor(LAYER_TYPE, digest, size)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
+from typing import Final
 
 
 def clean(text: str) -> str:
@@ -20,11 +21,21 @@ def clean(text: str) -> str:
     )
 
 
+#: Names that one message lists.
+NAMES_MOST: Final = 50
+
+
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:
-    """The end of an error line: the nearest known name, then all of them."""
+    """The end of an error line: the nearest known name, then all of them, if they are not many."""
     near = _nearest(wrong, tuple(known))
     hint = f" did you mean {near!r}?" if near else ""
-    return f"{hint} known: {', '.join(known) or 'none'}"
+    return f"{hint} known: {some_of(known) or 'none'}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Names for a message: the first ones, and how many there are more."""
+    more = f" and {len(names) - NAMES_MOST} more" if len(names) > NAMES_MOST else ""
+    return ", ".join(names[:NAMES_MOST]) + more
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from transship.model.references import ImageReference, RegistryUri
 from transship.model.request_fields import DEFAULT_DEADLINE_S, DEFAULT_EXPIRES_S, request_problem
 from transship.pushes import check_labels
 from transship_config.errors import UsageError
-from transship_config.text import did_you_mean
+from transship_config.text import did_you_mean, some_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,5 +166,5 @@ def _anonymous(wanted: str, image: ImageReference, fleet: Fleet) -> str:
 
 
 def _known(fleet: Fleet) -> str:
-    known = ", ".join(f"{c.name} ({c.uri})" for c in fleet.components)
+    known = some_of([f"{c.name} ({c.uri})" for c in fleet.components])
     return f" known: {known}" if known else " none is known: `transship registry register`"

@@ -128,10 +128,17 @@ class Migration:
                     f"{MOST_UNREAD:,} rows of the plan {self.id} wait to be read, and no more are "
                     "planned until they are: iterate over rows() instead of wait()"
                 )
-        record = record or self.record()
+        record = self.with_image_warnings(record or self.record())
         if record.state is not State.SUCCEEDED:
             raise MigrationFailed(record)
         return record
+
+    def with_image_warnings(self, record: MigrationRecord) -> MigrationRecord:
+        """The record with the warnings of its images, of which the first few are named.
+
+        ``report`` has all of them.
+        """
+        return record.model_copy(update={"image_warnings": self._ledger.warned(self.id)})
 
     def events(
         self,

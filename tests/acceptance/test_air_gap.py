@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images.corpus import KIB, Corpus, shared_layers
+from tests.support.images.corpus import KIB, Corpus, Image, shared_layers
 from tests.support.images.corpus_fill import fill
 from tests.support.images.engine_images import archive
 from tests.support.images.layout_folders import put
@@ -24,9 +24,11 @@ from tests.support.images.registry_images import (
 )
 from tests.support.servers.registry import Registry
 from tests.support.workers.copy_site import CopySite, component, counted, manifests, rule, spec
+from transship.model.records import JobRecord
 from transship.report.render import render
 from transship_worker.layouts.folders import LayoutFolder
 from transship_worker.layouts.index import REF_NAME
+from transship_worker.oci import digests
 from transship_worker.oci.pool import ClientPool
 
 pytestmark = [pytest.mark.redis, pytest.mark.registry]
@@ -133,6 +135,29 @@ def test_an_archive_in_the_folder_is_a_source(near: CopySite, folder: Path) -> N
         bodies = [new.blob("acme/app", one["digest"]) for one in found["layers"]]
         for body, content in zip(bodies, contents, strict=True):
             assert content in body
+
+
+def test_a_damaged_layer_in_the_folder_is_written_anew(near: CopySite, folder: Path) -> None:
+    corpus = shared_layers(2, 1, shared=1, shared_size=16 * KIB, own_size=8 * KIB, seed="damage")
+    first, second = corpus.images
+    shared = first.layers[0].digest
+    with Registry() as old:
+        fill(old.base, corpus)
+        near.write_catalog({"old": component(old.address), "disk": layout(folder)})
+        near.start_copier()
+
+        def copy(image: Image, tag: str) -> JobRecord:
+            source = f"{old.address}/{image.repository}:{image.tag}"
+            return near.client.copy(source, f"disk.layout/app:{tag}").wait(60)
+
+        assert not copy(first, "1").skipped
+        file = folder / "app/blobs/sha256" / shared.partition(":")[2]
+        for damaged, tag, image in ((b"short", "1", first), (bytes(16 * KIB), "2", second)):
+            file.write_bytes(damaged)
+            done = copy(image, tag)
+            assert (done.state, done.skipped, done.attempts) == ("succeeded", False, 1)
+            assert digests.digest_of(file.read_bytes()) == shared
+        assert copy(first, "1").skipped
 
 
 def test_what_a_folder_holds_and_no_rule_can_name_is_told(near: CopySite, folder: Path) -> None:

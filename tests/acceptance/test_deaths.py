@@ -61,7 +61,7 @@ IN_A_PUSH = {
 IN_A_COPY = {
     "after the claim": (f"{CLAIMS}.claim", "after"),
     "after the leads are taken": ("transship_worker.fleet.leads:RedisLeads.take", "after"),
-    "after the first blob": ("transship_worker.oci.blobs:Upload.finish", "after"),
+    "after the first blob": ("transship_worker.oci.uploads:Upload.finish", "after"),
     "after all blobs": ("transship_worker.transports.copy.transfer:Bringing.bring", "after"),
     "after the first manifest": (f"{COPY}._put", "after"),
     "before the tag": (f"{COPY}._put_tag", "before"),

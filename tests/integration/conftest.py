@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import docker
 import pytest
+import redis
 
+from tests.support.images.engine_images import archive
 from tests.support.ledger.bench import Bench
 from tests.support.workers.command_line import Stage, staging
+from tests.support.workers.single_push import Push
+from tests.support.workers.streaming import Fresh, Recall, stream_way
+from transship.ledger.keys import Keys
+from transship.model.jobs import Via
 from transship_worker.concurrency.loop import BackgroundLoop
+from transship_worker.credentials.access import Credentials
+from transship_worker.fleet.lookup import recall
+from transship_worker.handlers.streaming import StreamWay
 from transship_worker.layouts.folders import LayoutFolder
+from transship_worker.transports.engine.client import Engine
 
 
 @pytest.fixture
@@ -47,3 +61,38 @@ def path(tmp_path: Path) -> Path:
 def folder(path: Path) -> LayoutFolder:
     """``path`` as a registry of image layouts, with the name ``images.layout``."""
     return LayoutFolder(path, "images.layout")
+
+
+@pytest.fixture
+def way(redis_url: str, keys: Keys) -> Iterator[StreamWay]:
+    """What streamed pushes of a worker need, on the session's Redis."""
+    with stream_way(redis_url, keys) as found:
+        yield found
+
+
+@pytest.fixture
+def recalled(redis_url: str, keys: Keys) -> Iterator[Recall]:
+    """What images became when they were streamed, as the ledger has it."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield partial(recall, client, keys)
+
+
+@pytest.fixture
+def fresh(
+    docker_client: docker.DockerClient, engine: Engine, way: StreamWay, recalled: Recall
+) -> Fresh:
+    """Makes a streamed push of a new image that has these layers."""
+
+    def make(
+        name: str,
+        *layers: bytes,
+        via: Via = Via.STREAM,
+        credentials: Credentials | None = None,
+    ) -> Push:
+        data = archive([name], layers or [os.urandom(1000)], note=uuid.uuid4().hex)
+        image_id = str(docker_client.images.load(data)[0].id)
+        return Push(
+            engine, name, image_id, credentials=credentials, streams=way, recall=recalled, via=via
+        )
+
+    return make

@@ -381,6 +381,27 @@ def test_a_wait_writes_lines_and_ends_as_the_migration_does(stage: Stage, spec: 
     assert "1 of 1 images; 100 B moved" in running.out
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wait_ends_with_the_warnings_of_images(shell: Shell, spec: Path, as_json: bool) -> None:
+    _, out, _ = shell.run("migrate", "run", str(spec))
+    found = out.split()[0]
+    planning = Planning(shell.bench, JobId(found))
+    jobs = planning.images(8)
+    planning.end()
+    for number, job in enumerate(jobs, 1):
+        copied(shell.bench, job, moved=1, warnings=["the tag was moved"] if number > 1 else [])
+
+    status, out, err = shell.run("watch", found, *(["--json"] if as_json else []))
+    assert status == 0
+    named = [f"registry.example.com/ml/cat:v{number}: the tag was moved" for number in range(2, 7)]
+    see = f"7 images have warnings; see all: transship migrate report {found} --format json"
+    warned = [line for line in err.splitlines() if "warning" in line]
+    assert warned == [f"transship: warning: {text}" for text in [*named, see]]
+    if as_json:
+        last = json.loads(out.splitlines()[-1])["image_warnings"]
+        assert last == {"images": 7, "complete": True, "first": named}
+
+
 def test_a_wait_that_is_interrupted_says_how_to_go_on(stage: Stage, spec: Path) -> None:
     running = stage.start("migrate", "run", str(spec), "--wait")
     found = migration(stage.bench)

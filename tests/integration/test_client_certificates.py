@@ -17,7 +17,7 @@ from tests.support.servers.registry import Registry
 from transship.errors import CredentialsMissing, Denied, RegistryUntrusted
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.credentials.access import Access
-from transship_worker.oci import blobs
+from transship_worker.oci import blobs, uploads
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.pool import ClientPool
 
@@ -56,7 +56,7 @@ def access(authority: Authority, pair: tuple[Path, Path] | None) -> Access:
 async def write(pool: ClientPool, endpoint: Endpoint) -> None:
     """Put a blob there, and see it."""
     repository = pool.client(endpoint).repository("client/certificates", writing=True)
-    opened = await blobs.start(repository)
+    opened = await uploads.start(repository)
     await opened.finish(EMPTY_DIGEST, EMPTY)
     assert await blobs.head(repository, EMPTY_DIGEST) is not None
 

@@ -22,7 +22,7 @@ from transship.errors import (
     RegistryUnavailable,
     RegistryUnreachable,
 )
-from transship_worker.oci import blobs, digests
+from transship_worker.oci import blobs, digests, uploads
 from transship_worker.oci.content import BlobReader
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.oci.pool import ClientPool
@@ -446,7 +446,7 @@ async def test_a_target_that_stops_taking_pauses_the_source(
 ) -> None:
     monkeypatch.setattr(blob_module, "UPLOAD_BREAKS_MOST", 0)
     # How long a target may take nothing; then the copy ends and what was taken is counted.
-    monkeypatch.setattr(blobs, "CLOSING_S", 0.5)
+    monkeypatch.setattr(uploads, "CLOSING_S", 0.5)
     size = 1024 * MIB
 
     source = Counted(repository(pool, registries[0].address, NAME))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import pytest
 
+from tests.support.fleet.alone_leads import AloneLeads
 from tests.support.images.registry_images import (
     describe,
     entry,
@@ -20,6 +22,7 @@ from tests.support.images.two_registries import Sides, multi_arch
 from transship.errors import ImageNotFound, ImmutableTag, ManifestUnsupported, PlatformMissing
 from transship.model.migration.platforms import Platform
 from transship.model.migration.specification import OnConflict
+from transship_worker.fleet.port import Found, Place
 from transship_worker.oci import manifests
 from transship_worker.oci.descriptors import DOCKER_MANIFEST
 from transship_worker.transports.copy.port import Copied
@@ -187,6 +190,35 @@ async def test_a_tag_that_is_another_image_follows_the_policy(
     assert (await manifests.get(side.target(), "v2")).digest == new.digest
     now = (await manifests.get(side.target(), "v1")).digest
     assert now == (old if kept else new).digest
+
+
+class _OverTaken(AloneLeads):
+    """Somebody else writes another image under a tag while this one's blobs are brought."""
+
+    def __init__(self, side: Sides) -> None:
+        super().__init__()
+        self._side = side
+
+    async def take(self, place: Place, holder: str, digests: Iterable[str]) -> dict[str, Found]:
+        await put_image(self._side.target(), image(b"theirs"), b"theirs", b"{}", tag="v1")
+        return await super().take(place, holder, digests)
+
+
+@pytest.mark.parametrize("policy", list(OnConflict))
+async def test_a_tag_that_became_another_image_meanwhile_follows_the_policy(
+    side: Sides, policy: OnConflict
+) -> None:
+    new = await put_image(side.source(), image(b"new"), b"new", b"{}", tag="v1")
+    copying = side.copy("v1", "v1", "v2", on_conflict=policy, leads=_OverTaken(side))
+    if policy is OnConflict.FAIL:
+        with pytest.raises(ImmutableTag, match="on_conflict is fail"):
+            await copying
+    else:
+        copied = await copying
+        assert copied.kept == (("v1",) if policy is OnConflict.SKIP else ())
+        assert (await manifests.get(side.target(), "v2")).digest == new.digest
+    now = await manifests.get(side.target(), "v1")
+    assert (now.digest == new.digest) is (policy is OnConflict.OVERWRITE)
 
 
 async def test_nothing_is_copied_where_all_tags_are_to_be_left_alone(side: Sides) -> None:

@@ -178,6 +178,17 @@ async def test_a_listed_referrer_that_is_gone_is_named(side: Sides) -> None:
     assert any(gone.digest in one for one in side.control.warnings)
 
 
+async def test_a_listed_referrer_that_names_no_subject_is_named(side: Sides) -> None:
+    made = await two_platforms(side.source)
+    odd = await put_image(side.source, image(b"odd"), b"odd", b"{}")
+    await put_image(side.source, index(entry(odd)), tag=fallback_tag(made["index"].digest))
+    await side.copy()
+    assert await manifests.head(side.target, odd.digest) is not None
+    (warning,) = side.control.warnings
+    assert odd.digest in warning
+    assert "names no subject; it is copied, but the target does not list it" in warning
+
+
 @pytest.mark.parametrize("policy", [OnConflict.OVERWRITE, OnConflict.SKIP])
 async def test_another_signature_at_the_target_follows_the_policy(
     side: Sides, policy: OnConflict
@@ -244,3 +255,62 @@ async def test_what_only_the_fallback_tag_of_a_registry_with_the_api_lists_arriv
             theirs = await listed_referrers(source, made.digest, tags)
             ours = await listed_referrers(target, made.digest, [] if target_has_api else tags)
             assert theirs == ours == {NamedReferrer(digest) for digest in wanted}
+
+
+async def copy_signed(source: Repository, target: Repository) -> None:
+    """Copy ``v1`` with what refers to it, over clients that have been used before."""
+    await copy_image(
+        CopyTask("v1", ("v1",), referrers=True),
+        RegistryRepository(source),
+        RegistryRepository(target),
+        AloneLeads(),
+        WatchedControl(),
+        "copy",
+    )
+
+
+async def test_a_404_of_the_referrers_api_says_nothing_of_later_requests(
+    pool: ClientPool, upgraded: StrictRegistry, request: pytest.FixtureRequest
+) -> None:
+    name = repository_of(request)
+    with StrictRegistry(Rules()) as target_registry:
+        source = repository(pool, upgraded.address, name)
+        target = repository(pool, target_registry.address, name)
+        made = await put_image(source, image(b"layer"), b"layer", b"{}", tag="v1")
+        # The client hears of the source, and then of the target, that there is no API.
+        await copy_signed(source, target)
+        target_registry.rules = replace(target_registry.rules, referrers=False)
+        assert (await referrers.referrers(target, made.digest)).by_tag
+        for registry in (upgraded, target_registry):
+            registry.rules = replace(registry.rules, referrers=True)
+        signature = image(b"sig", artifactType="x/sig", subject=made.descriptor.as_json())
+        await put_image(source, signature, b"sig", b"{}")
+
+        assert await listed_referrers(source, made.digest, ()) == {NamedReferrer(signature.digest)}
+        await copy_signed(source, target)
+        assert (await manifests.get(target, signature.digest)).raw == signature.raw
+
+
+async def test_a_registry_that_does_not_say_oci_subject_gets_the_fallback_tag(
+    pool: ClientPool, request: pytest.FixtureRequest
+) -> None:
+    """distribution-spec 1.1, "Pushing Manifests with Subject": the client must keep the list."""
+    name = repository_of(request)
+    silent = Rules(oci_subject=False)
+    with StrictRegistry(Rules()) as one, StrictRegistry(silent) as other:
+        source, target = (repository(pool, at.address, name) for at in (one, other))
+        made = await put_image(source, image(b"layer"), b"layer", b"{}", tag="v1")
+        signature = image(b"sig", artifactType="x/sig", subject=made.descriptor.as_json())
+        await put_image(source, signature, b"sig", b"{}")
+
+        await copy_signed(source, target)
+
+        listed = await manifests.get(target, fallback_tag(made.digest))
+        assert [entry.digest for entry in listed.entries] == [signature.digest]
+        # What is there already stays out of the tag where the API lists it.
+        later = image(b"att", artifactType="x/att", subject=made.descriptor.as_json())
+        for at in (source, target):
+            await put_image(at, later, b"att", b"{}")
+        await copy_signed(source, target)
+        listed = await manifests.get(target, fallback_tag(made.digest))
+        assert [entry.digest for entry in listed.entries] == [signature.digest]

@@ -15,7 +15,7 @@ from transship_worker import BaseContainerRegistry
 from transship_worker.flavors import built_in
 from transship_worker.flavors.default import DefaultRegistry
 from transship_worker.flavors.listing import repositories
-from transship_worker.oci import blobs, manifests
+from transship_worker.oci import manifests, uploads
 from transship_worker.oci.pool import ClientPool
 
 ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
@@ -35,7 +35,7 @@ async def fill(pool: ClientPool, component: BaseContainerRegistry, *names: str) 
     client = pool.client(component.registry_endpoint, component.credentials())
     for name in names:
         repository = client.repository(name, writing=True)
-        opened = await blobs.start(repository)
+        opened = await uploads.start(repository)
         await opened.finish(EMPTY_DIGEST, EMPTY)
         await manifests.put(repository, "1", make_manifest())
 

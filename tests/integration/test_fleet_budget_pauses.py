@@ -16,7 +16,7 @@ from transship_worker.credentials.access import Credentials
 from transship_worker.fleet import limiter
 from transship_worker.fleet.budget import Governor
 from transship_worker.fleet.limits import Limits
-from transship_worker.oci import blobs, manifests
+from transship_worker.oci import blobs, manifests, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_MANIFEST
 from transship_worker.oci.errors import refusal_of
@@ -235,7 +235,7 @@ async def test_an_upload_that_meets_a_429_ends_with_the_pause(
     server.expect("PATCH", f"{UPLOADS}1", TOO_MANY)
 
     governor = fleet.worker().governor(Limits(bytes_per_second=1_000_000), registry=server.address)
-    upload = await blobs.start(governed(pool, server, governor))
+    upload = await uploads.start(governed(pool, server, governor))
     with pytest.raises(RegistryPaused):
         await upload.patch(lambda: stream(EMPTY))
     # The bytes were counted on their way.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -202,6 +203,24 @@ async def test_a_hint_that_was_wrong_is_forgotten(leads: list[RedisLeads]) -> No
     await leads[0].forget(PLACE, A)
 
     assert await leads[1].take(PLACE, "two", [A, B]) == {A: LEAD, B: HERE}
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+async def test_a_hint_tells_when_it_was_written(
+    leads: list[RedisLeads], redis_client: redis.Redis, keys: Keys, waiting: bool
+) -> None:
+    await leads[0].arrived(PLACE, "one", [A])
+    now_s = float(redis_client.time()[0])
+    redis_client.zadd(keys.blob(PLACE.registry, A), {PLACE.repository: (now_s - 90) * 1000})
+    if waiting:
+        found = await leads[1].wait(PLACE, "two", A)
+    else:
+        found = (await leads[1].take(PLACE, "two", [A]))[A]
+    assert found == HERE
+    assert 89 <= time.monotonic() - found.written <= 120
+    # Who brings it again makes it new.
+    await leads[0].arrived(PLACE, "one", [A])
+    assert time.monotonic() - (await leads[1].take(PLACE, "two", [A]))[A].written < 30
 
 
 async def test_hints_expire_and_are_few_for_each_blob(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -125,6 +126,19 @@ def test_jobs_for_other_targets_do_not_wait(bench: Bench) -> None:
     bench.claimed(bench.submit(push("1")))
 
     assert bench.claim(bench.submit(push("2"))).answer is Answer.CLAIMED
+
+
+def test_a_claim_tells_how_long_ago_its_job_was_submitted(bench: Bench) -> None:
+    job = bench.submit(push())
+    queued = bench.keys.account("default") + "queued"
+    bench.redis.zincrby(queued, -60_000, job)
+
+    first = bench.claimed(job)
+    assert 60 <= time.monotonic() - first.since < 90
+    # Also at a later attempt.
+    bench.claims.try_later(first, BROKEN, 0.0)
+    bench.let_retry_come_due(job)
+    assert 60 <= time.monotonic() - bench.claimed(job).since < 90
 
 
 def test_only_the_current_claim_may_finish(bench: Bench) -> None:

@@ -23,7 +23,7 @@ from transship.model.migration.platforms import Platform
 from transship.model.migration.specification import Spec
 from transship_worker.migrate.plan import Planner
 from transship_worker.migrate.rows import Batch
-from transship_worker.oci import blobs, digests, manifests
+from transship_worker.oci import digests, manifests, uploads
 from transship_worker.oci.descriptors import IMAGE_CONFIG, OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.copy.platforms import subset
@@ -95,7 +95,7 @@ class Ground:
         )
         for blob in image.blobs:
             data = EMPTY if blob.digest == EMPTY_DIGEST else BLOBS[blob.digest]
-            opened = await blobs.start(place)
+            opened = await uploads.start(place)
             await opened.finish(blob.digest, partial(stream, data), length=len(data))
         for tag in tags or (image.digest,):
             await manifests.put(place, tag, image)
@@ -216,13 +216,15 @@ async def test_a_tag_with_another_digest_is_what_the_rule_says(
     assert rows.rows == rows.tag_rows + rows.skip_rows + rows.conflict_rows == len(plan.rows)
 
 
-async def test_immutable_tags_that_the_target_has_are_looked_up_nowhere(at: Ground) -> None:
+async def test_immutable_tags_that_the_target_has_are_not_looked_up_at_the_source(
+    at: Ground,
+) -> None:
     await at.put("old", "cat", "v1", "v2", "v3", "edge", note="new")
     await at.put("new", "cat", "v1", "v2", "edge", note="whatever")
     plan = await at.plan(rule("cat", immutable_tags=["^v"]))
     (unasked,) = (row for row in plan.rows if not row.source.digest)
     assert (unasked.action, unasked.tags) == (Action.SKIP, {"v1": "v1", "v2": "v2"})
-    assert "not looked up" in unasked.reason
+    assert "not compared with the source" in unasked.reason
     assert PlanRow.parse(unasked.to_json()) == unasked
     assert at.at("old").asked["head"] == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -111,6 +112,14 @@ def test_rows_become_jobs_of_the_ledger_and_run_to_the_end(
     assert migration.images() == {"succeeded": 1, "skipped": 1}
     assert int(migration.fields["finished"]) > 0
     assert bench.redis.pttl(bench.keys.migration(migration.id)) > 0
+
+
+def test_the_age_of_a_migrations_job_is_that_of_the_migration(
+    bench: Bench, migration: Migration
+) -> None:
+    bench.redis.hincrby(bench.keys.migration(migration.id), "created", -60_000)
+    (job,) = migration.add(migration.row(1))
+    assert 60 <= time.monotonic() - bench.claimed(job).since < 90
 
 
 def test_a_migration_without_anything_to_do_is_finished_when_it_is_planned(

@@ -22,8 +22,8 @@ from tests.support.images.registry_client import (
     errors,
 )
 from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
-from transship.errors import Denied, RegistryUnavailable, UploadLost
-from transship_worker.oci import blobs, learned, manifests, referrers
+from transship.errors import Denied, PushRejected, RegistryUnavailable, UploadLost
+from transship_worker.oci import blobs, learned, manifests, referrers, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_MANIFEST
 from transship_worker.oci.manifests import ManifestHead
@@ -112,7 +112,7 @@ async def test_a_wrong_login_that_was_learned_is_denied_at_once(server: HostileS
     server.expect("GET", "/v2/", Reply(401, headers=CHALLENGE))
     server.expect("POST", UPLOADS, Reply(401, errors("UNAUTHORIZED"), CHALLENGE))
     with pytest.raises(Denied):
-        await asking(server, lambda r: blobs.start(target(r)), login=LOGIN)
+        await asking(server, lambda r: uploads.start(target(r)), login=LOGIN)
 
 
 async def test_the_scope_of_a_sample_repository_is_not_asked_for(server: HostileServer) -> None:
@@ -253,6 +253,28 @@ async def test_a_target_that_refuses_what_is_not_there_yet_does_not_say(
     assert asked(server) == {"HEAD": 3, "GET": 1}
 
 
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_target_whose_tag_must_be_known_is_not_written_to_where_it_refuses(
+    server: HostileServer, status: int
+) -> None:
+    server.follow(TAG, lambda _: Reply(status, errors("DENIED")))
+
+    async def look(repository: Repository) -> list[object]:
+        known: list[object] = [await manifests.head(target(repository), "1") for _ in range(2)]
+        with pytest.raises((Denied, PushRejected)):
+            await manifests.head(target(repository), "1", certain=True)
+        return known
+
+    assert await asking(server, look) == [None] * 2
+
+
+async def test_a_target_whose_tag_must_be_known_is_asked_by_get_where_head_finds_nothing(
+    server: HostileServer,
+) -> None:
+    server.follow(TAG, lambda seen: GOOD if seen.method == "GET" else Reply(404))
+    assert await asking(server, lambda r: manifests.head(target(r), "1", certain=True)) == HEAD
+
+
 @pytest.mark.parametrize(("status", "heads"), [(405, 1), (501, 1), (403, 3), (400, 3)])
 async def test_a_blob_whose_head_is_refused_is_not_known(
     server: HostileServer, status: int, heads: int
@@ -304,7 +326,7 @@ async def test_a_target_without_head_takes_an_upload(server: HostileServer, stat
     async def write(repository: Repository) -> None:
         where = RegistryRepository(target(repository))
         assert await where.blob_head(EMPTY_DIGEST) is None
-        await (await blobs.start(target(repository))).finish(EMPTY_DIGEST, b"{}")
+        await (await uploads.start(target(repository))).finish(EMPTY_DIGEST, b"{}")
 
     await asking(server, write)
 
@@ -320,7 +342,7 @@ async def test_an_upload_that_was_sent_is_not_sent_again_for_a_doubt(
         async def pieces() -> object:
             yield b"{}"
 
-        await (await blobs.start(target(repository))).patch(pieces)  # type: ignore[arg-type]
+        await (await uploads.start(target(repository))).patch(pieces)  # type: ignore[arg-type]
 
     with pytest.raises(UploadLost):
         await asking(server, write, login=LOGIN)

@@ -27,7 +27,7 @@ from tests.support.scripted_servers.hostile import HostileServer, Reply
 from tests.support.servers.certificates import Authority
 from transship.errors import AnswerMalformed, PushError, RegistryUnreachable, RegistryUntrusted
 from transship_worker.credentials.access import Access
-from transship_worker.oci import addresses, blobs, connections
+from transship_worker.oci import addresses, connections, uploads
 from transship_worker.oci.addresses import Kind
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_MANIFEST
@@ -128,7 +128,7 @@ async def test_an_upload_to_this_machine_is_refused(
     server.expect("POST", UPLOADS, Reply(202, headers=location))
 
     async def upload(repository: Repository) -> None:
-        await (await blobs.start(repository)).patch(EMPTY)
+        await (await uploads.start(repository)).patch(EMPTY)
 
     with refused():
         await asking(NAME, upload, endpoint=base(server))

@@ -28,7 +28,7 @@ from transship.errors import (
     PushError,
     RegistryUnavailable,
 )
-from transship_worker.oci import blobs, manifests, referrers, tags
+from transship_worker.oci import blobs, manifests, referrers, tags, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import (
     MANIFEST_LIMIT,
@@ -78,7 +78,7 @@ async def small_blob(repository: Repository) -> bytes:
 
 
 async def upload(repository: Repository) -> object:
-    return await blobs.start(repository)
+    return await uploads.start(repository)
 
 
 async def listed(repository: Repository) -> object:

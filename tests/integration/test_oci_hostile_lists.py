@@ -13,13 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.support.images.registry_client import LOGIN, MANIFEST, asking, errors, make_manifest
+from tests.support.images.registry_client import LOGIN, asking, errors
 from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
-from transship.errors import AnswerMalformed, PushError, PushRejected, RegistryUnavailable
+from transship.errors import AnswerMalformed, PushRejected, RegistryUnavailable
 from transship_worker.credentials.access import Credentials
-from transship_worker.oci import referrers, tags
+from transship_worker.oci import tags
 from transship_worker.oci.client import Repository
-from transship_worker.oci.descriptors import OCI_INDEX
 
 LIST = "/v2/acme/app/tags/list"
 CATALOG = "/v2/_catalog"
@@ -321,15 +320,6 @@ async def test_a_later_page_without_its_list_or_with_errors_is_not_the_end(
         await asking(server, all_tags)
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"errors": []}', b'{"manifests": {}}'])
-async def test_an_answer_without_a_list_of_referrers_is_no_empty_list(
-    server: HostileServer, body: bytes
-) -> None:
-    server.expect("GET", f"/v2/acme/app/referrers/{MANIFEST.digest}", Reply(200, body))
-    with pytest.raises(AnswerMalformed):
-        await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
-
-
 @pytest.mark.parametrize("body", [b"{}", b'{"name": "acme/app"}', b'{"name": "a", "tags": null}'])
 async def test_an_empty_list_may_be_left_out(server: HostileServer, body: bytes) -> None:
     server.expect("GET", f"{LIST}?n=2", Reply(200, body))
@@ -393,71 +383,3 @@ async def test_without_a_login_a_list_is_one_request(server: HostileServer) -> N
     shows_less_to_strangers(server, challenge='Basic realm="x"')
     assert await asking(server, catalog_of) == ["public/a", "public/b"]
     assert len(server.seen) == 1
-
-
-async def test_referrers_come_in_pages_from_the_api(server: HostileServer) -> None:
-    place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
-    entry = MANIFEST.descriptor.as_json()
-    second = make_manifest(annotations={"n": "2"}).descriptor.as_json()
-    body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
-    link = {"Link": f'<{place}?p=2>; rel="next"'}
-    server.expect("GET", place, Reply(200, json.dumps(body).encode(), link))
-    body["manifests"] = [entry, second]
-    server.expect("GET", f"{place}?p=2", Reply(200, json.dumps(body).encode()))
-
-    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest, tagged=False))
-
-    assert [d.digest for d in found.manifests] == [entry["digest"], second["digest"]]
-    assert not found.by_tag
-
-
-async def test_referrers_of_the_api_and_of_the_fallback_tag_are_joined(
-    server: HostileServer,
-) -> None:
-    """A registry that gained the API, and does not list what was pushed before."""
-    old, both, new = (make_manifest(annotations={"n": n}).descriptor for n in "123")
-    lists = {
-        f"/v2/acme/app/referrers/{MANIFEST.digest}": (both, new),
-        f"/v2/acme/app/manifests/{referrers.fallback_tag(MANIFEST.digest)}": (old, both),
-    }
-    for place, entries in lists.items():
-        body = {"schemaVersion": 2, "manifests": [one.as_json() for one in entries]}
-        reply = Reply(200, json.dumps(body).encode(), {"Content-Type": OCI_INDEX})
-        server.expect("GET", place, reply)
-
-    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))
-
-    assert [d.digest for d in found.manifests] == [both.digest, new.digest, old.digest]
-    assert not found.by_tag
-
-
-@pytest.mark.parametrize("entries", [None, [MANIFEST.descriptor.as_json()]])
-async def test_a_fallback_tag_that_is_known_not_to_exist_costs_no_request(
-    server: HostileServer, entries: list[object] | None
-) -> None:
-    place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-    server.expect("GET", place, Reply(200, json.dumps(index).encode()) if entries else Reply(404))
-    found = await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest, tagged=False))
-    assert len(found.manifests) == len(entries or ())
-    assert [seen.target for seen in server.seen if seen.target != "/v2/"] == [place]
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "match"),
-    [
-        (404, AnswerMalformed, "does not have the next page"),
-        (405, PushRejected, "answered 405"),
-        (501, RegistryUnavailable, "answered 501"),
-    ],
-)
-async def test_referrers_whose_next_page_is_missing_are_an_error(
-    server: HostileServer, status: int, error: type[PushError], match: str
-) -> None:
-    place = f"/v2/acme/app/referrers/{MANIFEST.digest}"
-    body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
-    link = {"Link": f'<{place}?p=2>; rel="next"'}
-    server.expect("GET", place, Reply(200, json.dumps(body).encode(), link))
-    server.expect("GET", f"{place}?p=2", Reply(status))
-    with pytest.raises(error, match=match):
-        await asking(server, lambda r: referrers.referrers(r, MANIFEST.digest))

@@ -21,18 +21,19 @@ from tests.support.scripted_servers.hostile import HostileServer, Reply
 from transship.errors import (
     AnswerMalformed,
     BlobMissing,
+    Denied,
     DigestInvalid,
     DigestMismatch,
     PushError,
     RegistryUnavailable,
     UploadLost,
 )
-from transship_worker.oci import blobs
+from transship_worker.oci import blobs, uploads
 from transship_worker.oci.client import Repository
 
 
 async def upload(repository: Repository) -> None:
-    opened = await blobs.start(repository)
+    opened = await uploads.start(repository)
     await (await opened.patch(EMPTY)).finish(EMPTY_DIGEST)
 
 
@@ -81,11 +82,42 @@ async def test_each_bad_end_of_an_upload_is_a_typed_error(
     server.expect("PUT", f"/up?digest={EMPTY_DIGEST}", reply, headers=plain, body=EMPTY)
 
     async def stream_it(repository: Repository) -> None:
-        opened = await blobs.start(repository)
+        opened = await uploads.start(repository)
         await opened.finish(EMPTY_DIGEST, lambda: stream(b"{", b"}"), length=2)
 
     with pytest.raises(kind) as caught:
         await asking(server, stream_it)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (Reply(200, headers={"Content-Length": "2"}), None),
+        (Reply(200, headers={"Content-Length": "1"}), UploadLost),
+        (Reply(404), UploadLost),
+        (Reply(403), Denied),
+    ],
+)
+async def test_the_end_of_an_upload_without_201_is_confirmed(
+    server: HostileServer, head: Reply, kind: type[PushError] | None
+) -> None:
+    server.expect("POST", UPLOADS, Reply(202, headers={"Location": "/up"}))
+    server.expect("PUT", f"/up?digest={EMPTY_DIGEST}", Reply(204), body=EMPTY)
+    server.expect("HEAD", BLOB, head)
+    if kind is not None:
+        # GET decides where HEAD does not confirm it.
+        get = Reply(200, EMPTY[:1]) if head.status == 200 else Reply(head.status)
+        server.expect("GET", BLOB, get)
+
+    async def send(repository: Repository) -> None:
+        await (await uploads.start(repository)).finish(EMPTY_DIGEST, EMPTY)
+
+    if kind is None:
+        await asking(server, send)
+        return
+    with pytest.raises(kind) as caught:
+        await asking(server, send)
     assert type(caught.value) is kind
 
 
@@ -98,7 +130,7 @@ async def test_what_breaks_at_the_source_is_not_blamed_on_the_target(server: Hos
         raise RegistryUnavailable("the source broke off")
 
     async def stream_it(repository: Repository) -> None:
-        opened = await blobs.start(repository)
+        opened = await uploads.start(repository)
         await opened.patch(broken, length=2)
 
     with pytest.raises(RegistryUnavailable, match="the source broke off"):
@@ -111,7 +143,7 @@ async def test_a_mount_is_done_or_leaves_an_upload_open(
 ) -> None:
     target = f"{UPLOADS}?mount={EMPTY_DIGEST}&from=other%2Frepo"
     server.expect("POST", target, Reply(status, headers={"Location": "/up"}))
-    found = await asking(server, lambda r: blobs.mount(r, EMPTY_DIGEST, "other/repo"))
+    found = await asking(server, lambda r: uploads.mount(r, EMPTY_DIGEST, "other/repo"))
     assert (found is None) == mounted
 
 

@@ -34,7 +34,7 @@ from transship.errors import (
 )
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.credentials.access import Access, Credentials
-from transship_worker.oci import blobs, digests, manifests, referrers, tags
+from transship_worker.oci import blobs, digests, manifests, referrers, tags, uploads
 from transship_worker.oci.client import RegistryClient, Repository
 from transship_worker.oci.descriptors import OCI_INDEX, Manifest, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
@@ -66,7 +66,7 @@ def fresh(client: RegistryClient) -> Repository:
 
 async def write_blob(repository: Repository, data: bytes) -> str:
     digest = digests.digest_of(data)
-    opened = await blobs.start(repository)
+    opened = await uploads.start(repository)
     await opened.finish(digest, lambda: stream(data[:10], data[10:]), length=len(data))
     return digest
 
@@ -122,7 +122,7 @@ def test_a_blob_is_streamed_from_one_registry_to_another(
                     hashed.update(piece)
                     yield piece
 
-            opened = await (await blobs.start(target)).patch(pieces)
+            opened = await (await uploads.start(target)).patch(pieces)
         assert opened.offset == len(LAYER)
         await opened.finish(LAYER_DIGEST)
         return target.name
@@ -136,7 +136,7 @@ def test_an_upload_in_chunks_goes_on_from_what_the_registry_has(
 ) -> None:
     async def work() -> bytes:
         repository = fresh(pool.client(Endpoint(plain_registry.address)))
-        opened = await (await blobs.start(repository)).patch(LAYER[:1_000])
+        opened = await (await uploads.start(repository)).patch(LAYER[:1_000])
         opened = await opened.status()
         assert opened.offset == 1_000
         await opened.finish(LAYER_DIGEST, LAYER[1_000:])
@@ -153,7 +153,7 @@ def test_an_empty_blob_is_a_blob(
     async def work() -> bytes:
         repository = fresh(pool.client(Endpoint(plain_registry.address)))
         empty = digests.digest_of(b"")
-        opened = await (await blobs.start(repository)).patch(b"")
+        opened = await (await uploads.start(repository)).patch(b"")
         await opened.finish(empty)
         assert await blobs.head(repository, empty) == blobs.BlobHead(empty, 0)
         return await blobs.fetch(repository, empty, limit=0)
@@ -168,10 +168,10 @@ def test_a_blob_is_mounted_with_a_token_for_both_repositories(
         client = pool.client(Endpoint(token_registry.address), LOGIN)
         source, target = fresh(client), fresh(client)
         await write_blob(source, LAYER)
-        assert await blobs.mount(target, LAYER_DIGEST, source.name) is None
+        assert await uploads.mount(target, LAYER_DIGEST, source.name) is None
         assert await blobs.head(target, LAYER_DIGEST) is not None
         missing = digests.digest_of(b"nowhere")
-        opened = await blobs.mount(target, missing, source.name)
+        opened = await uploads.mount(target, missing, source.name)
         assert opened is not None
         await opened.finish(missing, b"nowhere")
         return source, target
@@ -187,13 +187,13 @@ def test_an_upload_that_was_cancelled_or_refused_is_lost(
 ) -> None:
     async def cancelled() -> None:
         repository = fresh(pool.client(Endpoint(plain_registry.address)))
-        opened = await (await blobs.start(repository)).patch(LAYER)
+        opened = await (await uploads.start(repository)).patch(LAYER)
         await opened.cancel()
         await opened.status()
 
     async def wrong() -> None:
         repository = fresh(pool.client(Endpoint(plain_registry.address)))
-        opened = await (await blobs.start(repository)).patch(LAYER)
+        opened = await (await uploads.start(repository)).patch(LAYER)
         await opened.finish(EMPTY_DIGEST)
 
     with pytest.raises(UploadLost):
@@ -327,7 +327,7 @@ def test_tokens_that_die_between_requests_are_fetched_anew(
 
         async def work() -> None:
             repository = fresh(pool.client(Endpoint(registry.address), LOGIN))
-            opened = await blobs.start(repository)
+            opened = await uploads.start(repository)
             opened = await opened.patch(LAYER[:1_000])
             first = len(tokens.requests)
             while len(tokens.requests) == first:
@@ -480,7 +480,7 @@ def test_a_sha512_digest_is_verified_like_any(
     async def work() -> None:
         repository = fresh(pool.client(Endpoint(plain_registry.address)))
         digest = digests.digest_of(LAYER, "sha512")
-        opened = await blobs.start(repository, algorithm="sha512")
+        opened = await uploads.start(repository, algorithm="sha512")
         await opened.finish(digest, LAYER)
         assert await blobs.fetch(repository, digest, limit=len(LAYER)) == LAYER
         parsed = make_manifest()

@@ -22,7 +22,7 @@ from transship.errors import (
     UploadLost,
 )
 from transship_worker.credentials.access import Credentials
-from transship_worker.oci import blobs, chunks, digests, manifests, tags
+from transship_worker.oci import blobs, chunks, digests, manifests, tags, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.oci.endpoint import Endpoint
@@ -70,7 +70,7 @@ async def test_a_registry_below_a_path_is_asked_there_alone(pool: ClientPool, be
     await put_image(one, made, tag="v2")
     assert (await manifests.get(one, "v1")).digest == made.digest
     assert await blobs.fetch(one, digests.digest_of(layers[0]), limit=30_000) == layers[0]
-    assert await blobs.mount(two, digests.digest_of(layers[1]), "fronts/one") is None
+    assert await uploads.mount(two, digests.digest_of(layers[1]), "fronts/one") is None
     assert await blobs.head(two, digests.digest_of(layers[1])) is not None
     assert [name async for page in tags.tags(one, page_size=1) for name in page] == ["v1", "v2"]
     # Pages go where the ``Link`` leads.

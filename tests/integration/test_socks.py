@@ -13,7 +13,7 @@ from tests.support.proxies.socks import SocksProxy
 from tests.support.scripted_servers.hostile import HostileServer, Reply
 from tests.support.servers.certificates import Authority
 from tests.support.servers.registry import Registry
-from transship.errors import RegistryUnreachable, RegistryUntrusted
+from transship.errors import Denied, RegistryUnreachable, RegistryUntrusted
 from transship_worker.credentials.access import Access
 from transship_worker.oci import blobs, digests
 from transship_worker.oci.endpoint import Endpoint
@@ -66,11 +66,15 @@ async def test_a_login_at_the_proxy_is_used_and_never_shown() -> None:
             async with through("socks5h", proxy, "me:p%3A%40ss@") as pool:
                 await pool.client(endpoint).ping()
             async with through("socks5h", proxy, "me:hunter22@") as pool:
-                with pytest.raises(RegistryUnreachable, match="SOCKS proxy 127") as caught:
+                with pytest.raises(Denied, match=r"SOCKS proxy 127.*set it in ALL_") as caught:
                     await pool.client(endpoint).ping()
                 assert "hunter22" not in caught.value.message
+                assert not caught.value.retryable
+                # Where a registry may speak TLS or not, the first refusal counts, too.
+                with pytest.raises(Denied, match="SOCKS proxy 127"):
+                    await pool.client(Endpoint(HOST, Access(insecure=True))).ping()
             async with through("socks5h", proxy) as pool:
-                with pytest.raises(RegistryUnreachable, match="SOCKS proxy 127"):
+                with pytest.raises(Denied, match="SOCKS proxy 127"):
                     await pool.client(endpoint).ping()
 
 

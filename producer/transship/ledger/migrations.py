@@ -18,7 +18,7 @@ from transship.ledger.connection import reaching
 from transship.ledger.stored_jobs import sentences
 from transship.model.jobs import JobId, Kind, State
 from transship.model.migration.plan import PlanRow
-from transship.model.migration.record import MigrationRecord
+from transship.model.migration.record import ImageWarnings, MigrationRecord
 from transship.model.migration.request import MigrationRequest, Mode
 from transship.model.migration.summary import PlanSummary
 from transship.model.migration.totals import ByteTotals, ImageTotals
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PAGE: Final = 200
 #: Planned rows that are taken out at once.
 ROWS: Final = 500
+#: Images whose warnings are looked for, and warnings that are named.
+WARNED_MOST: Final = 100_000
+WARNED_NAMED: Final = 5
 #: Jobs that wait to be rung, of which some may be retried ones of a migration that seems over.
 ASKED_MOST: Final = 5_000
 
@@ -254,6 +257,27 @@ class MigrationLedger:
             if len(page) < PAGE:
                 return
             start += PAGE
+
+    def warned(self, migration: JobId) -> ImageWarnings:
+        """Which of its images have warnings; at most ``WARNED_MOST`` are looked at."""
+        images, first = 0, list[str]()
+        key = self._keys.migration_jobs(migration)
+        for start in range(0, WARNED_MOST, PAGE):
+            with reaching(self._url):
+                page = _members(self._redis.zrange(key, start, start + PAGE - 1))
+                pipe = self._redis.pipeline(transaction=False)
+                for job in page:
+                    pipe.hget(self._keys.job(str(job)), "warnings")
+                found = zip(page, map(sentences, pipe.execute()), strict=True)
+            warned = [JobId(str(job)) for job, warnings in found if warnings]
+            images += len(warned)
+            for record in self._jobs.read(warned[: WARNED_NAMED - len(first)]):
+                if record is not None:
+                    first += [f"{record.image}: {warning}" for warning in record.warnings]
+            first = first[:WARNED_NAMED]
+            if len(page) < PAGE:
+                return ImageWarnings(images=images, first=first)
+        return ImageWarnings(images=images, first=first, complete=False)
 
     def name_of(self, migration: JobId) -> str | None:
         """What a migration was called; ``None``: Redis has forgotten it."""

@@ -10,6 +10,7 @@ from tests.matrix.roots import stored_root
 from tests.support.engines.kinds import EngineKind
 from tests.support.engines.rooted import RootedEngine, private_entry, rooted_engine
 from tests.support.servers.dockerd import DockerDaemon
+from tests.support.servers.podman import PodmanService
 from tests.support.servers.root import Entry
 
 #: A new number makes new roots.
@@ -22,7 +23,7 @@ _PACKAGES: Final = (
 #: The release whose BuildKit client builds for this machine's own engine.
 BUILDKIT_SUITE: Final = "trixie"
 
-Engine = DockerDaemon | RootedEngine
+Engine = DockerDaemon | PodmanService | RootedEngine
 
 
 def engine_of(kind: EngineKind) -> Engine:

@@ -104,7 +104,7 @@ def _run(registries: Sequence[str], cases: Sequence[str]) -> int:
     with RedisServer() as redis, DockerDaemon() as engine:
         for name in registries:
             try:
-                for result in _Run(BY_NAME[name], cases, commit).results(redis.url, engine):
+                for result in RegistryRun(BY_NAME[name], cases, commit).results(redis.url, engine):
                     progress.add(result)
             except (OutcomeException, OSError) as error:
                 # A server or the worker did not start: the other registries are run.
@@ -118,7 +118,7 @@ def _run(registries: Sequence[str], cases: Sequence[str]) -> int:
     return 1 if broken or count(Outcome.FAILED) else 0
 
 
-class _Run:
+class RegistryRun:
     """All cases on one registry, by one worker."""
 
     def __init__(self, kind: RegistryKind, cases: Sequence[str], commit: str) -> None:

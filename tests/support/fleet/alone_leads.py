@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -37,7 +38,7 @@ class AloneLeads(Leads):
     """Leads of copies that all run in one event loop."""
 
     def __init__(self) -> None:
-        self._hints: OrderedDict[_Key, dict[str, None]] = OrderedDict()
+        self._hints: OrderedDict[_Key, dict[str, float]] = OrderedDict()
         self._turns: dict[_Key, _Turn] = {}
         self._numbers: dict[str, int] = {}
         self._next = itertools.count()
@@ -60,7 +61,7 @@ class AloneLeads(Leads):
         for digest in digests:
             repositories = self._hints.setdefault((place.registry, digest), {})
             repositories.pop(place.repository, None)
-            repositories[place.repository] = None
+            repositories[place.repository] = time.monotonic()
             self._hints.move_to_end((place.registry, digest))
             self._leave(place, holder, digest)
         while len(self._hints) > HINTS_MOST:
@@ -110,7 +111,8 @@ class AloneLeads(Leads):
                 yield mounting
             finally:
                 for digest in mounting.mounted:
-                    self._hints.setdefault((place.registry, digest), {})[place.repository] = None
+                    hints = self._hints.setdefault((place.registry, digest), {})
+                    hints[place.repository] = time.monotonic()
 
     def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:
         """See ``Leads``."""
@@ -131,7 +133,7 @@ class AloneLeads(Leads):
         repositories = self._hints.get((place.registry, digest), {})
         found = None
         if place.repository in repositories:
-            found = Found(Where.HERE)
+            found = Found(Where.HERE, written=repositories[place.repository])
         elif repositories and place.registry not in self._refusing:
             found = Found(Where.ELSEWHERE, next(reversed(repositories)))
         if found is not None:

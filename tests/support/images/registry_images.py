@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from transship_worker.oci import blobs, digests, manifests
+from transship_worker.oci import digests, manifests, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest, parse_manifest
 from transship_worker.oci.endpoint import Endpoint
@@ -102,7 +102,7 @@ def noise(size: int, seed: object = 0) -> bytes:
 async def put_blob(target: Repository, data: bytes, *, algorithm: str = "sha256") -> str:
     """Upload a blob; its digest."""
     digest = digests.digest_of(data, algorithm)
-    upload = await blobs.start(target)
+    upload = await uploads.start(target)
     await upload.finish(digest, data or None)
     return digest
 
@@ -160,6 +160,13 @@ async def put_image(
         await put_blob(target, data)
     await manifests.put(target, tag or manifest.digest, manifest)
     return manifest
+
+
+async def delete_blob(target: Repository, digest: str) -> None:
+    """Delete a blob from one repository, as distribution's API allows."""
+    url = await target.url(f"blobs/{digest}")
+    request = Request("DELETE", url, target.scopes, expected=frozenset({202}))
+    await target.client.ask(request, limit=1_000)
 
 
 async def delete_manifest(target: Repository, digest: str) -> None:

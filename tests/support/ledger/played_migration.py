@@ -108,14 +108,26 @@ class Planning:
         self.bench.redis.rpush(self.bench.keys.plan(self.migration), *lines)
 
 
-def copied(bench: Bench, job: JobId, *, moved: int = 0, mounted: int = 0, present: int = 0) -> None:
+def copied(
+    bench: Bench,
+    job: JobId,
+    *,
+    moved: int = 0,
+    mounted: int = 0,
+    present: int = 0,
+    warnings: Sequence[str] = (),
+) -> None:
     """Be the worker that copies an image."""
     done = moved + mounted + present
     progress = Progress(
         bytes_done=done, bytes_total=done, bytes_mounted=mounted, bytes_present=present
     )
     finished = bench.claims.succeed(
-        bench.claimed(job), digest=digest(7), skipped=False, progress=progress, warnings=[]
+        bench.claimed(job),
+        digest=digest(7),
+        skipped=False,
+        progress=progress,
+        warnings=list(warnings),
     )
     assert finished.accepted
 

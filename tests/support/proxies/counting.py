@@ -71,6 +71,8 @@ class Front:
         self.rules = rules
         self.asked: list[Asked] = []
         self.throttled = 0
+        #: Requests that came and are not counted yet.
+        self.unanswered = 0
         self.address = ""
 
     def count(self, *methods: str, kind: str = "") -> int:
@@ -86,8 +88,12 @@ class Front:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         kind = next((name for name, path in _KINDS if path.search(request.path)), "other")
-        answer = self._refusal(request, kind) or await self._passed(request, kind)
-        self.asked.append(Asked(request.method, kind, request.path_qs, answer.status))
+        self.unanswered += 1
+        try:
+            answer = self._refusal(request, kind) or await self._passed(request, kind)
+            self.asked.append(Asked(request.method, kind, request.path_qs, answer.status))
+        finally:
+            self.unanswered -= 1
         return answer
 
     async def close(self) -> None:

@@ -60,7 +60,8 @@ class Manifests:
             raise Refusal(413, "SIZE_INVALID", "a manifest has 4 MiB at most")
         data = _parsed(body, call.request.headers.get("Content-Type", ""))
         repository = self._store.repository(call.repository)
-        self._check_parts(repository, data, rules)
+        if rules.checks_parts:
+            self._check_parts(repository, data, rules)
         digest = self._named(call, repository, body, rules)
         repository.manifests[digest] = StoredManifest(body, data["mediaType"], data)
         if digest != call.reference:
@@ -69,7 +70,7 @@ class Manifests:
             "Location": f"/v2/{call.repository}/manifests/{digest}",
             "Docker-Content-Digest": digest,
         }
-        if rules.referrers and "subject" in data:
+        if rules.referrers and rules.oci_subject and "subject" in data:
             headers["OCI-Subject"] = data["subject"]["digest"]
         return web.Response(status=201, headers=headers)
 

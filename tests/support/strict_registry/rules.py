@@ -48,6 +48,8 @@ class Rules:
     retry_after_s: int = 1
     #: ``False``: the referrers API answers 404, and no OCI-Subject is told.
     referrers: bool = True
+    #: ``False``: the referrers API is there, and no OCI-Subject is told.
+    oci_subject: bool = True
     #: Digests that the referrers API does not list: they are older than it.
     unlisted: frozenset[str] = frozenset()
     #: ``False``: an upload takes one body only, in PATCH or PUT, and no Content-Range.
@@ -56,6 +58,9 @@ class Rules:
     lengths: bool = False
     #: ``False``: an index that lists blobs is refused, as distribution 3 does.
     index_of_blobs: bool = True
+    #: ``False``: a manifest is taken without what it names, as the registry of go-containerregistry
+    #: does.
+    checks_parts: bool = True
     #: A tag never moves.
     immutable_tags: bool = False
     #: Most entries of a page of tags or repositories; 0: any number.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
+from tests.support.workers.single_push import Push
 from transship.ledger.keys import Keys
+from transship.model.references import ImageReference
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.fleet.budget import Governors
 from transship_worker.fleet.layers import RedisLayers
@@ -15,6 +18,11 @@ from transship_worker.handlers.registries import Way
 from transship_worker.handlers.streaming import StreamWay
 from transship_worker.oci.pool import ClientPool
 from transship_worker.transports.stream.push import StreamGrounds
+
+#: Makes a push of a new image by its name and layers.
+Fresh = Callable[..., Push]
+#: What an image became in a repository.
+Recall = Callable[[ImageReference, str], str | None]
 
 
 @contextmanager
@@ -33,3 +41,7 @@ def stream_way(redis_url: str, keys: Keys) -> Iterator[StreamWay]:
             loop.run(way.governors.close())
             loop.run(way.pool.close())
             loop.run(fleet.close())
+
+
+def no_export(*_: Any) -> Generator[bytes, None, None]:
+    raise AssertionError("nothing was to be exported")

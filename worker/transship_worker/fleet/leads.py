@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from transship_worker.fleet.locks import Locks
 from transship_worker.fleet.mounts import Mounts
 from transship_worker.fleet.port import Found, Leads, Mounting, Place, Where
 from transship_worker.fleet.redis import FleetRedis
-from transship_worker.fleet.waits import Blob, Waits
+from transship_worker.fleet.waits import Blob, Waits, found_of
 
 T = TypeVar("T")
 
@@ -124,13 +125,14 @@ class RedisLeads(Leads):
             copy = self._copies.get(holder)
             if copy is None:
                 copy = self._copies[holder] = _Copy(f"{holder}.{secrets.token_hex(6)}")
+            asked = time.monotonic()
             reply = await self._take(copy, place, wanted)
             if reply != ["lost"]:
                 break
             self._forget_copy(copy)
         found = {
-            digest: Found(Where(where), repository)
-            for digest, where, repository in zip(wanted, reply[::2], reply[1::2], strict=True)
+            digest: found_of(where, detail, asked)
+            for digest, where, detail in zip(wanted, reply[::2], reply[1::2], strict=True)
         }
         for digest, what in found.items():
             self._note(copy, (place.registry, digest), what.where)
@@ -198,17 +200,17 @@ class RedisLeads(Leads):
             copy.lined.add(blob)
             try:
                 with copy.calling():
-                    where, repository = await self._waits.wait(copy.name, place, digest)
+                    seen = await self._waits.wait(copy.name, place, digest)
             except BaseException:
                 await self._leave(copy, place, [digest])
                 raise
-            if where is None:
+            if seen is None:
                 self._forget_copy(copy)
                 continue
-            self._note(copy, blob, where)
+            self._note(copy, blob, seen.where)
             if copy.over:
                 self._abandon(copy)
-            return Found(where, repository)
+            return seen
 
     async def forget(self, place: Place, digest: str) -> None:
         """See ``Leads``. Raises ``RedisUnreachable``."""

@@ -7,6 +7,7 @@ repository is led in the same way (``Place.manifest``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ class Found:
     where: Where
     #: The repository to mount from, with ``ELSEWHERE``.
     repository: str = ""
+    #: With ``HERE``: when somebody brought or saw it, or a moment before, by the monotonic clock.
+    #: Unit: s.
+    written: float = field(default=-math.inf, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 from redis.commands.core import AsyncScript
 
 from transship.errors import RedisUnreachable
-from transship_worker.fleet.port import Place, Where
+from transship_worker.fleet.port import Found, Place, Where
 from transship_worker.fleet.redis import FleetRedis
 
 #: Between two looks at the waits whose leader is in another process. Unit: s.
@@ -25,8 +26,17 @@ POLL_S: Final = 0.1
 
 #: A blob at a registry: the host and the digest.
 Blob = tuple[str, str]
-#: What a look at a blob found: a ``Where`` (``None``: the copy is dead) and a repository.
-Seen = tuple[Where | None, str]
+
+
+def found_of(where: str, detail: str, asked: float) -> Found:
+    """What a script says of a blob.
+
+    ``detail``: the age of a hint, in ms, or the repository to mount from. ``asked``: when the
+    script was called, by the monotonic clock: a hint is rather taken for older than it is.
+    """
+    if where == Where.HERE:
+        return Found(Where.HERE, written=asked - int(detail) / 1000)
+    return Found(Where(where), detail)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +44,8 @@ class _Wait:
     copy: str
     place: Place
     digest: str
-    seen: asyncio.Future[Seen]
+    #: ``None``: the copy is dead.
+    seen: asyncio.Future[Found | None]
 
     @property
     def blob(self) -> Blob:
@@ -73,8 +84,8 @@ class Waits:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def wait(self, copy: str, place: Place, digest: str) -> Seen:
-        """Wait until the blob is no more to be waited for, or the copy is dead.
+    async def wait(self, copy: str, place: Place, digest: str) -> Found | None:
+        """Wait until the blob is no more to be waited for; ``None``: the copy is dead.
 
         Cancelled, it does not leave the line, and may have been given the lead just now.
 
@@ -138,6 +149,7 @@ class Waits:
         args: list[str | int] = [*self._prefix]
         for wait in waits:
             args += [wait.copy, wait.place.registry, wait.place.repository, wait.digest]
+        asked = time.monotonic()
         try:
             reply = await self._fleet.run(self._look, args, patience_s=self._patience_s)
         except RedisUnreachable as error:
@@ -145,8 +157,8 @@ class Waits:
                 if not wait.seen.done():
                     wait.seen.set_exception(RedisUnreachable(error.message))
             return
-        for wait, where, repository in zip(waits, reply[::2], reply[1::2], strict=True):
+        for wait, where, detail in zip(waits, reply[::2], reply[1::2], strict=True):
             if wait.seen.cancelled():
                 self._left(wait.copy, wait.place, wait.digest)
             elif where != Where.WAIT:
-                wait.seen.set_result((None if where == "lost" else Where(where), repository))
+                wait.seen.set_result(None if where == "lost" else found_of(where, detail, asked))

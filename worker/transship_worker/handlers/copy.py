@@ -123,6 +123,7 @@ class Copying:
             and claim.fence == "1"
             and request.on_conflict is OnConflict.OVERWRITE,
             on_conflict=request.on_conflict,
+            since=claim.since,
         )
         async with grounds.slots.slot(control) as slot:
             progress = CopyProgress(control, slot)

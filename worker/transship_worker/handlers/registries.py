@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from transship.errors import UnknownComponent
 from transship.model.references import RegistryUri
+from transship_config.text import some_of
 from transship_worker.catalog.model import Components
 from transship_worker.credentials.access import Credentials
 from transship_worker.flavors.base import BaseContainerRegistry
@@ -175,7 +176,7 @@ class Registries:
             known = [*self.components.names, *sorted(hosts)]
             raise UnknownComponent(
                 f"no component {host!r}, and no host of anonymous_sources; known: "
-                f"{', '.join(known) or 'none'}"
+                f"{some_of(known) or 'none'}"
             )
         uri = RegistryUri.parse(host)
         return OpenedRegistry(host, uri, Endpoint(uri.registry))

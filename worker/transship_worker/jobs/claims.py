@@ -8,8 +8,10 @@ out the same counter twice, never the same token.
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,6 +73,9 @@ class Claim:
     image_id: str
     #: The worker streams the image: the registry refused the engine's push for its rate.
     streams: bool = False
+    #: When the job was submitted, or the migration that it belongs to, or a moment later, by the
+    #: monotonic clock. Unit: s.
+    since: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +211,8 @@ class Claims:
         answer = Answer(reply[0])
         if answer is Answer.CLAIMED:
             streams = str(reply[4]) == Via.STREAM
-            claim = Claim(job, str(reply[1]), token, int(reply[2]), str(reply[3]), streams)
+            since = time.monotonic() - int(reply[5]) / 1000
+            claim = Claim(job, str(reply[1]), token, int(reply[2]), str(reply[3]), streams, since)
             return ClaimResult(answer, claim)
         if answer is Answer.FINAL:
             error = ErrorInfo.stored(reply[2])

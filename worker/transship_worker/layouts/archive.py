@@ -94,11 +94,11 @@ class ArchiveSource(StoredSource):
             made = self._contents(fd).made.get(digest)
         return super().load(digest, limit) if made is None else made
 
-    def _holds(self, entry: Entry) -> bool:
+    def _stored_size(self, entry: Entry) -> int | None:
         with self._file() as fd:
             if entry.digest in self._contents(fd).made:
-                return True
-        return super()._holds(entry)
+                return entry.size
+        return super()._stored_size(entry)
 
     @contextmanager
     def _file(self) -> Iterator[int]:

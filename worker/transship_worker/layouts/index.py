@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Self
 
@@ -123,8 +123,11 @@ class Index:
 
         A tag that moves leaves what it was behind without a tag, as in a registry. Manifests
         without a tag are entries, too, so that no clean-up takes them for left-overs; what an
-        index leads to needs none.
+        index leads to needs none. A size that is wrong is corrected.
         """
+        if any(_has_other_size(entry, manifest) for entry in self.entries):
+            corrected = (_with_size(entry, manifest) for entry in self.entries)
+            return Index(corrected, self._rest).with_manifest(manifest, tag)
         spare = {child.digest for child in manifest.children}
         if tag:
             spare.add(manifest.digest)
@@ -146,6 +149,18 @@ class Index:
         if not there:
             kept.append(_made(manifest, tag))
         return self if tuple(kept) == self.entries else Index(kept, self._rest)
+
+
+def _has_other_size(entry: Entry, manifest: Manifest) -> bool:
+    return entry.digest == manifest.digest and entry.size != len(manifest.raw)
+
+
+def _with_size(entry: Entry, manifest: Manifest) -> Entry:
+    """An entry with the size of its manifest, if it is of this one."""
+    if not _has_other_size(entry, manifest):
+        return entry
+    size = len(manifest.raw)
+    return replace(entry, size=size, raw={**entry.raw, "size": size})
 
 
 def _made(manifest: Manifest, tag: str) -> Entry:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from transship.errors import (
     AnswerMalformed,
     BlobMissing,
+    DigestMismatch,
     ManifestUnsupported,
     PushRejected,
     RepositoryMissing,
@@ -26,8 +28,9 @@ from transship_worker.layouts import writing
 from transship_worker.layouts.blob_reader import Inflow
 from transship_worker.layouts.byte_source import PlainFile
 from transship_worker.layouts.folder import Folder, told
-from transship_worker.layouts.index import INDEX_LIMIT, Index
+from transship_worker.layouts.index import INDEX_LIMIT, Entry, Index
 from transship_worker.layouts.stored import FileCache, Span, StoredSource
+from transship_worker.layouts.verified import verified_files
 from transship_worker.oci import digests
 from transship_worker.oci.blobs import BlobHead
 from transship_worker.oci.descriptors import (
@@ -37,7 +40,7 @@ from transship_worker.oci.descriptors import (
     Manifest,
     parse_manifest,
 )
-from transship_worker.oci.manifests import Written
+from transship_worker.oci.manifests import ManifestHead, Written
 from transship_worker.oci.referrers import fallback_tag
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
 
 #: What is said where there are no hard links, or none across these folders or to such a file.
 _NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+#: Manifests of one image that are looked at; no copy takes more.
+LOOKS_MOST: Final = 2_000
 #: Unit: bytes.
 _VERSION_LIMIT: Final = 4_096
 _indexes: FileCache[Index] = FileCache(8)
@@ -131,6 +136,7 @@ class LayoutTarget(LayoutSource):
     """A layout that images are written to (``ContentTarget``); made with the first write."""
 
     mounts_need_manifest: Final = False
+    believes_hints: Final = False
     #: A tag that is not there is to be written.
     finds_untagged: ClassVar[bool] = False
 
@@ -141,8 +147,8 @@ class LayoutTarget(LayoutSource):
         self._cleared = False
 
     async def blob_head(self, digest: str) -> BlobHead | None:
-        """Whether the repository holds a blob."""
-        return await in_thread(self._blob_head, digest)
+        """Whether the repository holds a blob, and its content is that of the digest."""
+        return await in_thread(self.find_blob, digest)
 
     async def mount(self, digest: str, source: str) -> NotLinked | None:
         """Take a blob over from another repository of the folder, as a hard link.
@@ -150,7 +156,7 @@ class LayoutTarget(LayoutSource):
         Raises:
             NotUnderRegistry: no repository can be called as ``source``.
         """
-        other = LayoutSource(self._folder, source)
+        other = LayoutTarget(self._folder, source)
         return await in_thread(self._link_from, other, digest)
 
     async def write_blob(
@@ -187,6 +193,19 @@ class LayoutTarget(LayoutSource):
         await in_thread(self._put, reference, manifest, limit, stop=limit.stop)
         return Written(manifest.digest, lists_referrers=False)
 
+    async def head(
+        self,
+        reference: str,
+        *,
+        certain: bool = False,  # noqa: ARG002 - a folder always tells, or fails
+    ) -> ManifestHead | None:
+        """What a tag or digest is; ``None``: there is none that could be read."""
+        return await super().head(reference)
+
+    async def lists(self, manifest: Manifest) -> bool:  # noqa: ARG002 - see the next line
+        """Never: other tools look at the list under the tag (``attach``)."""
+        return False
+
     async def attach(self, manifest: Manifest) -> None:
         """Add a manifest to the list under its subject's tag, which other tools look at.
 
@@ -210,27 +229,79 @@ class LayoutTarget(LayoutSource):
         raw = json.dumps(data, separators=(",", ":")).encode()
         await self.put(tag, parse_manifest(raw, what=self.name(tag)))
 
-    def _blob_head(self, digest: str) -> BlobHead | None:
-        try:
-            with told(str(self)), self.opened(digest) as span:
-                return BlobHead(digest, span.size)
-        except BlobMissing:
+    def _head(self, reference: str, *, tagged: bool = False) -> ManifestHead | None:
+        found = super()._head(reference, tagged=tagged)
+        if found is None:
             return None
+        with told(str(self)):
+            return replace(found, complete=self._is_complete(found))
 
-    def _link_from(self, other: LayoutSource, digest: str) -> NotLinked | None:
+    def _check_size(self, entry: Entry, size: int) -> None:
+        """Nothing: a write corrects it."""
+
+    def _is_complete(self, head: ManifestHead) -> bool:
+        """Whether all that a manifest leads to is here, in the sizes that are named.
+
+        Contents of blobs are not read for that: a look at each image of a large layout would
+        read all of it.
+        """
+        pending, seen = [head.digest], {head.digest}
+        while pending and len(seen) <= LOOKS_MOST:
+            try:
+                manifest = self._read(pending.pop(), "")
+            except (BlobMissing, DigestMismatch, AnswerMalformed, ManifestUnsupported):
+                return False
+            if manifest.digest == head.digest and len(manifest.raw) != head.size:
+                return False
+            if not self._has_sizes((*manifest.blobs, *manifest.children)):
+                return False
+            new = [one.digest for one in manifest.children if one.digest not in seen]
+            seen.update(new)
+            pending += new
+        return True
+
+    def _has_sizes(self, needed: Iterable[Descriptor]) -> bool:
+        """Whether files of these sizes are here under these digests."""
+        folders: dict[str, list[tuple[str, int]]] = {}
+        for one in needed:
+            algorithm, _, value = digests.checked(one.digest).partition(":")
+            folders.setdefault(algorithm, []).append((value, one.size))
+        try:
+            for algorithm, files in folders.items():
+                with self._folder.directory(*self.parts, "blobs", algorithm) as blobs:
+                    if not all(_has_size(blobs, *file) for file in files):
+                        return False
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def find_blob(self, digest: str) -> BlobHead | None:
+        """A blob that is here and is not damaged; its file is read if it was not before."""
+        with told(str(self)):
+            try:
+                fd = self._open_blob(digest)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                if not verified_files.has(fd, digest):
+                    return None
+                return BlobHead(digest, os.fstat(fd).st_size)
+            finally:
+                os.close(fd)
+
+    def _link_from(self, other: LayoutTarget, digest: str) -> NotLinked | None:
         algorithm, _, value = digests.checked(digest).partition(":")
         with told(str(self)), self._blobs(algorithm) as here:
             place = ("blobs", algorithm)
+            # Opened once, so that only a regular file is linked.
+            if other.find_blob(digest) is None:
+                return NotLinked(f"{other} does not hold {digest}, or it is damaged there")
             try:
-                # Opened once, so that only a regular file is linked.
-                with (
-                    other.opened(digest),
-                    self._folder.directory(*other.parts, *place) as there,
-                    suppress(FileExistsError),
-                ):
+                with self._folder.directory(*other.parts, *place) as there:
                     os.link(value, value, src_dir_fd=there, dst_dir_fd=here, follow_symlinks=False)
-            except BlobMissing as error:
-                return NotLinked(error.message)
+            except FileExistsError:
+                if self.find_blob(digest) is None:
+                    return NotLinked(f"{self.name(digest)} is damaged")
             except OSError as error:
                 if error.errno not in _NO_LINKS | {errno.EMLINK}:
                     raise
@@ -250,6 +321,8 @@ class LayoutTarget(LayoutSource):
         algorithm, _, value = digest.partition(":")
         with told(self.name(digest)), self._blobs(algorithm) as blobs:
             part.finish(blobs, value)
+            # It was hashed on the way.
+            verified_files.add(part.fd, digest)
 
     def _put(self, reference: str, manifest: Manifest, limit: writing.Limit) -> None:
         what = self.name(reference)
@@ -271,11 +344,16 @@ class LayoutTarget(LayoutSource):
                 writing.write_file(directory, directory, "index.json", raw)
 
     def _require(self, manifest: Manifest, what: str) -> None:
-        """Return if all that a manifest names is here, as registries demand it."""
-        for needed in (*manifest.blobs, *manifest.children):
-            found = self._blob_head(needed.digest)
-            if found is None or found.size != needed.size:
-                raise BlobMissing(f"{what} names {needed.digest}, which is not in {self}")
+        """Return if all that a manifest names is here and not damaged."""
+        needs = (*manifest.blobs, *manifest.children)
+        # Sizes first: files are read only where all of them are right.
+        lacking = [one for one in needs if not self._has_sizes([one])] or [
+            one for one in needs if self.find_blob(one.digest) is None
+        ]
+        if lacking:
+            raise BlobMissing(
+                f"{what} names {lacking[0].digest}, which is not in {self}, or is damaged there"
+            )
 
     def _write_manifest(self, directory: int, manifest: Manifest) -> None:
         with suppress(BlobMissing, AnswerMalformed):
@@ -300,3 +378,9 @@ class LayoutTarget(LayoutSource):
     def _blobs(self, algorithm: str) -> Iterator[int]:
         with self._folder.directory(*self.parts, "blobs", algorithm, create=True) as directory:
             yield directory
+
+
+def _has_size(directory: int, name: str, size: int) -> bool:
+    """Whether there is a regular file of this name and size."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    return stat.S_ISREG(status.st_mode) and status.st_size == size

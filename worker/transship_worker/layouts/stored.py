@@ -140,6 +140,10 @@ _subjects: OrderedDict[str, str] = OrderedDict()
 _subjects_lock: Final = threading.Lock()
 
 
+def _type_of(entry: Entry | None) -> str:
+    return entry.media_type if entry is not None else ""
+
+
 class StoredSource(ABC):
     """One repository whose manifests are listed in an index (``ContentSource``)."""
 
@@ -264,38 +268,55 @@ class StoredSource(ABC):
                 entry = index.find(reference, name) if tagged else self._entry(index, reference)
             except RepositoryMissing:
                 return None
-            if entry is None or not self._holds(entry):
+            size = self._stored_size(entry) if entry is not None else None
+            if entry is None or size is None:
                 return None
+            self._check_size(entry, size)
             return ManifestHead(entry.digest, entry.media_type, entry.size)
 
     def _manifest(self, reference: str) -> Manifest:
         with told(str(self)):
             # A repository that is not there is another mistake than an image that is not.
             index = self.read_index()
-            digest, media_type = reference, ""
+            entry = None
             if not digests.is_digest(reference):
                 entry = self._entry(index, reference)
                 if entry is None:
                     raise ImageNotFound(f"there is no {self.name(reference)}; {index.described()}")
-                digest, media_type = entry.digest, entry.media_type
             try:
-                return self._read(digest, media_type)
+                found = self._read(entry.digest if entry else reference, _type_of(entry))
             except BlobMissing:
                 raise ImageNotFound(
                     f"{self.name(reference)}: its manifest is not there; {index.described()}"
                 ) from None
+            if entry is not None:
+                self._check_size(entry, len(found.raw))
+            return found
 
     def _read(self, digest: str, media_type: str) -> Manifest:
         raw = self.load(digest, MANIFEST_LIMIT)
         what = self.name(digest)
         return parse_manifest(raw, what=what, digest=digest, content_type=media_type)
 
-    def _holds(self, entry: Entry) -> bool:
+    def _stored_size(self, entry: Entry) -> int | None:
+        """Size of an entry's manifest as it is stored; ``None``: it is not there. Unit: bytes."""
         try:
             with self.opened(entry.digest) as span:
-                return span.size == entry.size
+                return span.size
         except BlobMissing:
-            return False
+            return None
+
+    def _check_size(self, entry: Entry, size: int) -> None:
+        """Return if an entry's manifest has the size that the index says.
+
+        Raises:
+            AnswerMalformed: it has another: one of the two is damaged.
+        """
+        if size != entry.size:
+            raise AnswerMalformed(
+                f"{self}: its index.json says that {entry.digest} has {entry.size} bytes; "
+                f"the file has {size}"
+            )
 
     def _left_out(self, index: Index) -> tuple[LeftOut, ...]:
         """What no tag leads to: names that are no tags, and images without a name."""

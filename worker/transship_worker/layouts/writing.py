@@ -104,6 +104,11 @@ class Part:
             # Tells who cleans up that it has a writer.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    @property
+    def fd(self) -> int:
+        """The open file, also once it is at its place."""
+        return self._fd
+
     def write(self, data: bytes | bytearray) -> None:
         """Add bytes."""
         with memoryview(data) as view:

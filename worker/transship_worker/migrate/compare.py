@@ -125,12 +125,15 @@ class Comparison:
         self._found = Compared(pair)
         #: Tag at the target, at the source, and whether the target has it.
         self._asked: list[tuple[str, str, bool]] = []
+        #: Immutable tags that the target lists, by the target's name.
+        self._settled: dict[str, str] = {}
         self._seen: list[tuple[Standing, ManifestHead] | None] = []
         #: By source digest: what it is at the target; by that: whether the target has it.
         self._subsets: dict[str, asyncio.Future[str]] = {}
         self._presences: dict[str, asyncio.Future[bool]] = {}
         self._failed: dict[type[TransshipError], tuple[TransshipError, list[str]]] = {}
         self._vanished: list[str] = []
+        self._left: list[str] = []
         #: All tags that each side lists.
         self._listed: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
@@ -143,6 +146,8 @@ class Comparison:
         """
         try:
             await self._list()
+            await self._reader.gate.each(self._order, list(self._settled), self._look_settled)
+            self._seen = [None] * len(self._asked)
             await self._reader.gate.each(self._order, range(len(self._asked)), self._look)
             self._gather()
             if self._rule.referrers:
@@ -153,6 +158,8 @@ class Comparison:
             self._fail(error)
         if self._vanished:
             self._warn(f"{listed(self._vanished)}: listed, but nothing is there; left out")
+        if self._left:
+            self._warn(f"{listed(self._left)}: another image at the target, which stays")
         self._found.failures += (
             Failure(self._pair.rule, self._pair.source, error, tuple(tags))
             for error, tags in self._failed.values()
@@ -191,10 +198,22 @@ class Comparison:
             immutable = name in there and self._rule.is_immutable(tag)
             # What refers to an image may come later, also where its tag never moves.
             if immutable and not self._rule.referrers:
-                self._found.unasked[name] = tag
+                self._settled[name] = tag
             else:
                 self._asked.append((name, tag, name in there))
-        self._seen = [None] * len(self._asked)
+
+    async def _look_settled(self, name: str) -> None:
+        """See whether the target has an immutable tag that it lists: a list may be stale."""
+        tag = self._settled[name]
+        try:
+            found = await self._target.head(self._pair.target, name)
+        except TransshipError as error:
+            self._fail(error, tag)
+            return
+        if found is not None and found.complete:
+            self._found.unasked[name] = tag
+        else:
+            self._asked.append((name, tag, False))
 
     async def _look(self, place: int) -> None:
         """See how one tag stands; a failure is that tag's alone, unless it may pass."""
@@ -219,13 +238,19 @@ class Comparison:
             self._vanished.append(tag)
             return None
         wanted = await self._wanted(found)
-        if there is not None and there.digest == wanted:
+        if there is not None and there.is_whole(wanted):
             return Standing.EQUAL, found
+        if there is not None and there.digest == wanted:
+            # What is missing or damaged of it is copied again, whatever its tag's rules are.
+            there = None
         if there is not None and self._rule.is_immutable(tag):
             # Asked for its referrers alone: the tag itself stays what it is.
             self._found.unasked[name] = tag
+            self._left.append(name)
             return None
         standing = Standing.ABSENT if there is None else _BY_RULE[self._rule.on_conflict]
+        if standing is Standing.LEFT:
+            self._left.append(name)
         if standing not in {Standing.ABSENT, Standing.OTHER}:
             return standing, found
         if self._platforms and not self._source.is_hub:
@@ -256,7 +281,8 @@ class Comparison:
         return filtered
 
     async def _is_present(self, digest: str) -> bool:
-        return await self._target.head(self._pair.target, digest) is not None
+        head = await self._target.head(self._pair.target, digest)
+        return head is not None and head.complete
 
     def _gather(self) -> None:
         """Put the tags of one digest together, in the order in which they were chosen."""
@@ -290,6 +316,7 @@ class Comparison:
                     target,
                     image.wanted,
                     self._rule.on_conflict,
+                    self._left.append,
                     is_index=image.media_type not in _NO_INDEX,
                 )
             except TransshipError as error:

@@ -20,7 +20,7 @@ from transship.model.migration.summary import Collisions, PlanSummary, PlanTally
 from transship_config.errors import TransshipError
 from transship_worker.concurrency.gather import first_of
 from transship_worker.concurrency.semaphore import PrioritySemaphore
-from transship_worker.migrate.compare import Compared, Comparison, Image, Reader
+from transship_worker.migrate.compare import Compared, Comparison, Image, Reader, listed
 from transship_worker.migrate.expand import Expansion, Failure, Pair
 from transship_worker.migrate.port import Memory, Side, Sides
 from transship_worker.migrate.rows import Batch, Rows
@@ -67,7 +67,7 @@ class Planner:
         self._collisions = Collisions()
         self._mistakes: list[Mistake] = []
         self._held: list[Compared] = []
-        self._gone = 0
+        self._gone: list[str] = []
         #: What a person should know of the plan as a whole; complete when the rows ended.
         self.warnings: list[str] = []
 
@@ -171,7 +171,8 @@ class Planner:
 
     async def _settle(self, found: Compared, out: asyncio.Queue[Batch]) -> None:
         """Give a pair's rows on, or hold them, and what failed and is to be said at once."""
-        self._gone += found.gone
+        if found.gone:
+            self._gone.append(found.pair.source)
         collides = self._collides(found)
         rows = iter(()) if collides or not found.pair.alone else self._rows_of(found)
         if not found.pair.alone and not collides:
@@ -228,7 +229,8 @@ class Planner:
     def _conclude(self) -> None:
         if self._gone:
             self.warnings.append(
-                f"{self._gone} repositories that a catalogue names have no tags, or are gone"
+                f"{len(self._gone)} repositories that a catalogue names have no tags, or are "
+                f"gone: {listed(sorted(self._gone))}"
             )
         if self._sizer.pulls:
             self.warnings.append(

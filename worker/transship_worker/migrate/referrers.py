@@ -7,7 +7,7 @@ request: cosign's tags, and the fallback tags of a registry without the referrer
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +35,13 @@ class Place:
 
 
 async def new_referrers(
-    source: Place, target: Place, digest: str, on_conflict: OnConflict, *, is_index: bool
+    source: Place,
+    target: Place,
+    digest: str,
+    on_conflict: OnConflict,
+    left: Callable[[str], object],
+    *,
+    is_index: bool,
 ) -> list[str]:
     """What refers to an image at the source, and is not at the target: its tags and digests.
 
@@ -46,6 +52,7 @@ async def new_referrers(
         target: where it is.
         digest: what it is at the target.
         on_conflict: what is done where a tag of cosign's is another signature.
+        left: hears of each such tag that is left alone.
         is_index: whether it may lead to further manifests.
 
     Raises:
@@ -67,7 +74,7 @@ async def new_referrers(
         found += [
             one.tag or one.digest
             for one in lacking
-            if await _is_to_be_copied(one, ours, source, on_conflict)
+            if await _is_to_be_copied(one, ours, source, on_conflict, left)
         ]
         new = {one.digest for one in theirs} - seen
         subjects += new
@@ -93,11 +100,18 @@ async def _manifests(place: Place, digest: str) -> list[str]:
 
 
 async def _is_to_be_copied(
-    one: NamedReferrer, ours: Collection[NamedReferrer], source: Place, on_conflict: OnConflict
+    one: NamedReferrer,
+    ours: Collection[NamedReferrer],
+    source: Place,
+    on_conflict: OnConflict,
+    left: Callable[[str], object],
 ) -> bool:
     if one.tag:
         # Another signature under cosign's tag is left alone, as any other tag.
         there = any(other.tag == one.tag for other in ours)
-        return not there or on_conflict is OnConflict.OVERWRITE
+        if not there or on_conflict is OnConflict.OVERWRITE:
+            return True
+        left(one.tag)
+        return False
     # A list may name what was deleted: that would come up anew with each run.
     return await source.side.head(source.repository, one.digest) is not None

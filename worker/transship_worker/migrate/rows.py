@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from transship.model.migration.plan import MOST_TAGS, Action, PlanRow, RowSource, RowTarget
-from transship.model.migration.specification import Spec
+from transship.model.migration.specification import OnConflict, Rule, Spec
 from transship_worker.migrate.compare import Compared, Image, Standing, listed
 from transship_worker.migrate.expand import Failure
 from transship_worker.migrate.referrers import named
@@ -51,7 +51,7 @@ class Rows:
                 for part in _parts(tags):
                     text = reason.format(tags=listed(list(part)))
                     yield self._row(found, image, action, part, reason=text), None
-        reason = "immutable tags that the target has are not looked up"
+        reason = "immutable tags that the target has are not compared with the source"
         for part in _parts(found.unasked):
             yield self._row(found, None, Action.SKIP, part, reason=reason), None
 
@@ -61,7 +61,8 @@ class Rows:
         """Rows of the tags that are right, or are to be made right."""
         missing, other = _tags(image, Standing.ABSENT), _tags(image, Standing.OTHER)
         present, lacking = image.present, image.new_referrers
-        for part in _parts(_tags(image, Standing.EQUAL) | missing | other):
+        rule = self._spec.rules[found.pair.rule]
+        for part in _parts_by_policy(rule, _tags(image, Standing.EQUAL) | missing | other):
             if not part.keys() & (missing.keys() | other.keys()):
                 yield self._equal(found, image, part, lacking, hub=hub), None
                 lacking = []
@@ -128,7 +129,7 @@ class Rows:
                 "platforms": rule.platforms,
                 "referrers": rule.referrers,
                 "foreign_layers": rule.foreign_layers,
-                "on_conflict": rule.on_conflict,
+                "on_conflict": _policy(rule, tags),
                 **others,
             }
         )
@@ -147,6 +148,23 @@ _LEFT = (
 
 def _tags(image: Image, standing: Standing) -> dict[str, str]:
     return {name: tag for stands, name, tag in image.tags if stands is standing}
+
+
+def _policy(rule: Rule, tags: dict[str, str]) -> OnConflict:
+    """What is done where the target has another image under one of a row's tags by then.
+
+    An immutable tag that somebody wrote since it was planned does not move, whatever the rule.
+    """
+    if rule.on_conflict is OnConflict.OVERWRITE and any(map(rule.is_immutable, tags.values())):
+        return OnConflict.SKIP
+    return rule.on_conflict
+
+
+def _parts_by_policy(rule: Rule, tags: dict[str, str]) -> Iterator[dict[str, str]]:
+    """``_parts``, but those of immutable tags are apart."""
+    immutable = {name: tag for name, tag in tags.items() if rule.is_immutable(tag)}
+    yield from _parts({name: tag for name, tag in tags.items() if name not in immutable})
+    yield from _parts(immutable)
 
 
 def _parts(tags: dict[str, str]) -> Iterator[dict[str, str]]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+import aiohttp.payload
+from aiohttp.abc import AbstractStreamWriter
 
 from transship.errors import PushError
 from transship_worker.oci.errors import ERROR_LIMIT, too_large
 
 #: The longest silence within an answer, before its first byte, and while a body is taken. Unit: s.
 SILENCE_S: Final = 60.0
+
+#: Turns of the event loop that a piece waits for what arrived before it.
+TURNS_MOST: Final = 8
 
 #: Makes a body anew each time it is called.
 Stream = Callable[[], AsyncIterator[bytes]]
@@ -92,6 +98,46 @@ class Once:
         except PushError as error:
             self.failure = error
             raise
+
+
+class StreamedBody(aiohttp.payload.AsyncIterablePayload):
+    """A body that looks for an answer before each piece of it is written.
+
+    A registry, or a proxy before it, may refuse a request while its body is still on the way, and
+    then reset the connection. A write into such a connection closes it before the answer is read,
+    and the refusal would look like a broken connection. So whatever has arrived is read first.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._transport: asyncio.BaseTransport | None = None
+        super().__init__(self._after_what_arrived(pieces))
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write the pieces; called by the HTTP library."""
+        self._transport = writer.transport
+        await super().write_with_length(writer, content_length)
+
+    async def _after_what_arrived(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            # One turn of the loop reads what the kernel has; TLS may need a second.
+            for _ in range(TURNS_MOST):
+                await asyncio.sleep(0)
+                if not _has_input(self._transport):
+                    break
+            yield piece
+
+
+def _has_input(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether bytes, an end or an error of the connection wait to be read."""
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    descriptor = sock.fileno() if sock is not None else -1
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Stall:

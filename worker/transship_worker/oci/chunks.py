@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from transship.errors import PushRejected, UploadLost
-from transship_worker.oci import blobs
-from transship_worker.oci.blobs import Upload
+from transship_worker.oci import blobs, uploads
 from transship_worker.oci.client import Repository
+from transship_worker.oci.uploads import Upload
 
 #: The largest chunk of a blob whose size is not known before: it is held in memory. Unit: bytes.
 BUFFER: Final = 16 * 1024**2
@@ -67,7 +67,7 @@ async def send(
     Raises:
         PushError: the registry refuses, or does not answer.
     """
-    upload = await blobs.start(repository)
+    upload = await uploads.start(repository)
     length = size_for(upload, max_body, BUFFER)
     # Memory has a limit, too.
     length = min(length, max(BUFFER, upload.least_chunk))

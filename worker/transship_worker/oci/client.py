@@ -81,8 +81,6 @@ class RegistryClient:
         self.pacing = Pacing()
         #: The newest pull limit that an answer told; ``None``: none did.
         self.rate_limit: RateLimit | None = None
-        #: Whether the registry answers the referrers API; ``None``: not asked yet.
-        self.has_referrers: bool | None = None
         #: What its answers showed about the registry.
         self.learned = Learned()
         #: Manifests that a planner read for the copies that follow.

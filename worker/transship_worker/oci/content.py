@@ -102,11 +102,21 @@ class ContentTarget(Protocol):
     def can_mount(self) -> bool:
         """Whether the registry can take blobs over from other repositories, as far as is known."""
 
+    @property
+    def believes_hints(self) -> bool:
+        """Whether a blob that the fleet brought here before need not be looked at again.
+
+        A registry checks its own storage; in a folder, ``blob_head`` does that.
+        """
+
     def __str__(self) -> str:
         """Its name, for messages: ``host/repository``."""
 
-    async def head(self, reference: str) -> ManifestHead | None:
-        """What a tag or digest is; ``None``: there is none."""
+    async def head(self, reference: str, *, certain: bool = False) -> ManifestHead | None:
+        """What a tag or digest is; ``None``: there is none.
+
+        ``certain``: a refusal is an error, and not ``None``.
+        """
 
     async def manifest(self, reference: str) -> Manifest:
         """Read a manifest by tag or digest; its digest is verified."""
@@ -145,8 +155,11 @@ class ContentTarget(Protocol):
     ) -> Written:
         """Write a manifest's bytes under a tag or its digest; given up after ``timeout_s``."""
 
+    async def lists(self, manifest: Manifest) -> bool:
+        """Whether the target itself lists a manifest that is here as a referrer of its subject."""
+
     async def attach(self, manifest: Manifest) -> None:
-        """Add a manifest to its subject's list of referrers where the registry keeps none.
+        """Add a manifest to the list of its subject's referrers that clients keep.
 
         One at a time for a subject is the caller's business.
         """

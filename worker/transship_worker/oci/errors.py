@@ -39,6 +39,9 @@ from transship_worker.oci.refusals import Refusal
 
 #: How much of an error's body is read. Unit: bytes.
 ERROR_LIMIT: Final = 65_536
+#: Statuses below 500 that say of this moment only: a timeout, a lock (WebDAV, seen before object
+#: storage), Too Early (RFC 8470), and nginx's word for a client that went away.
+_PASSING: Final = frozenset({408, 423, 425, 499})
 #: How many of a registry's errors are kept of one answer.
 _ERRORS_KEPT: Final = 10
 #: OpenSSL's names of the alerts that are about a client's certificate.
@@ -59,6 +62,10 @@ class ForbiddenAddress(OSError):
         """``message``: the address, its class and why; ``advice``: what can be set."""
         super().__init__(message)
         self.advice: Final = advice
+
+
+class ProxyRefusedLogin(OSError):
+    """A SOCKS proxy refused the login in its URL, or wants one; its text names the proxy."""
 
 
 class RefusedByRegistry(Exception):
@@ -188,7 +195,7 @@ def _judge(refused: Refusal, speaker: Speaker, about: str) -> tuple[type[PushErr
             return Denied, f"{registry} wants a login for {about} and the component has none"
         return Denied, f"{registry} refused the component's login, or its rights on {about}"
     # What arrived is not what was sent: the next attempt sends it again.
-    if status >= 500 or status == 408 or "SIZE_INVALID" in codes:
+    if status >= 500 or status in _PASSING or "SIZE_INVALID" in codes:
         return RegistryUnavailable, f"{registry} failed over {about}"
     if status == 404:
         return ImageNotFound, f"there is no {about}"
@@ -205,6 +212,9 @@ def unanswered(error: BaseException, url: URL, speaker: Speaker, about: str) -> 
             f"{speaker.registry} leads to {speaker.shown(url)}: {forbidden}; nothing is sent "
             f"there{advice}"
         )
+    proxy = refused_login(error)
+    if proxy is not None:
+        return Denied(f"no connection to {where}: {speaker.clean(str(proxy.strerror))}")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _untrusted(error.certificate_error, where, speaker)
     if _wants_certificate(error):
@@ -266,6 +276,11 @@ def _wants_certificate(error: BaseException) -> bool:
 def _forbidden(error: BaseException | None) -> ForbiddenAddress | None:
     """The refused address somewhere among an error's causes."""
     return next((one for one in _causes(error) if isinstance(one, ForbiddenAddress)), None)
+
+
+def refused_login(error: BaseException | None) -> ProxyRefusedLogin | None:
+    """A SOCKS proxy's refusal of the login somewhere among an error's causes."""
+    return next((one for one in _causes(error) if isinstance(one, ProxyRefusedLogin)), None)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -17,12 +17,19 @@ from yarl import URL
 
 from transship.errors import AnswerMalformed, PushError, RegistryUnreachable
 from transship_worker.oci.auth import LoginUse
-from transship_worker.oci.bodies import SILENCE_S, Once, Stall, Stream, read_error
+from transship_worker.oci.bodies import SILENCE_S, Once, Stall, Stream, StreamedBody, read_error
 from transship_worker.oci.budget import metered
 from transship_worker.oci.challenge import Scopes
 from transship_worker.oci.connections import Connections
 from transship_worker.oci.endpoint import Endpoint, url_of
-from transship_worker.oci.errors import Speaker, error_of, refusal, shown, unanswered
+from transship_worker.oci.errors import (
+    Speaker,
+    error_of,
+    refusal,
+    refused_login,
+    shown,
+    unanswered,
+)
 from transship_worker.oci.guard import under
 from transship_worker.oci.pacing import Pacing
 
@@ -210,14 +217,17 @@ class Exchanges:
         timeout = aiohttp.ClientTimeout(
             total=request.total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=request.silence_s
         )
-        data, governor = request.body, self._pacing.governor
+        data: bytes | Stream | StreamedBody | None = request.body
+        governor = self._pacing.governor
         async with Stall(request.silence_s) as stall:
+            if callable(data):
+                data = StreamedBody(stall.watched(metered(governor, data())))
             with under(way.rule):
                 return await way.session.request(
                     request.method,
                     request.url,
                     headers=headers,
-                    data=stall.watched(metered(governor, data())) if callable(data) else data,
+                    data=data,
                     allow_redirects=False,
                     timeout=timeout,
                     ssl=way.tls,
@@ -246,6 +256,8 @@ class Exchanges:
             try:
                 response = await self._exchange(request, None)
             except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                if refused_login(error) is not None:
+                    raise unanswered(error, request.url, self._speaker(), "its API") from error
                 failures.append(error)
                 continue
             except aiohttp.ClientError as error:

@@ -41,6 +41,12 @@ class ManifestHead:
     media_type: str
     #: Unit: bytes; ``None``: it did not say.
     size: int | None
+    #: ``False``: something that it names is seen to be missing or damaged there (layouts only).
+    complete: bool = True
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether it is the manifest with this digest, with all that it names as far as is seen."""
+        return self.digest == digest and self.complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,11 @@ class Written:
 
 
 async def head(
-    repository: Repository, reference: str, *, confirm: bool | None = None
+    repository: Repository,
+    reference: str,
+    *,
+    confirm: bool | None = None,
+    certain: bool = False,
 ) -> ManifestHead | None:
     """What a tag or digest is; ``None``: there is none. Docker Hub does not count it as a pull.
 
@@ -65,11 +75,12 @@ async def head(
 
     Raises:
         PushError: the registry refuses, or does not answer. Where the repository is written to,
-            a refusal counts as ``None``: some registries refuse what is not there yet.
+            a refusal counts as ``None``, unless it has to be ``certain``: some registries refuse
+            what is not there yet.
     """
     heads = repository.client.learned.manifest_heads
     if heads.useless:
-        return await _head_by_get(repository, reference)
+        return await _head_by_get(repository, reference, certain=certain)
     request = Request(
         "HEAD",
         await repository.url(f"manifests/{quote(reference, safe=':')}"),
@@ -80,17 +91,17 @@ async def head(
     )
     answer = await repository.client.ask(request, limit=0)
     confirm = not repository.writing if confirm is None else confirm
-    if answer.status == 404 and not confirm:
+    if answer.status == 404 and not (confirm or certain):
         return None
     if answer.status != 200:
-        return await _head_refused(repository, reference, answer.status)
+        return await _head_refused(repository, reference, answer.status, certain=certain)
     said = answer.headers.get("Docker-Content-Digest", "")
     if digests.is_digest(reference):
         # Asked by digest: what the registry calls it elsewhere does not matter.
         said = reference
     if not digests.is_digest(said):
         heads.contradicted()
-        return await _head_by_get(repository, reference)
+        return await _head_by_get(repository, reference, certain=certain)
     heads.answered()
     length = answer.headers.get("Content-Length", "")
     return ManifestHead(
@@ -108,12 +119,15 @@ async def head_works(repository: Repository, digest: str) -> bool:
     return heads.works
 
 
-async def _head_refused(repository: Repository, reference: str, status: int) -> ManifestHead | None:
+async def _head_refused(
+    repository: Repository, reference: str, status: int, *, certain: bool
+) -> ManifestHead | None:
     """What GET says of a manifest whose HEAD was refused, or found nothing."""
     learned = repository.client.learned
-    if repository.writing and status in HEAD_REFUSED and learned.refusals_agree:
+    decides = repository.writing and not certain
+    if decides and status in HEAD_REFUSED and learned.refusals_agree:
         return None
-    found = await _head_by_get(repository, reference)
+    found = await _head_by_get(repository, reference, certain=certain)
     if status in HEAD_UNSUPPORTED:
         learned.manifest_heads.unsupported()
     elif found is not None:
@@ -121,14 +135,18 @@ async def _head_refused(repository: Repository, reference: str, status: int) -> 
     return found
 
 
-async def _head_by_get(repository: Repository, reference: str) -> ManifestHead | None:
+async def _head_by_get(
+    repository: Repository, reference: str, *, certain: bool
+) -> ManifestHead | None:
     try:
         manifest = await get(repository, reference)
     except (ImageNotFound, RepositoryMissing):
         return None
     except (Denied, PushRejected) as error:
         refused = refusal_of(error)
-        if not repository.writing or refused is None or refused.status not in HEAD_REFUSED:
+        if certain or not repository.writing:
+            raise
+        if refused is None or refused.status not in HEAD_REFUSED:
             raise
         repository.client.learned.refusals_agree = True
         return None

@@ -47,8 +47,6 @@ REFERRER_PAGES: Final = 100
 REFERRERS_MOST: Final = 2_000
 #: What a registry without the API says; the specification knows 404 only.
 _NO_API: Final = frozenset({404, 405, 501})
-#: With these codes 404 is about the repository, and says nothing of the registry.
-_OF_REPOSITORY: Final = frozenset({"NAME_UNKNOWN", "NAME_INVALID", "MANIFEST_UNKNOWN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +70,34 @@ async def referrers(repository: Repository, digest: str, *, tagged: bool = True)
     Nothing, if there is no list. ``tagged=False``: the fallback tag is known not to exist, and is
     not asked for.
 
+    The API is asked each time. Its 404 says nothing of the next manifest: some registries answer
+    so to a manifest without referrers, a proxy answers so while it is being set up, and registries
+    gain the API. Remembering it would save one small request, and lose signatures.
+
     Raises:
         PushError: the registry refuses, or does not answer.
     """
     digests.checked(digest)
-    if repository.client.has_referrers is True and tagged:
+    if tagged:
         listed, index = await both(_by_api(repository, digest), _fallback(repository, digest))
     else:
-        listed = await _by_api(repository, digest)
-        index = await _fallback(repository, digest) if tagged else None
+        listed, index = await _by_api(repository, digest), None
     found: dict[str, Descriptor] = {}
     for entry in (*(listed or ()), *(index.entries if index is not None else ())):
         found.setdefault(entry.digest, entry)
     return Referrers(tuple(found.values()), by_tag=listed is None)
 
 
-async def has_api(repository: Repository, digest: str) -> bool:
-    """Whether the registry keeps lists of referrers itself; asked with a manifest of it, once.
+async def is_listed(repository: Repository, manifest: Manifest) -> bool:
+    """Whether the referrers API lists a manifest as what refers to its subject.
 
     Raises:
         PushError: the registry refuses, or does not answer.
     """
-    client = repository.client
-    if client.has_referrers is None:
-        await _by_api(repository, digest)
-    return bool(client.has_referrers)
+    if manifest.subject is None:
+        return False
+    listed = await _by_api(repository, manifest.subject.digest)
+    return any(entry.digest == manifest.digest for entry in listed or ())
 
 
 async def cosign_tags(repository: Repository, digest: str) -> dict[str, manifests.ManifestHead]:
@@ -141,9 +142,7 @@ async def attach(repository: Repository, manifest: Manifest) -> None:
 
 
 async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...] | None:
-    """The list of the API; ``None``: the registry has none."""
-    if repository.client.has_referrers is False:
-        return None
+    """The list of the API; ``None``: the registry gives none for this manifest."""
     what = f"the referrers of {manifests.name_of(repository, digest)}"
     request = Request(
         "GET",
@@ -167,11 +166,7 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
         refused = refusal_of(error)
         if listing.answered or refused is None or refused.status not in _NO_API:
             raise
-        if _OF_REPOSITORY.isdisjoint(refused.codes):
-            # An empty list is 200: what has the API never answers 404.
-            repository.client.has_referrers = False
         return None
-    repository.client.has_referrers = True
     return tuple(listing.found.values())
 
 

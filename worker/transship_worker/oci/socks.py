@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError
 from aiohttp_socks import ProxyType as Kind
 
+from transship_worker.oci.errors import ProxyRefusedLogin
 from transship_worker.oci.proxies import Proxy
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _KINDS: Final = {"socks5h": Kind.SOCKS5, "socks4a": Kind.SOCKS4}
 #: How a connection can fail that is no error of aiohttp's. A proxy that hangs up ends a read.
 _FAILURES: Final = (ProxyError, ProxyConnectionError, ProxyTimeoutError, OSError, EOFError)
+#: The library's words for a refused login, or one that is absent (RFC 1928, 3; RFC 1929, 2).
+_REFUSED_LOGIN: Final = ("authentication failure", "No acceptable authentication methods")
+#: Codes of SOCKS 4 for a user who is not accepted.
+_REFUSED_USER: Final = {0x5C, 0x5D}
 
 
 class SocksConnector(ProxyConnector):
@@ -30,6 +35,7 @@ class SocksConnector(ProxyConnector):
     def __init__(self, proxy: Proxy, **options: Any) -> None:
         """``options``: those of ``aiohttp.TCPConnector``."""
         self._named = f"SOCKS proxy {proxy.address}"
+        self._variable = proxy.variable
         super().__init__(
             proxy.host,
             proxy.port,
@@ -46,8 +52,8 @@ class SocksConnector(ProxyConnector):
         """A connection to the request's host.
 
         Raises:
-            aiohttp.ClientConnectorError: the proxy cannot be reached, or reaches nothing; or the
-                host's certificate does not verify.
+            aiohttp.ClientConnectorError: the proxy cannot be reached, reaches nothing, or refuses
+                the login (``ProxyRefusedLogin``); or the host's certificate does not verify.
         """
         try:
             return await super().connect(req, traces, timeout)
@@ -60,4 +66,16 @@ class SocksConnector(ProxyConnector):
         except _FAILURES as error:
             reason = str(error) or type(error).__name__
             failed = OSError(0, f"{self._named}: {reason}")
+            if _is_refused_login(error):
+                failed = ProxyRefusedLogin(
+                    0,
+                    f"{self._named} requires a login that it accepts ({reason}); set it in "
+                    f"{self._variable}",
+                )
             raise aiohttp.ClientProxyConnectionError(req.connection_key, failed) from error
+
+
+def _is_refused_login(error: BaseException) -> bool:
+    if not isinstance(error, ProxyError):
+        return False
+    return error.error_code in _REFUSED_USER or any(text in str(error) for text in _REFUSED_LOGIN)

@@ -91,6 +91,17 @@ def failure(record: MigrationRecord) -> str:
     return "\n".join(lines)
 
 
+def image_warnings(record: MigrationRecord) -> list[str]:
+    """The first warnings of images, then how many images have some and where all are."""
+    found = record.image_warnings
+    if found is None or not found.images:
+        return []
+    images = "1 image has" if found.images == 1 else f"{found.images:,} images have"
+    at_least = "" if found.complete else "at least "
+    see = f"see all: transship migrate report {record.id} --format json"
+    return [*found.first, f"{at_least}{images} warnings; {see}"]
+
+
 def fields(record: MigrationRecord) -> list[tuple[str, str]]:
     """What ``transship status`` shows of a migration, absent parts left out."""
     error = record.error

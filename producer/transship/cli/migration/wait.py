@@ -11,7 +11,7 @@ from typing import Final
 from transship.cli import INTERRUPTED
 from transship.cli.follow import PATIENCE_S, PAUSE_S
 from transship.cli.migration.display import PRINT_EVERY_S, Display, JsonMigration, PlainMigration
-from transship.cli.migration.text import ending, failure
+from transship.cli.migration.text import ending, failure, image_warnings
 from transship.cli.output import complain, say, warn
 from transship.cli.terminal import terminal
 from transship.errors import JobFailed, RedisUnreachable, WaitTimeout
@@ -64,7 +64,7 @@ def wait_for_migration(
     except TransshipError:
         _say_how_to_go_on(migration, "the wait ended early")
         raise
-    for warning in record.warnings:
+    for warning in record.warnings + image_warnings(record):
         warn(warning)
     for text in record.failures:
         complain(f"not planned: {text}")
@@ -86,6 +86,8 @@ def _follow(
         left = None if end is None else max(0.0, end - time.monotonic())
         try:
             for record in migration.events(timeout=left, every=every, unchanged=True):
+                if record.state.final:
+                    record = migration.with_image_warnings(record)
                 display.show(record)
             return record or migration.record()
         except RedisUnreachable as error:

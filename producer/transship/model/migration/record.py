@@ -13,6 +13,19 @@ from transship.model.migration.totals import ByteTotals, ImageTotals
 from transship.model.records import ErrorInfo
 
 
+class ImageWarnings(BaseModel):
+    """Which images of a migration have warnings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: Images that have some, of those that were looked at.
+    images: int = 0
+    #: Whether all images were looked at.
+    complete: bool = True
+    #: The warnings of the first of them, each with its image.
+    first: list[str] = Field(default_factory=list)
+
+
 class MigrationRecord(BaseModel):
     """Everything that is known of a migration, as ``--json`` prints it."""
 
@@ -35,6 +48,8 @@ class MigrationRecord(BaseModel):
     error: ErrorInfo | None = None
     #: Things that a person should know: tags that moved, referrers that were not copied.
     warnings: list[str] = Field(default_factory=list)
+    #: The warnings of its images; ``None``: nobody looked. A wait looks at its end.
+    image_warnings: ImageWarnings | None = None
     #: Repositories and images that could not be planned, and why; the others go on.
     failures: list[str] = Field(default_factory=list)
     #: What the rows come to, once all are known.

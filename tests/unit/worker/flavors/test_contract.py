@@ -13,51 +13,24 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from tests.support.flavors.minimal import DIGEST, Minimal, Recorder
 from transship.errors import (
     CloudUnavailable,
     CredentialsMissing,
     Denied,
-    EngineMisconfigured,
-    EngineUnavailable,
     InvalidReference,
     NotUnderRegistry,
     PushError,
 )
 from transship.model.references import ImageReference
-from transship_worker import BaseContainerRegistry, PushTransport
+from transship_worker import BaseContainerRegistry
 from transship_worker.credentials.access import Access, Credentials
 from transship_worker.flavors import BUILT_IN, built_in
-
-DIGEST = f"sha256:{'d' * 64}"
-
-
-class Recorder:
-    """A transport that pushes nothing and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[ImageReference, Credentials | None, Access]] = []
-
-    def push(
-        self, image: ImageReference, *, credentials: Credentials | None, access: Access
-    ) -> str:
-        self.calls.append((image, credentials, access))
-        return DIGEST
-
-
-class Minimal(BaseContainerRegistry):
-    """The least that a custom flavor is."""
-
-    FLAVOR: ClassVar[str] = "minimal"
-    refuse: str = ""
-
-    def prepare_image_push(self, image_name: str) -> None:
-        if self.refuse and self.refuse in image_name:
-            raise ValueError(f"{image_name} was not scanned")
 
 
 @dataclass(frozen=True)
@@ -369,109 +342,6 @@ def test_the_simplest_custom_flavor_rejects_one_image_and_lets_another_through()
     assert [str(image) for image, _, _ in transport.calls] == ["registry.example.com/ml/good:1"]
 
 
-def test_an_overridden_push_image_may_prepare_and_push_in_its_own_way() -> None:
-    class Twice(Minimal):
-        FLAVOR: ClassVar[str] = "twice"
-
-        def push_image(self, image_name: str, *, transport: Any) -> str:  # type: ignore[override]
-            image = self.prepared(image_name)
-            transport.push(image, credentials=None, access=self.access)
-            return str(transport.push(image, credentials=None, access=self.access))
-
-    transport = Recorder()
-    registry = Twice(name="a", uri="registry.example.com", refuse="bad")
-    assert registry.push_image("registry.example.com/x", transport=transport) == DIGEST
-    assert len(transport.calls) == 2
-    with pytest.raises(Exception, match="was not scanned") as caught:
-        registry.push_image("registry.example.com/bad", transport=transport)
-    assert getattr(caught.value, "code", None) == "prepare_failed"
-
-
-class WithRequired(Minimal):
-    """As flavors were written while every caller passed a transport."""
-
-    FLAVOR: ClassVar[str] = "required"
-
-    def push_image(self, image_name: str, *, transport: PushTransport) -> str:  # type: ignore[override]
-        return super().push_image(image_name, transport=transport)
-
-
-class WithOptional(Minimal):
-    FLAVOR: ClassVar[str] = "optional"
-
-    def push_image(self, image_name: str, *, transport: PushTransport | None = None) -> str:
-        return super().push_image(image_name, transport=transport)
-
-
-class WithOptions(Minimal):
-    FLAVOR: ClassVar[str] = "options"
-
-    def push_image(self, image_name: str, **options: Any) -> str:
-        return super().push_image(image_name, **options)
-
-
-class WithNone(Minimal):
-    """As flavors are written for ZenML."""
-
-    FLAVOR: ClassVar[str] = "none"
-
-    def push_image(self, image_name: str) -> str:  # type: ignore[override]
-        return super().push_image(image_name)
-
-
-class WithTwo(WithNone):
-    """An override of an override."""
-
-    FLAVOR: ClassVar[str] = "two"
-
-    def push_image(self, image_name: str) -> str:  # type: ignore[override]
-        return super().push_image(image_name)
-
-
-class Elsewhere(Minimal):
-    """Pushes to another registry too, which is not what the job is for."""
-
-    FLAVOR: ClassVar[str] = "elsewhere"
-
-    def push_image(self, image_name: str) -> str:  # type: ignore[override]
-        Minimal(name="other", uri="other.example.com").push_image("other.example.com/x:1")
-        return super().push_image(image_name)
-
-
-SIGNATURES = [Minimal, WithRequired, WithOptional, WithOptions, WithNone, WithTwo]
-
-
-@pytest.mark.parametrize("kind", SIGNATURES)
-def test_every_signature_of_push_image_gets_the_transport_of_the_job(
-    kind: type[BaseContainerRegistry],
-) -> None:
-    transport = Recorder()
-    registry = kind(name="a", uri="registry.example.com")
-    assert registry.push_image("registry.example.com/x:1", transport=transport) == DIGEST
-    assert [str(image) for image, _, _ in transport.calls] == ["registry.example.com/x:1"]
-
-
-@pytest.mark.parametrize("kind", SIGNATURES)
-def test_every_signature_of_push_image_uses_the_engine_without_a_transport(
-    kind: type[BaseContainerRegistry], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    registry = kind(name="a", uri="registry.example.com")
-    with pytest.raises(EngineUnavailable, match=r"unix:///nowhere/docker\.sock"):
-        registry.push_image("registry.example.com/x:1")
-
-
-def test_a_push_to_another_registry_does_not_use_the_transport_of_the_job(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    transport = Recorder()
-    registry: BaseContainerRegistry = Elsewhere(name="a", uri="registry.example.com")
-    with pytest.raises(EngineUnavailable):
-        registry.push_image("registry.example.com/x:1", transport=transport)
-    assert transport.calls == []
-
-
 def test_without_a_transport_a_foreign_image_is_refused_before_the_engine_is_asked(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -479,30 +349,6 @@ def test_without_a_transport_a_foreign_image_is_refused_before_the_engine_is_ask
     for name in case.foreign:
         with pytest.raises(ValueError, match="is not under"):
             case.make().push_image(name)
-
-
-def test_without_a_transport_a_bad_address_of_the_engine_is_a_typed_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "carrier-pigeon://7")
-    with pytest.raises(EngineMisconfigured, match="DOCKER_HOST"):
-        CASES["default"].make().push_image(CASES["default"].belonging[0])
-
-
-def test_without_a_transport_and_the_docker_sdk_the_missing_extra_is_named() -> None:
-    script = (
-        "import sys\n"
-        "sys.modules['docker'] = None\n"
-        "from transship_worker import BaseContainerRegistry, PushError\n"
-        "registry = BaseContainerRegistry(name='a', uri='registry.example.com')\n"
-        "try:\n"
-        "    registry.push_image('registry.example.com/x:1')\n"
-        "except PushError as error:\n"
-        "    print(error.code, error.message)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.startswith("engine_misconfigured "), done.stderr
-    assert "docker is not installed; hint: " in done.stdout
 
 
 def test_the_base_class_and_the_table_load_no_sdk() -> None:

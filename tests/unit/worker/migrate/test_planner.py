@@ -88,6 +88,48 @@ async def test_what_is_said_of_a_sources_list_is_a_warning_of_the_plan() -> None
     assert [row.action for row in rows_of(batches)] == [Action.SKIP]
 
 
+async def test_tags_that_are_left_alone_are_one_warning() -> None:
+    old = FakeSide("old", {"a": {"1": digest("new"), "2": digest("new"), "3": digest("same")}})
+    new = FakeSide("new", {"a": {"1": digest("own"), "2": digest("own"), "3": digest("same")}})
+
+    _, batches, error = await plan(old, new, rule("a", on_conflict="skip"))
+    assert error is None
+    ((warning,),) = (batch.warnings for batch in batches)
+    assert set(warning.removeprefix("rules[0]: old/a: ").split(": ")[0].split(", ")) == {"1", "2"}
+    assert warning.endswith(": another image at the target, which stays")
+
+
+async def test_an_immutable_tag_that_is_listed_and_gone_is_copied() -> None:
+    old = FakeSide("old", {"a": {"v1": digest("1"), "v2": digest("2")}})
+    new = FakeSide(
+        "new",
+        {"a": {"v1": digest("1"), "v2": digest("2")}},
+        vanished=frozenset({"v2", digest("2")}),
+    )
+    _, batches, _ = await plan(old, new, rule("a", immutable_tags=["^v"]))
+    assert {(row.action, *row.tags) for row in rows_of(batches)} == {
+        (Action.SKIP, "v1"),
+        (Action.COPY, "v2"),
+    }
+    # The source was asked for the one that is not there alone.
+    assert old.asked["head"] == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "fixed"), [("overwrite", "skip"), ("skip", "skip"), ("fail", "fail")]
+)
+async def test_an_immutable_tag_that_came_since_the_plan_does_not_move(
+    choice: str, fixed: str
+) -> None:
+    old = FakeSide("old", {"a": {"v1": digest("1"), "edge": digest("1")}})
+    new = FakeSide("new", {})
+    _, batches, _ = await plan(old, new, rule("a", immutable_tags=["^v"], on_conflict=choice))
+    found = {tag: row for row in rows_of(batches) for tag in row.tags}
+    assert found["v1"].on_conflict == fixed
+    assert found["edge"].on_conflict == choice
+    assert {found["edge"].action, found["v1"].action} == {Action.COPY, Action.TAG}
+
+
 async def test_what_is_said_of_a_catalog_is_a_warning_of_the_plan() -> None:
     said = "skipped 2 names that are not valid repository names, for example 'A'"
     old = FakeSide("old", {"a": {"1": digest("a")}}, said={"*": (said,)})
@@ -146,13 +188,15 @@ async def test_two_repositories_that_become_one_are_found_on_whatever_page_they_
     assert {batch.repository for batch in batches} == {"a/dog", "a/fox", "b/ant"}
 
 
-async def test_repositories_that_a_catalogue_names_without_tags_are_counted_only() -> None:
+async def test_repositories_that_a_catalogue_names_without_tags_are_one_warning() -> None:
     old = FakeSide("old", {"a": {}, "b": {}, "c": {"1": digest("c")}})
     made, batches, error = await plan(old, FakeSide("new", {}), rule("*"))
 
     assert error is None
     assert [batch.repository for batch in batches] == ["c"]
-    assert made.warnings == ["2 repositories that a catalogue names have no tags, or are gone"]
+    assert made.warnings == [
+        "2 repositories that a catalogue names have no tags, or are gone: a, b"
+    ]
 
     _, batches, _ = await plan(old, FakeSide("new", {}), rule("a"))
     assert [batch.warnings for batch in batches] == [("rules[0]: old/a: no tag of it is taken",)]

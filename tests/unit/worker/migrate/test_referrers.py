@@ -72,8 +72,11 @@ async def test_an_immutable_tag_is_not_moved_for_its_referrers() -> None:
     other = {"cat": {"1": digest("other"), "latest": IMAGE}}
     new = FakeSide("new", other, referrers={IMAGE: [SBOM], SBOM: [SIGNATURE]})
     mine = rule("cat", referrers=True, immutable_tags=["."], **MINE)
-    found = await rows(planner(old(), new, [mine]))
-    assert {row.action for row in found} == {Action.SKIP}
+    batches = [batch async for batch in planner(old(), new, [mine]).rows()]
+    assert {row.action for batch in batches for row in batch.rows} == {Action.SKIP}
+    assert [warning for batch in batches for warning in batch.warnings] == [
+        "rules[0]: old/cat: 1: another image at the target, which stays"
+    ]
 
 
 async def test_a_listed_referrer_that_is_gone_is_not_planned_again_and_again() -> None:

@@ -135,6 +135,7 @@ def test_a_refusal_that_no_retry_changes_ends_under_its_cause(
         ("GET /v2/team/app/manifests/1", 404, said("NAME_UNKNOWN"), RepositoryMissing),
         (PUT, 400, said("NAME_INVALID", "invalid repository name"), RepositoryMissing),
         (f"PUT {UPLOAD}", 400, said("SIZE_INVALID"), RegistryUnavailable),
+        *((PUT, status, b"", RegistryUnavailable) for status in (408, 423, 425, 499)),
         (PUT, 500, said("UNKNOWN", "no space left on device"), RegistryUnavailable),
         (PUT, 500, said("UNKNOWN", "invalid checksum digest format"), RegistryUnavailable),
         (f"PATCH {UPLOAD}", 404, said("BLOB_UPLOAD_INVALID"), UploadLost),

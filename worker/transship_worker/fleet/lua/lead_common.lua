@@ -37,12 +37,14 @@ local function keys_of(scope, digest)
   return ns .. ':lead:' .. scope .. ':' .. digest, ns .. ':line:' .. scope .. ':' .. digest
 end
 
--- What hints say of a blob: 'here', or 'elsewhere' and the freshest repository, or nil.
+-- What hints say of a blob: 'here' and how old that hint is (ms), or 'elsewhere' and the freshest
+-- repository, or nil.
 local function hinted(registry, repository, digest)
   local key = ns .. ':blob:' .. registry .. ':' .. digest
   local freshest = redis.call('ZREVRANGE', key, 0, 0)[1]
   if not freshest then return nil end
-  if freshest == repository or redis.call('ZSCORE', key, repository) then return 'here', '' end
+  local written = redis.call('ZSCORE', key, repository)
+  if written then return 'here', text(math.max(0, now - tonumber(written))) end
   if not refuses_mounts(registry) then return 'elsewhere', freshest end
 end
 

@@ -1,6 +1,6 @@
 -- What became of blobs that copies of one process wait for.
 -- ARGV: ns, lease, then for each wait: copy, registry, repository, digest.
--- Returns pairs of what is known and a repository; 'lost' when the copy is dead by now.
+-- Returns pairs of what is known and a repository, or the age of a hint (ms) with 'here'; 'lost' when the copy is dead by now.
 local answers = {}
 for index = 3, #ARGV, 4 do
   local copy, registry, repository, digest = unpack(ARGV, index, index + 3)

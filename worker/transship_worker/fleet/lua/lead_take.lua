@@ -1,6 +1,6 @@
 -- Look all blobs of an image up and lead those that are free, in one step.
 -- ARGV: ns, lease, copy, known (1: it took before, and lives), registry, repository, digests.
--- Returns pairs of what is known and a repository; {'lost'} when the copy is dead by now.
+-- Returns pairs of what is known and a repository, or the age of a hint (ms) with 'here'; {'lost'} when the copy is dead by now.
 local copy, known, registry, repository = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if known == '1' and not number_of(copy) then return {'lost'} end
 local scope = scope_of(registry, repository)

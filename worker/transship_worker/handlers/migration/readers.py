@@ -13,6 +13,7 @@ from transship_worker.flavors.options import Use
 from transship_worker.fleet.redis import FleetRedis
 from transship_worker.handlers.registries import OpenedLayout, OpenedRegistry, Registries, Way
 from transship_worker.layouts.folders import LayoutFolder
+from transship_worker.layouts.layout import LayoutSource
 from transship_worker.migrate.port import NamedReferrer, Side
 from transship_worker.oci import manifests, referrers, tags
 from transship_worker.oci.client import RegistryClient, Repository
@@ -171,7 +172,11 @@ class LayoutSide:
     async def head(self, repository: str, reference: str) -> ManifestHead | None:
         """What a tag or digest is; ``None``: there is none."""
         try:
-            return await (await self.layouts.source(repository)).head(reference)
+            source = await self.layouts.source(repository)
+            if self.writing and isinstance(source, LayoutSource):
+                # A target sees what is missing or damaged.
+                source = self.layouts.target(repository)
+            return await source.head(reference)
         except RepositoryMissing:
             return None
 

@@ -24,12 +24,20 @@ local fresh = fields == 0
 local created = score(base .. 'queued', id) or now
 local state = get(id, 'state') or 'queued'
 
+-- What is answered to a claim that came about; the last is how long ago the job was submitted, or
+-- its migration (ms).
+local function claimed(fence, attempts)
+  local _, migration = migration_of(id)
+  local since = migration and redis.call('HGET', migration, 'created') or get(id, 'created')
+  local age = math.max(0, now - (tonumber(since) or now))
+  return {'claimed', fence, attempts, get(id, 'image_id') or '', get(id, 'via') or '', text(age)}
+end
+
 if state == 'running' then
   if tonumber(get(id, 'lease') or '0') > now then
     if get(id, 'token') ~= want.token then return {'running', get(id, 'worker')} end
     -- The answer to this very claim was lost, and the client asks again.
-    return {'claimed', get(id, 'fence'), tonumber(get(id, 'attempts')), get(id, 'image_id') or '',
-      get(id, 'via') or ''}
+    return claimed(get(id, 'fence'), tonumber(get(id, 'attempts')))
   end
   if not lost(id) then
     return {'final', 'failed', get(id, 'error'), head_of(reference) or ''}
@@ -127,4 +135,4 @@ redis.call('HSETNX', job_key(id), 'started', text(now))
 redis.call('ZADD', ns .. ':leases', text(lease), id)
 move(id, 'running')
 event(id, 'state')
-return {'claimed', fence, attempt, get(id, 'image_id') or '', get(id, 'via') or ''}
+return claimed(fence, attempt)

@@ -24,12 +24,12 @@ from transship.errors import (
     RegistryUnreachable,
     UploadLost,
 )
-from transship_worker.oci import blobs, chunks, digests, retry
-from transship_worker.oci.blobs import Upload
+from transship_worker.oci import blobs, chunks, digests, retry, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.content import ContentSource, Moved
 from transship_worker.oci.descriptors import Descriptor
 from transship_worker.oci.pacing import wait
+from transship_worker.oci.uploads import Upload
 from transship_worker.transports.copy.resume import Resuming, passes, pause
 
 #: A blob that is larger is sent in parts, of this size. Unit: bytes.
@@ -139,7 +139,7 @@ class BlobCopy:
         opening = asyncio.create_task(self._bytes.prepare())
         try:
             algorithm = digests.algorithm_of(self._blob.digest)
-            upload = await blobs.start(self._target, algorithm=algorithm)
+            upload = await uploads.start(self._target, algorithm=algorithm)
             await opening
         except BaseException:
             opening.cancel()

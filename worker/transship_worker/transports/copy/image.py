@@ -27,7 +27,7 @@ from transship_worker.transports.copy.foreign import foreign_to_copy
 from transship_worker.transports.copy.platforms import SourceReader, for_platforms, left_out
 from transship_worker.transports.copy.port import Copied, CopyControl, CopyTask
 from transship_worker.transports.copy.referrers import Referrer, Referring
-from transship_worker.transports.copy.refused import refused_content
+from transship_worker.transports.copy.refused import missing_in, refused_content
 from transship_worker.transports.copy.resume import pause
 from transship_worker.transports.copy.transfer import Bringing
 from transship_worker.transports.copy.tree import Tree, TreeReader, blobs_of, foreign_of
@@ -88,7 +88,9 @@ class _ImageCopy:
         self._leads = leads
         self._control = control
         self._place = Place(target.registry, target.repository)
-        self._bringing = Bringing(source, target, leads, control, holder, fresh=task.fresh)
+        self._bringing = Bringing(
+            source, target, leads, control, holder, fresh=task.fresh, since=task.since
+        )
         self._what = _named(source, task.reference)
         self._reader = TreeReader(self._what)
         self._referring = Referring(source, target, self._reader, control, task.on_conflict)
@@ -100,6 +102,8 @@ class _ImageCopy:
         #: Manifests that other copies wrote while this one waited.
         self._there: frozenset[str] = frozenset()
         self._wrote = False
+        #: Tags that became another image while this one was brought, and were left alone.
+        self._left: list[str] = []
 
     async def run(self) -> Copied:
         """See ``copy_image``."""
@@ -125,7 +129,8 @@ class _ImageCopy:
         except BaseException:
             await self._bringing.give_up()
             raise
-        return Copied(digest, skipped=not self._wrote, tagged=wanted, kept=kept)
+        tagged = tuple(tag for tag in wanted if tag not in self._left)
+        return Copied(digest, skipped=not self._wrote, tagged=tagged, kept=(*kept, *self._left))
 
     async def _restored(
         self,
@@ -154,8 +159,8 @@ class _ImageCopy:
                 # The registry does not know the algorithm.
                 raise error
             await pause(1)
-        # A hint may have been wrong.
-        elif not await self._bringing.again():
+        # A hint may have been wrong, or a mount.
+        elif not await self._bringing.again(missing_in(error, written)):
             refused = refused_content(error, self._target, written, named_only=True)
             if refused is not None:
                 raise refused
@@ -190,10 +195,10 @@ class _ImageCopy:
         if whole:
             # All that is needed, in one way there and back.
             head, heads = await both(self._target.head(reference), self._tag_heads())
-            return reference, None, head is not None, heads
+            return reference, None, _is_whole(head, reference), heads
         (digest, root), heads = await both(self._resolved(), self._tag_heads())
-        here = any(head is not None and head.digest == digest for head in heads.values())
-        return digest, root, here or await self._target.head(digest) is not None, heads
+        here = any(_is_whole(head, digest) for head in heads.values())
+        return digest, root, here or _is_whole(await self._target.head(digest), digest), heads
 
     async def _resolved(self) -> tuple[str, Manifest | None]:
         """Digest of what the target is to have, and the manifest where it had to be read."""
@@ -217,7 +222,12 @@ class _ImageCopy:
 
     async def _tag_head(self, tag: str) -> ManifestHead | None:
         async with self._requests:
-            return await self._target.head(tag)
+            return await self._target.head(tag, certain=self._spares_others)
+
+    @property
+    def _spares_others(self) -> bool:
+        """Whether a tag that is another image is not overwritten."""
+        return self._task.on_conflict is not OnConflict.OVERWRITE
 
     def _sorted_tags(
         self, digest: str, heads: dict[str, ManifestHead | None]
@@ -225,15 +235,21 @@ class _ImageCopy:
         """Tags to be written, and tags to be left alone."""
         others = tuple(tag for tag, head in heads.items() if head and head.digest != digest)
         if others and self._task.on_conflict is OnConflict.FAIL:
-            tag = others[0]
-            found = heads[tag]
-            raise ImmutableTag(
-                f"{self._target}:{tag} is {found.digest if found else ''} already, not {digest}, "
-                "and on_conflict is fail"
-            )
+            found = heads[others[0]]
+            raise self._conflict(others[0], found.digest if found else "", digest)
         kept = others if self._task.on_conflict is OnConflict.SKIP else ()
-        missing_tags = tuple(tag for tag, head in heads.items() if head is None)
+        # A tag whose image is damaged is written again with it.
+        missing_tags = tuple(
+            tag
+            for tag, head in heads.items()
+            if head is None or (head.digest == digest and not head.complete)
+        )
         return (*missing_tags, *(tag for tag in others if tag not in kept)), kept
+
+    def _conflict(self, tag: str, found: str, wanted: str) -> ImmutableTag:
+        return ImmutableTag(
+            f"{self._target}:{tag} is {found} already, not {wanted}, and on_conflict is fail"
+        )
 
     async def _content(
         self, digest: str, root: Manifest | None, *, here: bool
@@ -305,7 +321,7 @@ class _ImageCopy:
                     await self._put(referrer.tree.root)
                 else:
                     await self._put_tag(referrer.tree.root, referrer.tag)
-            else:
+            elif not await self._lists(referrer.tree.root):
                 await self._attach(referrer.tree.root)
         # One after the other: each rewrites the manifest, where a registry keeps it (see ``turn``).
         for tag in tags:
@@ -325,6 +341,8 @@ class _ImageCopy:
 
     async def _put_tag(self, manifest: Manifest, tag: str) -> None:
         """Write a manifest under a tag, within what is left of the lease."""
+        if self._spares_others and not await self._is_free(tag, manifest.digest):
+            return
         async with self._writes:
             written = await write_tag(
                 self._control,
@@ -334,12 +352,31 @@ class _ImageCopy:
             )
             await self._written(manifest, written)
 
+    async def _is_free(self, tag: str, digest: str) -> bool:
+        """Whether a tag may be written now: it may have been, while the image was brought.
+
+        Raises:
+            ImmutableTag: it is another image, and ``on_conflict`` is ``fail``.
+        """
+        head = await self._tag_head(tag)
+        if head is None or head.digest == digest:
+            return True
+        if self._task.on_conflict is OnConflict.FAIL:
+            raise self._conflict(tag, head.digest, digest)
+        self._left.append(tag)
+        return False
+
     async def _written(self, manifest: Manifest, written: Written) -> None:
         self._wrote = True
         self._control.alive()
         await self._bringing.written([manifest])
         if not written.lists_referrers:
+            # Whether or not it has the API (distribution-spec 1.1, "Pushing Manifests with
+            # Subject"): one that does not say OCI-Subject did not list this manifest.
             await self._attach(manifest)
+
+    async def _lists(self, manifest: Manifest) -> bool:
+        return manifest.subject is None or await self._target.lists(manifest)
 
     async def _attach(self, manifest: Manifest) -> None:
         """Have the target's list name a manifest that refers to another."""
@@ -355,6 +392,11 @@ def _manifests(image: Tree, referrers: Iterable[Referrer]) -> tuple[Manifest, ..
         for tree in (image, *(one.tree for one in referrers))
         for manifest in tree.manifests
     )
+
+
+def _is_whole(head: ManifestHead | None, digest: str) -> bool:
+    """Whether a look found this manifest, and nothing of it missing or damaged."""
+    return head is not None and head.is_whole(digest)
 
 
 def _named(source: ContentSource, reference: str) -> str:

@@ -6,6 +6,7 @@ targets. All of it runs in the worker's background loop.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -70,6 +71,9 @@ class CopyTask:
     fresh: bool = False
     #: Where a tag at the target is another image.
     on_conflict: OnConflict = OnConflict.OVERWRITE
+    #: When the copy, or the migration that it belongs to, was submitted, by the monotonic clock.
+    #: What the fleet brought to the target before may be gone, and is asked for. Unit: s.
+    since: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)

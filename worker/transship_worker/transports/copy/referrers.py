@@ -113,9 +113,15 @@ class Referring:
             head = await self._target.head(tag or digest)
             if tag is not None and not self._may_write(tag, head, digest):
                 return None
-            here = head is not None and head.digest == digest
+            here = head is not None and head.is_whole(digest)
             try:
                 root = await self._root(digest, here=here)
+                if tag is None and root.subject is None:
+                    # Only a list under a fallback tag can name it.
+                    self._control.warn(
+                        f"{self._source}@{digest} is listed as a referrer and names no subject; it "
+                        "is copied, but the target does not list it"
+                    )
                 side = self._target if here else self._source
                 return Referrer(await self._reader.tree(root, side.manifest), tag, here)
             except ImageNotFound:

@@ -16,6 +16,13 @@ _FOREIGN: Final = (
 _BLOBS: Final = "takes no index whose entries are blobs, such as {digest}"
 
 
+def missing_in(error: BlobMissing, manifests: Iterable[Manifest]) -> frozenset[str]:
+    """The digests of which a target says that it lacks them, but for what targets do not take."""
+    refusal = refusal_of(error)
+    foreign = {one.digest for each in manifests for one in each.foreign_layers}
+    return frozenset(refusal.digests if refusal is not None else ()) - foreign
+
+
 def refused_content(
     error: BlobMissing, target: object, manifests: Iterable[Manifest], *, named_only: bool
 ) -> PushError | None:

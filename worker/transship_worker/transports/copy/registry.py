@@ -15,14 +15,15 @@ from typing import Any, Final, TypeVar
 from transship.errors import Denied, PushError, RegistryUnavailable
 from transship_worker.concurrency.gather import first_of
 from transship_worker.fleet.budget import transfers
-from transship_worker.oci import blobs, digests, manifests, referrers
-from transship_worker.oci.blobs import BlobHead, Upload
+from transship_worker.oci import blobs, digests, manifests, referrers, uploads
+from transship_worker.oci.blobs import BlobHead
 from transship_worker.oci.budget import GovernorPort
 from transship_worker.oci.client import Repository
 from transship_worker.oci.content import BlobReader, ContentSource, Moved
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.manifests import ManifestHead, Written
 from transship_worker.oci.referrers import Referrers
+from transship_worker.oci.uploads import Upload
 from transship_worker.transports.copy.blob import BlobCopy
 from transship_worker.transports.copy.resume import passes, pause
 
@@ -36,6 +37,8 @@ READS_MOST: Final = 4
 
 class RegistryRepository:
     """Implements ``ContentSource`` and ``ContentTarget`` over the registry client."""
+
+    believes_hints: Final = True
 
     def __init__(
         self,
@@ -68,10 +71,10 @@ class RegistryRepository:
         """The fleet's budget at this registry with this login, where there is one."""
         return self._repository.client.governor
 
-    async def head(self, reference: str) -> ManifestHead | None:
-        """See ``ContentSource``. Where the target cannot tell of a digest, a write decides."""
+    async def head(self, reference: str, *, certain: bool = False) -> ManifestHead | None:
+        """See ``ContentTarget``. Where the target cannot tell of a digest, a write decides."""
         try:
-            return await _read(lambda: manifests.head(self._repository, reference))
+            return await _read(lambda: manifests.head(self._repository, reference, certain=certain))
         except RegistryUnavailable:
             # distribution 2.8 as a pull-through cache answers 500, and 405 to what is written.
             # What a tag is now must be known: it may be another image's.
@@ -103,7 +106,7 @@ class RegistryRepository:
 
     async def mount(self, digest: str, source: str) -> Upload | None:
         """See ``ContentTarget``; a refusal of a blob that is there clears ``can_mount``."""
-        upload = await blobs.mount(self._repository, digest, source)
+        upload = await uploads.mount(self._repository, digest, source)
         if upload is not None and not self.mounts_need_manifest:
             other = self._repository.client.repository(source)
             # A login that may not read there says nothing of the registry.
@@ -133,11 +136,11 @@ class RegistryRepository:
 
     async def attach(self, manifest: Manifest) -> None:
         """See ``ContentTarget``."""
-        subject = manifest.subject
-        if subject is None:
-            return
-        if not await referrers.has_api(self._repository, subject.digest):
-            await referrers.attach(self._repository, manifest)
+        await referrers.attach(self._repository, manifest)
+
+    async def lists(self, manifest: Manifest) -> bool:
+        """See ``ContentTarget``."""
+        return await referrers.is_listed(self._repository, manifest)
 
 
 async def _read(read: Callable[[], Awaitable[T]]) -> T:

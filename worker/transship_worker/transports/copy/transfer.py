@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+import math
+import time
+from collections.abc import Collection, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from transship.errors import BlobMissing, Denied, ImageNotFound, PushRejected, RepositoryMissing
+from transship.errors import (
+    AnswerMalformed,
+    BlobMissing,
+    Denied,
+    ImageNotFound,
+    PushRejected,
+    RepositoryMissing,
+)
 from transship_worker.concurrency.gather import together
 from transship_worker.fleet.port import Found, Leads, Place, Where
 from transship_worker.oci.content import ContentSource, ContentTarget
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.transports.copy.port import CopyControl
+
+T = TypeVar("T")
 
 #: Blobs of one image that are uploaded at once.
 UPLOADS_AT_ONCE: Final = 4
@@ -22,8 +33,21 @@ REQUESTS_AT_ONCE: Final = 16
 SMALL: Final = 256 * 1024
 #: Refused mounts of one blob after which it is uploaded, whoever else may bring it.
 MOUNTS_MOST: Final = 3
+#: A hint that is older is asked for before it is believed: long enough for a running fleet not to
+#: ask for its own work, and nobody tells of what is deleted at a registry. Unit: s.
+BELIEVED_S: Final = 300.0
+#: How often the job hears of a look that reads a blob. Unit: s.
+ALIVE_EVERY_S: Final = 5.0
 #: What a registry says to a mount that this login or this registry cannot do.
-_NO_MOUNT: Final = (BlobMissing, Denied, ImageNotFound, PushRejected, RepositoryMissing)
+_NO_MOUNT: Final = (
+    # Accepted, and not said where the upload is that stands for it.
+    AnswerMalformed,
+    BlobMissing,
+    Denied,
+    ImageNotFound,
+    PushRejected,
+    RepositoryMissing,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,9 +76,20 @@ class Bringing:
         holder: str,
         *,
         fresh: bool = False,
+        since: float = -math.inf,
     ) -> None:
-        """``fresh``: the target's repository holds nothing that the fleet does not know of."""
+        """Bring blobs for one copy.
+
+        ``fresh``: the target's repository holds nothing that the fleet does not know of.
+        ``since``: see ``CopyTask``.
+        """
         self._fresh = fresh
+        self._since = since
+        #: The target refused a manifest: what hints say is asked for, and so is what a fresh
+        #: repository is not asked for otherwise.
+        self._doubts = False
+        #: Blobs whose mount did not bring them here, whatever the registry said.
+        self._not_mounted: set[str] = set()
         self._source = source
         self._target = target
         self._leads = leads
@@ -140,7 +175,8 @@ class Bringing:
 
     async def _is_written(self, digest: str) -> bool:
         async with self._requests:
-            return await self._target.head(digest) is not None
+            head = await self._target.head(digest)
+        return head is not None and head.complete
 
     async def end(self) -> None:
         """All manifests are written: others may write them, too."""
@@ -162,18 +198,30 @@ class Bringing:
         if arrived:
             await self._leads.arrived(self._place, self._holder, arrived)
 
-    async def again(self) -> bool:
+    async def again(self, named: Collection[str] = ()) -> bool:
         """Look whether what was only believed to be there is, and bring it where it is not.
+
+        ``named``: digests that the target said it lacks. Of these, what was mounted is uploaded
+        even where a look finds it. From now on no hint is believed.
 
         Returns whether anything was brought.
         """
+        self._doubts = True
         believed = list(self._believed)
         there = await together(self._is_there(self._taken[digest]) for digest in believed)
-        lacking = [digest for digest, here in zip(believed, there, strict=True) if not here]
+        lacking = [
+            digest
+            for digest, here in zip(believed, there, strict=True)
+            if not here or (self._believed[digest] and digest in named)
+        ]
         for digest in lacking:
             blob = self._taken[digest]
-            told = self._control.mounted if self._believed.pop(digest) else self._control.present
+            mounted = self._believed.pop(digest)
+            if mounted:
+                self._not_mounted.add(digest)
+            told = self._control.mounted if mounted else self._control.present
             told(-blob.size)
+            self._later.discard(digest)
             await self._leads.forget(self._place, digest)
         await self.bring({digest: self._taken[digest] for digest in lacking})
         return bool(lacking)
@@ -184,12 +232,25 @@ class Bringing:
         for blob, found in blobs:
             if found.where is Where.WAIT:
                 self._waiting.add(asyncio.create_task(self._awaited(blob)))
-            elif found.where is Where.ELSEWHERE and blob.mounts < MOUNTS_MOST:
+            elif found.where is Where.ELSEWHERE and self._may_mount(blob):
                 elsewhere.append((blob, found))
             else:
                 self._working.add(asyncio.create_task(self._work(blob, found)))
         if elsewhere:
             self._working.add(asyncio.create_task(self._mounted(elsewhere)))
+
+    def _may_mount(self, blob: _Blob) -> bool:
+        return blob.mounts < MOUNTS_MOST and blob.what.digest not in self._not_mounted
+
+    def _believes(self, found: Found) -> bool:
+        """Whether a blob need not be asked for that is said to be here.
+
+        It was brought or seen while this copy's job was there, and not long ago: then it was by
+        the same work as this copy. What was there before may have been deleted, and a registry
+        may take a manifest without its blobs (go-containerregistry's does).
+        """
+        fresh = found.written >= max(self._since, time.monotonic() - BELIEVED_S)
+        return fresh and self._target.believes_hints and not self._doubts
 
     async def _awaited(self, blob: _Blob) -> _Further:
         """What is known of a blob when it need not be waited for any more."""
@@ -206,8 +267,16 @@ class Bringing:
 
     async def _work(self, blob: _Blob, found: Found) -> _Further:
         """Bring one blob that need not be mounted."""
+        digest = blob.what.digest
         if found.where is Where.HERE:
-            self._believed[blob.what.digest] = False
+            if not self._believes(found):
+                if not await self._is_there(blob.what):
+                    # It was there, and was deleted or damaged since.
+                    await self._leads.forget(self._place, digest)
+                    return [(blob, Found(Where.WAIT))]
+                # The hint is as good as new: told with the end, in a call that is made anyway.
+                self._later.add(digest)
+            self._believed[digest] = False
             self._control.present(blob.what.size)
         else:
             await self._led(blob)
@@ -221,7 +290,8 @@ class Bringing:
     async def _led(self, blob: _Blob) -> None:
         """Bring a blob that this copy leads."""
         digest = blob.what.digest
-        if not self._fresh and await self._is_there(blob.what):
+        looks = (not self._fresh or self._doubts) and digest not in self._not_mounted
+        if looks and await self._is_there(blob.what):
             self._control.present(blob.what.size)
         else:
             async with self._room(blob.what.size):
@@ -282,9 +352,25 @@ class Bringing:
 
     async def _is_there(self, blob: Descriptor) -> bool:
         async with self._requests:
-            head = await self._target.blob_head(blob.digest)
+            if self._target.believes_hints:
+                head = await self._target.blob_head(blob.digest)
+            else:
+                # All of the blob may be read for that.
+                head = await self._alive_while(self._target.blob_head(blob.digest))
         # One of another size is not all of it, whatever it is called.
         return head is not None and head.size in (None, blob.size)
+
+    async def _alive_while(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of some work that is no stall, however long it takes."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=ALIVE_EVERY_S))[0]:
+                self._control.alive()
+        except BaseException:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        return task.result()
 
     def _room(self, size: int) -> AbstractAsyncContextManager[None]:
         return self._requests if size <= SMALL else self._uploads

@@ -20,6 +20,7 @@ from transship.errors import (
     PushError,
     PushRejected,
     RateLimited,
+    RegistryUnavailable,
     RegistryUnreachable,
     RepositoryMissing,
 )
@@ -296,7 +297,11 @@ class Confirmation:
         self._control.warn(text)
 
     def confirm_tag(self, digest: str) -> None:
-        """See what the tag holds now. The push is done: whatever comes of this, it succeeded."""
+        """See what the tag holds now, after a push. Another image there is somebody else's push.
+
+        Raises:
+            RegistryUnavailable: the registry does not have the tag, whatever it answered.
+        """
         try:
             remote = self._tag_digest()
             if remote is None and self._reader is not None:
@@ -308,9 +313,16 @@ class Confirmation:
                 f"pushed, but the registry could not be asked to confirm it: {error.message}"
             )
             return
+        if remote is None:
+            raise RegistryUnavailable(
+                f"the registry answered that it took {digest}, and does not have the tag "
+                f"{self._image}"
+            )
         if remote != digest:
-            now = f"the registry now has {remote}" if remote else "the registry has it no longer"
-            self._control.warn(f"the tag {self._image} was moved since the push of {digest}: {now}")
+            self._control.warn(
+                f"the tag {self._image} was moved since the push of {digest}: the registry now has "
+                f"{remote}"
+            )
 
     # Where the registry is asked.
 

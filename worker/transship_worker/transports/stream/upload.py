@@ -17,7 +17,7 @@ from typing import Final
 
 from transship.errors import Denied, PushRejected, RepositoryMissing
 from transship_worker.fleet.port import KnownLayer
-from transship_worker.oci import blobs, chunks, manifests
+from transship_worker.oci import blobs, chunks, manifests, uploads
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.digests import digest_of
@@ -77,7 +77,7 @@ async def send_layer(repository: Repository, conveyor: Conveyor) -> Descriptor:
     if max_body is not None:
         digest, size = await chunks.send(repository, conveyor.pieces(), max_body=max_body)
         return Descriptor(LAYER_TYPE, digest, size)
-    upload = await blobs.start(repository)
+    upload = await uploads.start(repository)
     hashed, size = hashlib.sha256(), 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -89,7 +89,7 @@ async def send_layer(repository: Repository, conveyor: Conveyor) -> Descriptor:
 
     upload = await upload.patch(body)
     digest = f"sha256:{hashed.hexdigest()}"
-    await upload.finish(digest)
+    await upload.finish(digest, size=size)
     return Descriptor(LAYER_TYPE, digest, size)
 
 
@@ -122,7 +122,7 @@ async def _have(repository: Repository, layer: KnownLayer) -> bool:
         return False
     # A registry that cannot mount, or a login that may not read there, only costs the layer.
     with suppress(Denied, PushRejected, RepositoryMissing):
-        upload = await blobs.mount(repository, layer.digest, layer.repository)
+        upload = await uploads.mount(repository, layer.digest, layer.repository)
         if upload is None:
             return True
         await upload.cancel()
@@ -170,7 +170,7 @@ async def send_tag(repository: Repository, tag: str, manifest: Manifest, control
 async def _send_content(repository: Repository, digest: str, content: bytes) -> None:
     max_body = repository.client.endpoint.max_body
     if max_body is None or len(content) <= max_body:
-        await (await blobs.start(repository)).finish(digest, content)
+        await (await uploads.start(repository)).finish(digest, content)
         return
 
     async def pieces() -> AsyncIterator[bytes]:

@@ -20,6 +20,7 @@ from transship.errors import (
     ImageNotFound,
     PushError,
     RateLimited,
+    RegistryUnavailable,
     RegistryUnreachable,
 )
 from transship.model.migration.platforms import Platform
@@ -282,6 +283,16 @@ def test_a_tag_that_nobody_can_look_up_is_a_warning(reader: ScriptedReader | Non
     asked = Asked(ScriptedEngine(tag=LookupMissing("no such call")), reader=reader)
     asked.confirmation.confirm_tag(PUSHED)
     assert "could not be asked to confirm it" in asked.control.warnings[0]
+
+
+@pytest.mark.parametrize("engine", [None, LookupMissing("no such call")], ids=["engine", "worker"])
+def test_a_tag_that_the_registry_does_not_have_was_not_pushed(
+    engine: LookupMissing | None,
+) -> None:
+    asked = Asked(ScriptedEngine(tag=engine), reader=ScriptedReader(tag=None))
+    with pytest.raises(RegistryUnavailable, match="does not have the tag") as caught:
+        asked.confirmation.confirm_tag(PUSHED)
+    assert caught.value.retryable
 
 
 # Before a push.

@@ -1,0 +1,1 @@
+"""Flavors that tests define, and the lists that scripted clouds give them."""

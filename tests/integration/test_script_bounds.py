@@ -25,7 +25,7 @@ NAMES, ENTRIES = (100_000, 1_000_000) if os.environ.get("FULL_SIZE") else (20_00
 #: Longest script. Unit: µs.
 LONGEST_US: Final = 20_000
 #: Whatever else runs on this machine may hold Redis up once, and not each time.
-TRIES: Final = 5
+TRIES: Final = 10
 
 EVIL: Final = "evil"
 REFERENCE: Final = "registry.example.com/ml/train:1"
@@ -127,13 +127,13 @@ def test_every_script_is_short_however_much_a_producer_wrote(flooded: Bench) -> 
 
 @pytest.mark.parametrize(
     "body",
-    ['{"image":"a","more":[' + "[[],{}]," * 7_000 + "0]}", "[" * 65_000, "x" * 65_536],
+    ['{"image":"a","more":[' + "[[],{}]," * 4_000 + "0]}", "[" * 32_000, "x" * 32_768],
     ids=["many", "deep", "nonsense"],
 )
 def test_long_requests_that_expire_together_are_read_a_few_at_a_time(
     bench: Bench, body: str
 ) -> None:
-    base, count = bench.keys.account(EVIL), 200
+    base, count = bench.keys.account(EVIL), 30
     bench.submit(push_request("0"), EVIL)
     bench.redis.config_set("slowlog-log-slower-than", LONGEST_US)
     found: list[str] = []
@@ -144,7 +144,7 @@ def test_long_requests_that_expire_together_are_read_a_few_at_a_time(
         bench.redis.zadd(base + "expiry", dict.fromkeys(jobs, 1))
         slow(bench.redis)
         # One sweep goes on for some rounds only.
-        assert sum(bench.claims.sweep().expired for _ in range(10)) == count
+        assert sum(bench.claims.sweep().expired for _ in range(4)) == count
         found = slow(bench.redis)
         if not found:
             break

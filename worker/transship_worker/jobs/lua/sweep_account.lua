@@ -6,15 +6,16 @@
 local account, most, many = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local base = from(account)
 local ring, expired, foul = {}, 0, {}
--- Bytes of requests that one script parses.
-local unread = 131072
+-- Bytes of requests after which a script parses no further one.
+local unread = 16384
 
--- What the request says of its target and queue. A longer one is a specification.
+-- What the request says of its target and queue. One that is longer than any push or copy needs is
+-- a specification; if not, the places that its job leaves behind are found and removed later.
 local function read(id)
   local key = base .. 'request:' .. id
   local length = redis.pcall('STRLEN', key)
   if type(length) ~= 'number' then return '?', 'push.*' end
-  if length > 65536 then return 'migration:' .. id, 'plan.*' end
+  if length > 32768 then return 'migration:' .. id, 'plan.*' end
   unread = unread - length
   local ok, request = pcall(cjson.decode, redis.call('GET', key))
   if not ok or type(request) ~= 'table' then return '?', 'push.*' end

@@ -11,7 +11,7 @@ from tests.support.ledger.bench import push_request
 from tests.support.processes import eventually, free_port
 from tests.support.servers.certificates import Authority
 from tests.support.servers.redis import RedisTls
-from tests.support.servers.sentinel import Watched
+from tests.support.servers.sentinel import ReplicatedRedis, SentinelServer, Watched
 from transship import Client, RedisUnreachable
 from transship.cli import main
 from transship.ledger import primary
@@ -111,6 +111,19 @@ def test_sentinels_that_are_away_or_know_nothing_are_passed_over(watched: Watche
     url = f"{login}@{away},127.0.0.1:{watched.primary.port},{rest}"
     with connect(url, retries=0) as client:
         assert client.ping()
+
+
+def test_a_sentinel_that_is_cut_off_and_names_a_dead_server_is_not_asked_for_ever(
+    watched: Watched,
+) -> None:
+    login, _, rest = watched.url.partition("@")
+    dead = ReplicatedRedis()
+    with SentinelServer(dead, 2, password="of+sentinels&") as sentinel:
+        url = f"{login}@127.0.0.1:{sentinel.port},{rest}"
+        with connect(url) as client:
+            assert client.info("replication")["role"] == "master"
+        assert asyncio.run(_asked(url)) > 0
+    dead.close()
 
 
 def test_a_sentinel_has_an_ipv6_address(watched: Watched) -> None:

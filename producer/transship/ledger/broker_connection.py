@@ -28,7 +28,7 @@ from transship_config.celery_settings import celery_settings
 from transship_config.settings import Settings
 
 #: Between two attempts to connect; kombu's own grow to 30 s, while a new primary waits. Unit: s.
-PAUSE_S: Final = 1.0
+PAUSE_S: Final = 2.0
 
 
 class PrimaryChannel(kombu_redis.Channel):

@@ -138,13 +138,15 @@ class Primary:
             NotPrimary: it is a replica.
         """
         if role not in {None, "master", b"master"}:
-            # Another sentinel may know better.
-            self._first = (self._first + 1) % len(self.url.hosts)
             raise NotPrimary(f"{host_and_port(address)} is a replica, not the primary")
         if self._left or (self.address is not None and self.address != address):
             logger.warning("Redis: connected to the primary at %s", host_and_port(address))
         self._left = False
         self.address = address
+
+    def doubt(self) -> None:
+        """What a sentinel named is no primary, or cannot be reached: ask another one first."""
+        self._first = (self._first + 1) % len(self.url.hosts)
 
     def leave(self, generation: int, address: Address, reason: str) -> None:
         """Give up all connections that are as old as the one that found a reason to."""
@@ -229,7 +231,11 @@ class _ToPrimary:
         line: Any = super()
         self._generation = self._primary.generation
         self.host, self.port = self._primary.find()
-        return line._connect()
+        try:
+            return line._connect()
+        except OSError:
+            self._primary.doubt()
+            raise
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         """Log in, and see that the server is the primary."""
@@ -275,6 +281,7 @@ class _ToPrimary:
 
     def _leave(self, reason: str) -> None:
         self.disconnect()
+        self._primary.doubt()
         self._primary.leave(self._generation, (self.host, self.port), reason)
 
     def read_response(self, *args: Any, **options: Any) -> Any:

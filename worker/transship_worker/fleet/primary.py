@@ -36,7 +36,11 @@ class _ToPrimary:
         if self._primary.url.service:
             # The same question as everywhere; a loop must not wait for sentinels.
             self.host, self.port = await asyncio.to_thread(self._primary.find)
-        await line._connect()
+        try:
+            await line._connect()
+        except OSError:
+            self._primary.doubt()
+            raise
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         """Log in, and see that the server is the primary."""
@@ -85,6 +89,7 @@ class _ToPrimary:
 
     async def _leave(self, reason: str) -> None:
         await self.disconnect(nowait=True)
+        self._primary.doubt()
         self._primary.leave(self._generation, (self.host, self.port), reason)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:

@@ -40,7 +40,7 @@ def celery_settings(settings: Settings, url: str) -> dict[str, Any]:
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_keepalive": True,
             # A server that falls silent is left within seconds, so that a new primary is found.
-            "socket_timeout": 5,
+            "socket_timeout": 4,
             "socket_connect_timeout": 5,
             "health_check_interval": 3,
             "client_name": "transship",

@@ -3,8 +3,8 @@
 kombu has a transport for sentinels of its own, over redis-py's pools; see ``ledger.primary`` for
 why it is not used. Patched or relied on: ``Celery(amqp=...)``, ``Connection.get_transport_cls``,
 ``Connection._info`` (what clones and pools are made of), ``Channel._connparams``,
-``Channel.connection_class`` and ``connection_class_ssl``, ``Hub.on_tick``,
-``Transport.register_with_event_loop`` and ``close_connection``.
+``Channel.connection_class`` and ``connection_class_ssl``, ``Hub.on_tick``, ``Hub.call_repeatedly``,
+``Transport.register_with_event_loop`` and ``close_connection``, ``MultiChannelPoller._channels``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from transship_config.settings import Settings
 
 #: Between two attempts to connect; kombu's own grow to 30 s, while a new primary waits. Unit: s.
 PAUSE_S: Final = 2.0
+#: How often the event loop looks whether the server that it waits for was left. Unit: s.
+LOOK_S: Final = 0.5
 
 
 class PrimaryChannel(kombu_redis.Channel):
@@ -49,12 +51,29 @@ class PrimaryTransport(kombu_redis.Transport):
     Channel = PrimaryChannel
     #: Event loops, each with what this transport has them call at every turn.
     _ticks: tuple[tuple[Any, set[Any]], ...] = ()
+    #: The timer that closes connections to a server that was left.
+    _closing: Any = None
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Let a worker's event loop read from the connections."""
         before = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
         self._ticks = (*self._ticks, (loop, loop.on_tick - before))
+        if self._closing is not None:
+            self._closing.cancel()
+        self._closing = loop.call_repeatedly(LOOK_S, self._close_left)
+
+    def _close_left(self) -> None:
+        """Close what waits for a message of a server that another connection found gone.
+
+        kombu itself gives up such a wait, but seconds later.
+        """
+        for channel in list(self.cycle._channels):
+            for name in ("client", "subclient"):
+                client = channel.__dict__.get(name)
+                connection = getattr(client, "connection", None)
+                if connection is not None and connection.is_left:
+                    connection.disconnect()
 
     def close_connection(self, connection: Any) -> None:
         """Close, and let the event loop forget this transport.
@@ -65,6 +84,9 @@ class PrimaryTransport(kombu_redis.Transport):
         try:
             super().close_connection(connection)
         finally:
+            if self._closing is not None:
+                self._closing.cancel()
+                self._closing = None
             for loop, ticks in self._ticks:
                 loop.on_tick -= ticks
             self._ticks = ()

@@ -33,7 +33,7 @@ MOST_CONNECTIONS = 100
 #: To connect, and to wait for one reply. A primary that falls silent is left after that, so that a
 #: caller goes on within 10 s of a new one. Unit: s.
 CONNECT_TIMEOUT_S = 5
-REPLY_TIMEOUT_S = 6
+REPLY_TIMEOUT_S = 5
 
 
 def connection_url(settings: Settings) -> str:

@@ -243,10 +243,15 @@ class _ToPrimary:
         line.on_connect_check_health(check_health)
         self._check_role(self.handshake_metadata)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether it leads to a server that was found not to be the primary any more."""
+        return bool(self.is_connected) and self._generation != self._primary.generation
+
     def connect(self) -> None:
         """Connect, anew if the primary has moved since."""
         line: Any = super()
-        if self.is_connected and self._generation != self._primary.generation:
+        if self.is_left:
             self.disconnect()
         line.connect()
 
@@ -254,7 +259,7 @@ class _ToPrimary:
         """Send, but not to a server that is known to be the wrong one."""
         line: Any = super()
         if self.is_connected:
-            if self._generation != self._primary.generation:
+            if self.is_left:
                 self.disconnect()
                 # Not connected anew here: a transaction would lose what it watches.
                 raise NotPrimary("the primary has moved")

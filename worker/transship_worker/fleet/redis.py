@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 #: Seconds to wait for one reply. A script takes milliseconds; work in the loop can be repeated
 #: and must not hang on a Redis that does. Unit: s.
-REPLY_TIMEOUT_S: Final = 6
+REPLY_TIMEOUT_S: Final = 5
 #: Connections of one process; more callers wait for one to be free.
 CONNECTIONS: Final = 16
 #: How long a caller waits for a free connection. Unit: s.

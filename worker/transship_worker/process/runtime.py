@@ -54,7 +54,7 @@ DRAIN_TICK_S = 0.1
 #: How long after the grace a worker may take to stop in order. Unit: s.
 LAST_RESORT_S = 15.0
 #: Seconds that one reply of Redis may take, at most. Unit: s.
-REPLY_TIMEOUT_S = 5.0
+REPLY_TIMEOUT_S = 4.0
 #: Connections to Redis for all but the threads of the slots.
 OTHER_CONNECTIONS = 100
 #: How long a worker that ends waits for Redis to take its leave. Unit: s.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import docker
 import requests
@@ -19,10 +19,12 @@ from tests.chaos.plan import Side
 from tests.support.images.corpus import KIB, Corpus, Image, shared_layers
 from tests.support.images.corpus_fill import fill
 from tests.support.images.engine_images import archive
-from transship import Job
-from transship.errors import RedisUnreachable
+from transship import Job, Migration, State
+from transship.errors import NotReplicated, RedisUnreachable
 from transship.model.migration.record import MigrationRecord
 from transship_config.errors import TransshipError, UsageError
+
+T = TypeVar("T", Job, Migration)
 
 #: Jobs that are not final at a time; more are not submitted before.
 MOST_OPEN: Final = 40
@@ -111,7 +113,10 @@ class Load:
         self._look()
         found = list(self._open)
         found += [one for one in self.asked.migrations if not self._migration(one).state.final]
-        return found
+        # Also what was submitted without an answer.
+        for state in (State.QUEUED, State.RUNNING, State.RETRYING):
+            found += [one.id for one in self._client.jobs(state=state, limit=5)]
+        return sorted(set(found))
 
     def _migration(self, name: str) -> MigrationRecord:
         return self._client.migration(name).record()
@@ -180,26 +185,31 @@ class Load:
         }
         spec = {"version": 1, "name": name, "rules": [rule]}
 
-        def start() -> None:
-            self.asked.migrations[self._client.migrate(spec).id] = images
+        def taken(migration: Migration | Job) -> None:
+            self.asked.migrations[migration.id] = images
 
-        self._surely(start, lambda: self.asked.perhaps_migrations.append(images))
+        self._surely(
+            lambda: self._client.migrate(spec),
+            taken,
+            lambda: self.asked.perhaps_migrations.append(images),
+        )
 
     def _submit(self, ask: Ask) -> None:
         old, new = (self._ground.ways[side].address for side in (Side.SOURCE, Side.TARGET))
 
-        def submit() -> None:
+        def submit() -> Job:
             target = f"{new}/{ask.target}"
             if ask.push:
-                job = self._client.push(target, registry="new", source=ask.source, bulk=ask.bulk)
-            else:
-                job = self._client.copy(
-                    f"{old}/{ask.source}", target, source_registry="old", target_registry="new"
-                )
+                return self._client.push(target, registry="new", source=ask.source, bulk=ask.bulk)
+            return self._client.copy(
+                f"{old}/{ask.source}", target, source_registry="old", target_registry="new"
+            )
+
+        def taken(job: Job) -> None:
             self.asked.jobs[job.id] = ask
             self._open[job.id] = job
 
-        self._surely(submit, lambda: self.asked.perhaps.append(ask))
+        self._surely(submit, taken, lambda: self.asked.perhaps.append(ask))
         if ask.cancel:
             with suppress(TransshipError):
                 next(reversed(self._open.values())).cancel()
@@ -207,11 +217,20 @@ class Load:
             self._pause()
             self._look()
 
-    def _surely(self, submit: Callable[[], None], unsure: Callable[[], None]) -> None:
+    def _surely(
+        self, submit: Callable[[], T], taken: Callable[[T | Job], None], unsure: Callable[[], None]
+    ) -> None:
         """Submit as a pipeline does that must have its image pushed: until it is acknowledged."""
+        lacking: NotReplicated | None = None
         while True:
             try:
-                submit()
+                taken(submit() if lacking is None else self._client.submit_again(lacking)[0])
+            except NotReplicated as error:
+                # It may be lost, and it may run: it is the same job when it is submitted again.
+                self.asked.submits_failed += 1
+                if lacking is None:
+                    unsure()
+                lacking = error
             except RedisUnreachable:
                 self.asked.submits_failed += 1
                 unsure()

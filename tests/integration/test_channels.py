@@ -152,5 +152,23 @@ def test_the_event_loop_forgets_a_connection_that_broke() -> None:
         assert [one() for one in known] == [None] * 3
 
 
+def test_a_wait_for_a_message_ends_when_another_connection_leaves_the_server() -> None:
+    with RedisServer() as redis_server:
+        app = celery_app(Settings.from_environment({}), redis_server.url)
+        with app.connection_for_read() as connection:
+            channel = connection.default_channel
+            kombu.Consumer(channel, [kombu.Queue("waits", channel=channel)]).consume()
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.1)
+            waits = channel.client.connection
+            connection.transport._close_left()
+            assert waits.is_connected
+
+            primary = connection.primary
+            primary.leave(primary.generation, primary.address, "is left by a test")
+            connection.transport._close_left()
+            assert not waits.is_connected
+
+
 def _nothing() -> None:
     """Another's callback."""

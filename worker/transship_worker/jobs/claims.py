@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import redis
 
 from transship.ledger.keys import Keys
-from transship.ledger.replication import WAIT_MS, ask_replicas
+from transship.ledger.replication import WAIT_MS
 from transship.ledger.scripts import read_script
 from transship.model.jobs import JobId, State, Via
 from transship.model.records import ErrorInfo, Progress
@@ -391,12 +391,13 @@ class Claims:
 
     def _run_replicated(self, script: str, *args: str | int) -> tuple[Any, int]:
         """Run a script; its reply, and how many replicas have what it wrote."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.eval(str(self._scripts[script].script), 0, self._conf, *map(str, args))
-        # Well inside the time that a reply may take.
-        ask_replicas(pipe, self._wait_replicas, self._wait_ms)
-        reply, acknowledged = pipe.execute()
-        return reply, int(acknowledged)
+        reply = self._run(script, *args)
+        line = self._line
+        connection: Any = line.connection
+        written_on = connection._sock
+        acknowledged = int(line.wait(self._wait_replicas, self._wait_ms))
+        # On another connection WAIT would speak of what that one wrote.
+        return reply, acknowledged if connection._sock is written_on else 0
 
     @property
     def _line(self) -> redis.Redis:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benchmarks import page, peers, report
+from benchmarks import page, parse, peers, report
 from benchmarks.cases import CASES, SCALE, chosen
 from benchmarks.measure import Case, Result, Wanted, measure
 from benchmarks.servers import Ground
@@ -22,6 +22,9 @@ _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a benchmark's data, in a folde
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; status 1 when a limit is missed."""
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["parse"]:
+        return parse.main(words[1:])
     given = _arguments(words)
     if given.page:
         for path in page.write(given.page, given.output):
@@ -84,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev bench",
         description="Measure Transship and its peers on the same work, in turns.",
-        epilog=f"names:\n{report.catalogue(CASES.values())}",
+        epilog=f"names:\n{report.catalogue(CASES.values())}\n\n"
+        "./dev bench parse measures what stored requests cost a worker; parse --help says more",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from transship.model.migration.specification import Spec
 from transship.model.migration.versions import VersionRange, order
 from transship.model.references import ImageReference, RegistryUri
 from transship.model.request_fields import request_problem
-from transship.model.requests import parse_request
+from transship.model.requests import MIGRATION_HEAD, glimpse, newer, parse_request
 from transship_config.errors import TransshipError
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import build
@@ -45,6 +46,22 @@ from transship_worker.transports.engine.push_errors import Spoken, translate
 
 #: The longest input. Unit: bytes.
 LONGEST: Final = 1_024
+
+#: A request that is made of an input. Unit: bytes.
+_LONGEST_STORED: Final = 16 * 1024
+#: Processor time of its parsing, on a machine that is shared, and with what the fuzzer counts;
+#: 50 ms are promised without that. Unit: s.
+_LONGEST_PARSE_S: Final = 1.0
+_HEADS: Final = tuple(
+    head.encode()
+    for head in (
+        *("", "{", '{"image":"a.b/c:1","registry":"p",', '{"kind":"copy","more_tags":['),
+        MIGRATION_HEAD + ',"version":1,"mode":"run","name":"x","spec":{"version":1,"rules":[',
+        MIGRATION_HEAD
+        + ',"version":1,"mode":"run","name":"x","spec":{"version":1,"name":"x","rules":[{"from":'
+        '{"registry":"a","repositories":["a"]},"to":{"registry":"b"},"tags":{"include":[',
+    )
+)
 
 _CATALOG: Final = Path("/nowhere/catalog.yaml")
 _IMAGE: Final = ImageReference.parse("registry.example.com/ml/train:1")
@@ -304,7 +321,7 @@ def _request(data: bytes) -> None:
     try:
         found = parse_request(data)
     except pydantic.ValidationError as error:
-        assert str(request_problem(error)) is not None
+        _bounded(error, data)
         return
     again = parse_request(found.to_stored())
     assert again == found
@@ -312,6 +329,31 @@ def _request(data: bytes) -> None:
     assert found.display
     assert found.queue
     assert found.target("0" * 20)
+
+
+def _bounded(error: pydantic.ValidationError, body: bytes) -> None:
+    """What is told of a request that is none is short, and so is what a list shows of it."""
+    told = str(request_problem(error))
+    assert told.isprintable(), f"{told!a} is not printable"
+    assert len(told) < 700, f"{len(told)} characters"
+    assert len(newer(body) or "") < 100
+    assert len(str(glimpse(body))) < 2_000
+
+
+def _stored(data: bytes) -> None:
+    """A long request, of one thing many times; the first two bytes say where and how often."""
+    head = _HEADS[data[0] % len(_HEADS)] if data else b""
+    unit = data[2:] or b"["
+    most = _LONGEST_STORED * (1 + (data[1] if len(data) > 1 else 0)) // 256
+    body = head + unit * (most // len(unit))
+    started = time.process_time()
+    try:
+        found = parse_request(body)
+    except pydantic.ValidationError as error:
+        _bounded(error, body)
+    else:
+        assert parse_request(found.to_stored()) == found
+    assert time.process_time() - started < _LONGEST_PARSE_S
 
 
 def _archive(data: bytes) -> None:
@@ -383,6 +425,10 @@ TARGETS: Final[dict[str, Target]] = {
             "spec",
             "mode",
         ),
+    ),
+    "stored": Target(
+        _stored,
+        words=('"a",', "[],", "{},", '"a":0,', '"a{0,400}",', "\\u0061", '\\"', "1e9,", '"]}},'),
     ),
     "archive": Target(_archive, longest=8_192, words=("manifest.json", "../", "ustar\0", "path=")),
 }

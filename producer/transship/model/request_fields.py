@@ -14,6 +14,7 @@ from transship.model.jobs import Kind
 from transship.model.references import ImageReference
 from transship_config.errors import UsageError
 from transship_config.names import NAME_PATTERN
+from transship_config.text import clean
 
 #: Seconds that one attempt may run before it is given up. Unit: s.
 DEFAULT_DEADLINE_S: Final = 6 * 3600
@@ -21,6 +22,9 @@ DEFAULT_DEADLINE_S: Final = 6 * 3600
 DEFAULT_EXPIRES_S: Final = 24 * 3600
 #: The longest deadline or expiry that a request may ask for. Unit: s.
 LONGEST_S: Final = 30 * 24 * 3600
+#: Characters of a key, and of a problem, that a message repeats.
+_LONGEST_PLACE: Final = 80
+_LONGEST_PROBLEM: Final = 500
 #: Labels a job may carry.
 MOST_LABELS: Final = 32
 
@@ -49,10 +53,16 @@ def request_problem(error: ValueError) -> UsageError:
     """One line for the first mistake that pydantic found in a request."""
     errors = getattr(error, "errors", None)
     if errors is None:
-        return UsageError(str(error))
-    first = errors(include_url=False)[0]
+        return UsageError(_short(str(error), _LONGEST_PROBLEM))
+    first = errors(include_url=False, include_input=False, include_context=False)[0]
     # A request of a kind is found under that kind's name.
-    found = [str(part) for part in first["loc"]]
+    found = [_short(str(part), _LONGEST_PLACE) for part in first["loc"]]
     place = ".".join(found[1:] if found[:1] and found[0] in set(Kind) else found) or "request"
     text = str(first["msg"]).removeprefix("Value error, ")
-    return UsageError(f"{place}: {text}")
+    return UsageError(f"{place}: {_short(text, _LONGEST_PROBLEM)}")
+
+
+def _short(text: str, longest: int) -> str:
+    """A text of anybody's for a message: printable, and not longer than that."""
+    start = clean(text[:longest])
+    return start if len(text) <= longest else f"{start}…"

@@ -12,8 +12,19 @@ import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
+from pydantic import ValidationError
+
 from transship.model.jobs import Kind
 from transship.model.push_request import PushRequest
+from transship.model.request_fields import request_problem
+from transship.model.stored_text import (
+    REQUEST,
+    SHORT_SPECIFICATION,
+    SPECIFICATION,
+    Bounds,
+    problem_of,
+    refused,
+)
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -25,6 +36,8 @@ if TYPE_CHECKING:
 
 #: The newest format of each kind that this version reads.
 VERSIONS: Final = {Kind.PUSH: 2, Kind.COPY: 1, Kind.MIGRATION: 1}
+#: What the stored request of a migration begins with.
+MIGRATION_HEAD: Final = '{"kind":"migration"'
 #: Above this a version is a mistake.
 _MOST_VERSION: Final = 1_000
 #: Characters of a name that is shown of a request that does not parse.
@@ -32,15 +45,26 @@ _LONGEST_GLIMPSE: Final = 512
 #: What a kind of work may be called.
 _KIND: Final = re.compile(r"[a-z][a-z_-]{0,30}")
 
+#: The same as it is written, up to its name.
+_MIGRATION: Final = re.compile(
+    re.escape(MIGRATION_HEAD)
+    + r',"version":\d{1,4},"mode":"[a-z]{1,16}","name":"(?P<name>[A-Za-z0-9_.-]{1,63})"'
+)
+
 _adapter: TypeAdapter[Request] | None = None
 
 
 def parse_request(body: str | bytes) -> Request:
     """Read a request as it stands in Redis, as untrusted input.
 
+    What it costs is bounded, whatever it holds: ``./dev bench parse`` measures it.
+
     Raises:
         pydantic.ValidationError: it is none.
     """
+    bounds = bounds_of(body)
+    if (problem := problem_of(body, bounds)) is not None:
+        raise refused(problem)
     # A push names no kind: such requests were written before there were others. What pushes do
     # not need is not imported for them.
     if (b'"kind"' if isinstance(body, bytes) else '"kind"') not in body:  # type: ignore[operator]
@@ -48,7 +72,22 @@ def parse_request(body: str | bytes) -> Request:
     global _adapter
     if _adapter is None:
         _adapter = _make_adapter()
-    return _adapter.validate_json(body)
+    from transship.model.migration.budget import Budget, TooManyMistakes
+
+    try:
+        budget = Budget.of_a_stored_text(short=bounds is not SPECIFICATION)
+        return _adapter.validate_json(body, context=budget)
+    except TooManyMistakes as first:
+        problem = f"too many of its values cannot be used; the first one: {first}"
+        raise refused(problem) from None
+
+
+def bounds_of(body: str | bytes) -> Bounds:
+    """What a request may hold: that of a migration begins with its kind, and may be longer."""
+    head = body[: len(MIGRATION_HEAD)]
+    if (head if isinstance(head, str) else head.decode("latin-1")) != MIGRATION_HEAD:
+        return REQUEST
+    return SPECIFICATION if len(body) > SHORT_SPECIFICATION.longest else SHORT_SPECIFICATION
 
 
 def newer(body: str | bytes) -> str | None:
@@ -68,7 +107,13 @@ def newer(body: str | bytes) -> str | None:
 
 
 def glimpse(body: str | bytes) -> dict[str, Any]:
-    """What a record may say of a request that does not parse, so that people know it again."""
+    """What a record may say of a request that does not parse, so that people know it again.
+
+    Of a long one the beginning is enough.
+    """
+    head = body[:_LONGEST_GLIMPSE]
+    if found := _MIGRATION.match(head if isinstance(head, str) else head.decode("latin-1")):
+        return {"kind": Kind.MIGRATION, "image": found["name"], "registry": "", "bulk": True}
     fields = _fields(body)
     kind = fields.get("kind", Kind.PUSH)
     known = {"kind": Kind(kind)} if isinstance(kind, str) and kind in set(Kind) else {}
@@ -82,6 +127,8 @@ def glimpse(body: str | bytes) -> dict[str, Any]:
 
 
 def _fields(body: str | bytes) -> dict[str, Any]:
+    if problem_of(body, bounds_of(body)) is not None:
+        return {}
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -106,3 +153,17 @@ def _make_adapter() -> TypeAdapter[Request]:
 def _kind(value: Any) -> str:
     found = value.get("kind") if isinstance(value, dict) else None
     return found if isinstance(found, str) and found in {"copy", "migration"} else "push"
+
+
+def check_stored(text: str) -> None:
+    """Refuse to write a request that no worker would read.
+
+    Raises:
+        UsageError: it is too long, or its specification costs too much to read.
+    """
+    # What pydantic has checked of a push or a copy bounds all but its length.
+    if len(text) > REQUEST.longest or text.startswith(MIGRATION_HEAD):
+        try:
+            parse_request(text)
+        except ValidationError as error:
+            raise request_problem(error) from None

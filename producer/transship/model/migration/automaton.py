@@ -82,10 +82,13 @@ def repeat(program: Program, least: int, most: int | None) -> Program:
     result = program * least
     if most is None:
         return sized(result + star(program))
-    rest: Program = ()
-    for _ in range(most - least):
-        rest = optional(program + rest)
-    return sized(result + rest)
+    # Each of those that may be left out jumps over all that follow; not built from the inside out,
+    # which takes the square of their number.
+    rest: list[Instruction] = []
+    for left in range(most - least, 0, -1):
+        rest.append((_SPLIT, 1, left * (len(program) + 1)))
+        rest.extend(program)
+    return sized((*result, *rest))
 
 
 def sized(program: Program) -> Program:

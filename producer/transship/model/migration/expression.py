@@ -48,10 +48,12 @@ _CONTROLS: Final = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "a": 7}
 class Expression:
     """A regular expression that is safe to run on a stranger's behalf."""
 
-    __slots__ = ("_automaton", "text")
+    __slots__ = ("_automaton", "steps", "text")
 
     def __init__(self, text: str, program: Program) -> None:
         self.text: Final = text
+        #: Instructions that it has, written out.
+        self.steps: Final = len(program)
         self._automaton = Automaton(program, anywhere=True)
 
     @classmethod

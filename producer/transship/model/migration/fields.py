@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, StrictBool, StrictInt
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+)
 
+from transship.model.migration.budget import Budget, counted
 from transship.model.migration.expression import Expression
 from transship.model.migration.mistakes import list_of, shown, text_of
 from transship.model.migration.names import (
@@ -40,40 +49,62 @@ Version = Annotated[Literal[1], BeforeValidator(_whole)]
 Number = StrictInt
 
 
-def _pattern(value: object) -> object:
-    return (
-        value if isinstance(value, RepositoryPattern) else RepositoryPattern.parse(text_of(value))
-    )
+def _pattern(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, RepositoryPattern):
+        return value
+    return counted(info.context, RepositoryPattern.parse, text_of, value)
 
 
-def _expression(value: object) -> object:
-    return value if isinstance(value, Expression) else Expression.parse(text_of(value))
+def _expression(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Expression):
+        return value
+    budget = info.context
+    parse = budget.expression if isinstance(budget, Budget) else Expression.parse
+    return counted(budget, parse, text_of, value)
 
 
-def _range(value: object) -> object:
-    return value if isinstance(value, VersionRange) else VersionRange.parse(text_of(value))
+def _range(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, VersionRange):
+        return value
+    budget = info.context
+    parse = budget.version_range if isinstance(budget, Budget) else VersionRange.parse
+    return counted(budget, parse, text_of, value)
 
 
-def _platform(value: object) -> object:
-    return value if isinstance(value, Platform) else Platform.parse(text_of(value))
+def _platform(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Platform):
+        return value
+    return counted(info.context, Platform.parse, text_of, value)
 
 
-def _repository_template(value: object) -> object:
-    return value if isinstance(value, Template) else Template.parse(text_of(value), "repository")
+def _repository_template(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Template):
+        return value
+    return counted(info.context, partial(Template.parse, kind="repository"), text_of, value)
 
 
-def _tag_template(value: object) -> object:
-    return value if isinstance(value, Template) else Template.parse(text_of(value), "tag")
+def _tag_template(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Template):
+        return value
+    return counted(info.context, partial(Template.parse, kind="tag"), text_of, value)
 
 
-def _repository(value: object) -> object:
-    if not is_repository(text := text_of(value)):
+def _repository(value: object, info: ValidationInfo) -> object:
+    return counted(info.context, _checked_repository, text_of, value)
+
+
+def _tag(value: object, info: ValidationInfo) -> object:
+    return counted(info.context, _checked_tag, text_of, value)
+
+
+def _checked_repository(text: str) -> str:
+    if not is_repository(text):
         raise ValueError(repository_problem(text))
     return text
 
 
-def _tag(value: object) -> object:
-    if not is_tag(text := text_of(value)):
+def _checked_tag(text: str) -> str:
+    if not is_tag(text):
         raise ValueError(tag_problem(text))
     return text
 

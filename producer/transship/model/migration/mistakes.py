@@ -13,6 +13,8 @@ from transship_config.text import did_you_mean
 
 #: Mistakes that one error names; a file with more has one cause.
 MOST_MISTAKES: Final = 50
+#: Characters of any text; what it is used for allows fewer.
+LONGEST_TEXT: Final = 8_192
 #: Characters of a bad value that a message repeats.
 _SHOWN: Final = 60
 
@@ -102,10 +104,12 @@ def text_of(value: object) -> str:
     """The value if it is a text.
 
     Raises:
-        ValueError: it is something else; without quotes YAML reads ``1.20`` as the number 1.2,
-            ``2026-01-01`` as a date and ``{tag}`` as a mapping.
+        ValueError: it is too long, or something else; without quotes YAML reads ``1.20`` as the
+            number 1.2, ``2026-01-01`` as a date and ``{tag}`` as a mapping.
     """
     if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise ValueError(f"{len(value)} characters; at most {LONGEST_TEXT} are allowed")
         return str(value)
     right = "" if value is None or isinstance(value, list | tuple) else "; write it in quotes"
     raise ValueError(f"{shown(value)} is not a text{right}")

@@ -27,9 +27,14 @@ _GRAMMAR: Final = (
 )
 
 
-@lru_cache(maxsize=1024)
 def is_repository(text: str) -> bool:
     """Whether a registry can have a repository of this name."""
+    # What is remembered is bounded in number and in length.
+    return len(text) <= LONGEST and _is_repository(text)
+
+
+@lru_cache(maxsize=1024)
+def _is_repository(text: str) -> bool:
     try:
         found = ImageReference.parse(f"{_HOST}/{text}")
     except InvalidReference:
@@ -37,9 +42,13 @@ def is_repository(text: str) -> bool:
     return found.repository == text
 
 
-@lru_cache(maxsize=1024)
 def is_tag(text: str) -> bool:
     """Whether an image can have this tag."""
+    return len(text) <= _TAG_LENGTH and _is_tag(text)
+
+
+@lru_cache(maxsize=1024)
+def _is_tag(text: str) -> bool:
     try:
         found = ImageReference.parse(f"{_HOST}/a:{text}")
     except InvalidReference:

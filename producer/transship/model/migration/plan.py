@@ -37,13 +37,15 @@ from transship.model.migration.specification import (
     SourceName,
 )
 from transship.model.references import ImageReference
+from transship.model.stored_text import ROW, problem_of
 
 #: Rows of a plan that wait for their reader at most; until some are read, planning goes no further.
 MOST_UNREAD: Final = 1_000
-#: Characters of a row as JSON.
-LONGEST_ROW: Final = 256 * 1024
-#: Tags of one row; an image with more has several rows.
-MOST_TAGS: Final = 500
+#: Bytes of a row as JSON.
+LONGEST_ROW: Final = ROW.longest
+#: Tags of one row; an image with more has several rows. The request of a copy with so many tags of
+#: the longest kind has its place within ``stored_text.REQUEST``.
+MOST_TAGS: Final = 400
 #: Characters of a reason.
 LONGEST_REASON: Final = 1_000
 #: Bytes of an image, above which a number is a mistake. Unit: bytes.
@@ -184,9 +186,8 @@ class PlanRow(BaseModel):
         Raises:
             SpecError: every mistake, with the keys that lead to it.
         """
-        if len(line) > LONGEST_ROW:
-            text = f"{len(line)} characters; a row has {LONGEST_ROW} at most"
-            raise SpecError([Mistake((), text)], what=what)
+        if (problem := problem_of(line, ROW)) is not None:
+            raise SpecError([Mistake((), problem)], what=what)
         try:
             return cls.model_validate_json(line)
         except ValidationError as error:

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from transship.errors import InvalidReference
+from transship.model.migration.budget import Budget
 from transship.model.migration.fields import (
     MODEL,
     ExpressionField,
@@ -30,10 +31,9 @@ from transship.model.migration.mistakes import Mistake, SpecError, explain, show
 from transship.model.migration.names import Template
 from transship.model.migration.selection import MOST_EXPRESSIONS, TagSelection
 from transship.model.references import RegistryUri
+from transship.model.stored_text import SPECIFICATION, problem_of
 from transship_config.names import NAME_PATTERN
 
-#: Characters of a specification as JSON.
-LONGEST_SPEC: Final = 8 * 1024 * 1024
 #: Rules of a specification.
 MOST_RULES: Final = 1_000
 #: Names and patterns of one rule.
@@ -202,7 +202,7 @@ class Spec(BaseModel):
             text = "a specification is a mapping with the keys version, name and rules"
             raise SpecError([Mistake((), f"{shown(data)} cannot be used; {text}")])
         try:
-            return cls.model_validate(dict(data))
+            return cls.model_validate(dict(data), context=Budget())
         except ValidationError as error:
             raise SpecError(explain(error, _MODELS)) from None
 
@@ -213,12 +213,10 @@ class Spec(BaseModel):
         Raises:
             SpecError: every mistake, with the keys that lead to it.
         """
-        if len(text) > LONGEST_SPEC:
-            raise SpecError(
-                [Mistake((), f"{len(text)} characters; a specification has {LONGEST_SPEC} at most")]
-            )
+        if (problem := problem_of(text, SPECIFICATION)) is not None:
+            raise SpecError([Mistake((), problem)])
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(text, context=Budget())
         except ValidationError as error:
             raise SpecError(explain(error, _MODELS)) from None
 

@@ -107,9 +107,7 @@ class ScaleLedger(_Scale):
 
 def _asked(claims: Claims, job: JobId) -> tuple[JobId, Request]:
     """A job, and what a worker reads of it before it claims."""
-    body = claims.request(job)
-    assert body is not None, job
-    return job, parse_request(body)
+    return job, parse_request(claims.read(job).text)
 
 
 def _claiming(claims: Claims) -> Callable[[tuple[JobId, Request]], None]:

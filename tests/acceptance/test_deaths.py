@@ -46,7 +46,7 @@ PLANNED = json.dumps({"digest": ""})
 #: Where a worker dies, in the order of a push's steps.
 IN_A_PUSH = {
     "before the bell is answered": (f"{RUNNER}.answer", "before"),
-    "after the request is read": (f"{CLAIMS}.request", "after"),
+    "after the request is read": (f"{CLAIMS}.read", "after"),
     "after it is accepted": (f"{PUSHING}.accept", "after"),
     "after the claim": (f"{CLAIMS}.claim", "after"),
     "after the image is fixed": ("transship_worker.jobs.control:Control.settled", "after"),

@@ -86,7 +86,7 @@ def test_every_slot_of_a_worker_has_a_connection_and_so_has_all_else(
 
     def hold() -> None:
         together.wait()
-        claims.request(JobId("0" * 20))
+        claims.read(JobId("0" * 20))
         together.wait()
         together.wait()
 

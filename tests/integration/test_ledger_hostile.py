@@ -12,7 +12,6 @@ from tests.support.processes import eventually
 from transship.model.jobs import JobId, State
 from transship.model.push_request import PushRequest
 from transship.model.records import Progress
-from transship_worker.jobs import claims
 from transship_worker.jobs.claims import WINDOW
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.heartbeat import Heart
@@ -107,18 +106,6 @@ def test_a_job_that_redis_refuses_to_hear_of_does_not_cost_others_their_leases(
         eventually(
             lambda: all(bench.record(claim.job).warnings == ["told"] for claim in held[1::2])
         )
-
-
-def test_a_request_that_is_too_long_is_not_read(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = push(bench, "gcr.io/a/b:1")
-    monkeypatch.setattr(claims, "LONGEST_REQUEST", len(bench.claims.request(job) or ""))
-    assert bench.claims.request(job)
-    bench.redis.append(bench.keys.request(job), " ")
-    assert bench.claims.request(job) == ""
-    bench.redis.delete(bench.keys.request(job))
-    assert bench.claims.request(job) is None
 
 
 def test_a_job_whose_request_is_gone_does_not_keep_its_migration_open(bench: Bench) -> None:

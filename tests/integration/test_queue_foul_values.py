@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.ledger.bench import Bench, push_request, sweep
 from transship.model.jobs import JobId
-from transship_worker.jobs.claims import Answer
+from transship_worker.jobs.claims import Answer, Found
 
 pytestmark = pytest.mark.redis
 
@@ -19,7 +19,7 @@ def test_a_request_that_is_not_text_stops_neither_reaper_nor_lists(bench: Bench)
     bench.redis.zadd(base + "due:push.*", {foul: 1, good: 2})
 
     assert set(sweep(bench)) == {foul, good}
-    assert bench.claims.request(foul) is not None
+    assert bench.claims.read(foul).found is Found.READ
     assert {r.id for r in bench.ledger.newest(None, lambda _: True, 10)} == {foul, good}
 
 

@@ -328,7 +328,7 @@ def test_a_worker_keeps_the_ledger(server: GuardedRedis) -> None:
             producer.zadd(f"transship:from:producer:{name}", {JobId.new("producer"): 1, "x": 1})
         producer.sadd("transship:accounts", "nobody")
         claims = Claims(worker, Keys("transship"), settings, "transship@build.1")
-        requests = [parse_request(claims.request(JobId(job)) or "") for job in ids]
+        requests = [parse_request(claims.read(JobId(job)).text) for job in ids]
 
         def claim(place: int) -> ClaimResult:
             return claims.claim(JobId(ids[place]), requests[place], engine="e", flavor="default")

@@ -28,6 +28,7 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``due:QUEUE``                    zset   worker    jobs with a record that wait → next ring (ms)
 ``expiry``                       zset   worker    jobs with a record that wait → when they expire
 ``listening``                    zset   worker    queues of live workers → when that ends (ms)
+``reading:ID``                   string worker    there while a worker reads the request; expires
 ``retention``                    zset   worker    final jobs → when all of it is deleted (ms)
 ``migrations``                   zset   worker    migrations that a worker began → submitted (ms)
 ``migration:ID``                 hash   worker    a migration's totals; until retention ends
@@ -155,6 +156,10 @@ class Keys:
     def waiting(self, queue: str) -> str:
         """Jobs of a queue that have a record and wait for their next ring."""
         return f"{self.namespace}:due:{queue}"
+
+    def reading(self, job: str) -> str:
+        """There while a worker reads a job's request, and after its death."""
+        return f"{self.namespace}:reading:{job}"
 
     @property
     def listening(self) -> str:

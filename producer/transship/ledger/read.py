@@ -22,6 +22,7 @@ from transship.model.components import Fleet, WorkerView
 from transship.model.jobs import JobId, State, names_job
 from transship.model.records import JobEvent, JobRecord
 from transship.model.requests import parse_request
+from transship.model.stored_text import REQUEST, SPECIFICATION
 from transship_config.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class LedgerReader:
         with reaching(self._url):
             pipe = self._redis.pipeline(transaction=False)
             for job in jobs:
-                pipe.get(self._keys.request(job))
+                # One byte more shows that it is longer: anybody may have written it.
+                pipe.getrange(self._keys.request(job), 0, REQUEST.longest)
                 pipe.hgetall(self._keys.job(job))
                 pipe.get(self._keys.cancel(job))
                 pipe.get(self._keys.retry(job))
@@ -92,8 +94,8 @@ class LedgerReader:
             UsageError: it cannot be read.
         """
         with reaching(self._url):
-            body = self._redis.get(self._keys.request(job))
-        if body is None:
+            body = self._redis.getrange(self._keys.request(job), 0, SPECIFICATION.longest)
+        if not body:
             raise UnknownJob(f"no job {job}; it never was, or its time to be kept ended")
         return self._parsed(job, str(body))
 
@@ -203,6 +205,8 @@ class LedgerReader:
 def _record(job: JobId, replies: list[Any], now_ms: int) -> JobRecord | None:
     """The record of a job; ``None``: there is none."""
     body, fields, cancel, retry, queued, withdrawn = map(_value, replies)
+    # GETRANGE finds nothing where there is no key, and in an empty text.
+    body = body or None
     wrong = [what for what, reply in zip(_PARTS, replies, strict=False) if _of_another_type(reply)]
     submitted = queued if queued is not None else withdrawn
     stored = Stored(

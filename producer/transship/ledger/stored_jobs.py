@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from transship.model.jobs import JobId, State, known_state, known_step
 from transship.model.records import ErrorInfo, JobRecord, Progress, when
 from transship.model.requests import glimpse, parse_request
+from transship.model.stored_text import REQUEST
 
 if TYPE_CHECKING:
     from transship.model.requests import Request
@@ -112,7 +113,8 @@ def _too_old(stored: Stored, request: Request, created_ms: int, now_ms: int) -> 
 
 
 def _request(body: str | None) -> Request | None:
-    if body is None:
+    # Of a longer one, which is a specification or nothing, only the beginning was read.
+    if body is None or len(body) > REQUEST.longest:
         return None
     try:
         return parse_request(body)

@@ -20,6 +20,7 @@ from transship.ledger.keys import Keys
 from transship.ledger.read import LedgerReader
 from transship.ledger.replication import WAIT_MS
 from transship.model.jobs import JobId
+from transship.model.requests import check_stored
 
 if TYPE_CHECKING:
     from transship.model.requests import Request
@@ -129,13 +130,15 @@ class Ledger(LedgerReader):
             raise NotReplicated.of(lacking, self._wait_replicas, WAIT_MS / 1000)
 
     def _submit_args(self, request: Request, job: JobId) -> list[str | int]:
+        text = request.to_stored()
+        check_stored(text)
         return [
             self._keys.account(self._account),
             self._keys.accounts,
             self._keys.known_accounts,
             self._account,
             job,
-            request.to_stored(),
+            text,
             request.queue,
             request.target(job),
             request.fingerprint(),

@@ -17,7 +17,7 @@ from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, JobRecord, Progress
 from transship.model.requests import parse_request
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Claim, ClaimResult, Claims, Finished
+from transship_worker.jobs.claims import Answer, Claim, ClaimResult, Claims, Finished, Found
 from transship_worker.jobs.reaper import Reaper
 
 if TYPE_CHECKING:
@@ -59,9 +59,11 @@ class Bench:
 
     def claim(self, job: JobId, claims: Claims | None = None) -> ClaimResult:
         """What a worker does when a bell for the job rings."""
-        body = (claims or self.claims).request(job)
-        assert body is not None
-        request = parse_request(body)
+        body = (claims or self.claims).read(job)
+        if body.found is Found.READING:
+            return ClaimResult(Answer.RUNNING, detail=body.worker)
+        assert body.found is Found.READ, body
+        request = parse_request(body.text)
         return (claims or self.claims).claim(job, request, engine="build-7", flavor="default")
 
     def claimed(self, job: JobId, claims: Claims | None = None) -> Claim:

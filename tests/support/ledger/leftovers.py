@@ -28,10 +28,15 @@ def left_behind(client: redis.Redis, keys: Keys) -> list[str]:
 
 
 def let_time_pass(client: redis.Redis, keys: Keys) -> None:
-    """What time does when no worker lives: leases end, bells come due, what expires is gone."""
+    """What time does when no worker lives: leases end, bells come due, what expires is gone.
+
+    The readings of requests end, too.
+    """
     for job, _ in client.zscan_iter(keys.leases):
         client.hset(keys.job(job), "lease", "1")
         client.zadd(keys.leases, {job: 1})
+    for key in client.scan_iter(f"{keys.prefix}reading:*"):
+        client.pexpire(key, 600_000)
     for key in client.scan_iter(f"{keys.prefix}*due:*"):
         client.zadd(key, {job: 1 for job, _ in client.zscan_iter(key)})
     for kind in ("copy:*", "lead:*", "line:*", "lock:*", "permits:*", "reaper"):

@@ -22,7 +22,7 @@ class NewerCopy(CopyRequest):
 def install() -> None:
     """Replace how requests are read."""
     from transship.model.requests import parse_request as read
-    from transship_worker.jobs import reaper, runner
+    from transship_worker.jobs import runner
 
     def read_newer(body: str | bytes) -> Request:
         fields: Any = json.loads(body)
@@ -31,5 +31,4 @@ def install() -> None:
             fields.pop("sign_with", None)
         return read(json.dumps(fields))
 
-    for module in (reaper, runner):
-        module.parse_request = read_newer  # type: ignore[attr-defined]
+    runner.parse_request = read_newer  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ out the same counter twice, never the same token.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import secrets
@@ -25,6 +26,8 @@ from transship.ledger.scripts import read_script
 from transship.model.jobs import JobId, State, Via
 from transship.model.records import ErrorInfo, Progress
 from transship.model.request_fields import LONGEST_S
+from transship.model.requests import MIGRATION_HEAD
+from transship.model.stored_text import REQUEST, SPECIFICATION
 from transship_config.lanes import queue_name
 from transship_config.settings import Settings
 from transship_worker.jobs.sweep import SWEEP_SCRIPTS, Due, Sweep, Swept, dues
@@ -35,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Between two bells for a job that this worker must leave to another: at least, at most. Unit: ms.
 DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
-#: Characters of a request that is read; the longest holds a specification of half of that.
-LONGEST_REQUEST = 16 * 1024 * 1024
 #: Queues of engines that are looked after.
 LISTENING_MOST = 1000
 #: Jobs of one migration that are on the queue or run at once. Enough for a few workers' slots; what
@@ -45,6 +46,36 @@ WINDOW = 128
 #: Jobs of one migration that may wait for their retry beside those, so that a registry that is
 #: paused holds up its own images and not those for others.
 POSTPONED_MOST = 7 * WINDOW
+
+
+class Found(StrEnum):
+    """What came of an attempt to read a request."""
+
+    READ = "read"
+    #: There is none: never was, or long gone.
+    UNKNOWN = "unknown"
+    #: What stands there is no text, or an empty one.
+    UNREADABLE = "unreadable"
+    #: It is longer than any request.
+    LONG = "long"
+    #: It is one that is read alone (``whole``).
+    LARGE = "large"
+    #: Another worker reads it now.
+    READING = "reading"
+    #: Each worker that read it went silent.
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request as it stands in Redis, untrusted; or why there is none."""
+
+    found: Found
+    text: str = ""
+    #: Another reader's name.
+    worker: str = ""
+    #: Bytes, or how many readers went silent.
+    count: int = 0
 
 
 class Answer(StrEnum):
@@ -134,6 +165,7 @@ class Row:
 
 _SCRIPTS = (
     *("claim", "report", "finish", "reject", "defer", "leave", "rows", "planned"),
+    *("give_up", "queue"),
     *SWEEP_SCRIPTS,
 )
 
@@ -163,27 +195,63 @@ class Claims:
                 },
             }
         )
+        #: A worker that starts anew may have the name of the one before it.
+        self._own_readings = f"{secrets.token_hex(8)}."
+        self._numbers = itertools.count()
+        #: What ``read`` needs each time.
+        self._reading: tuple[str | int, ...] = (
+            int(settings.lease * 1000),
+            settings.attempts,
+            LONGEST_S * 1000,
+            REQUEST.longest,
+            MIGRATION_HEAD,
+        )
         common = read_script("transship_worker.jobs", "common")
         self._scripts = {
             name: client.register_script(common + read_script("transship_worker.jobs", name))
             for name in _SCRIPTS
-        }
+        } | {"read": client.register_script(read_script("transship_worker.jobs", "read"))}
         self._sweep = Sweep(self._run, self._accounts, self._listening)
 
-    def request(self, job: JobId) -> str | None:
-        """The text of a request as it stands in Redis: untrusted, perhaps not even JSON.
+    def read(self, job: JobId, *, whole: bool = False) -> Body:
+        """Begin to read a request; what comes of it ends that: a claim, or ``reject`` and the like.
 
-        Of one that is too long nothing is given: an account must not fill a worker's memory.
+        Of one that is too long nothing is read: an account must not fill a worker's memory.
+        ``whole``: also what is longer than ``REQUEST.longest``.
         """
-        try:
-            body = str(self._line.getrange(self._keys.request(job), 0, LONGEST_REQUEST))
-        except redis.ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
-                raise
-            return ""
-        if len(body) > LONGEST_REQUEST:
-            return ""
-        return body or None
+        reply = self._scripts["read"](
+            args=[
+                self._keys.request(job),
+                self._keys.reading(job),
+                self._keys.job(job),
+                f"{self._own_readings}{next(self._numbers)}",
+                self._worker,
+                *self._reading,
+                SPECIFICATION.longest if whole else 0,
+            ],
+            client=self._line,
+        )
+        found = Found(reply[0])
+        if found is Found.READ:
+            return Body(found, text=str(reply[1]))
+        if found is Found.LONG:
+            return Body(found, count=int(reply[1]))
+        if found is Found.LOST:
+            return Body(found, count=int(reply[1]), worker=str(reply[2]))
+        return Body(found, worker=str(reply[1]) if len(reply) > 1 else "")
+
+    def unread(self, job: JobId) -> None:
+        """End the reading of a request of which nothing comes."""
+        self._line.delete(self._keys.reading(job))
+
+    def give_up(self, job: JobId, body: Body) -> bool:
+        """End a job whose readers went silent; whether it was not final yet."""
+        return bool(self._run("give_up", job, body.count, body.worker))
+
+    def queue_of(self, job: JobId) -> tuple[str, str]:
+        """The queue that a job waits in, and what Flower shows of it; no request is read for it."""
+        queue, display = self._run("queue", job)
+        return str(queue), str(display) or str(job)
 
     def claim(self, job: JobId, request: Request, *, engine: str, flavor: str) -> ClaimResult:
         """Claim a job for this worker, or learn why not."""

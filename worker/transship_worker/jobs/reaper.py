@@ -15,8 +15,6 @@ from kombu.exceptions import OperationalError
 from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
 from transship.ledger.notifications import Bell, Doorbell
-from transship.model.requests import parse_request
-from transship_config.lanes import queue_name
 from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.sweep import Due
 
@@ -71,19 +69,10 @@ class Reaper:
         self._doorbell.ring(self._bell(due) for due in swept.ring)
 
     def _bell(self, due: Due) -> Bell:
-        queue, display = due.queue, str(due.job)
-        body = self._claims.request(due.job)
-        if body is not None:
-            try:
-                request = parse_request(body)
-            except ValueError:
-                # The worker that hears the bell says what is wrong with it.
-                display = f"{due.job} (unreadable request)"
-            else:
-                queue = queue or request.queue
-                display = request.display
-        # Where the request does not say, any worker may find out.
-        queue = queue or queue_name(bulk=False, engine=None)
+        # The request is not looked at: whoever wrote it must not stop the one that all rely on.
+        queue, display = due.queue, due.display or str(due.job)
+        if not queue:
+            queue, display = self._claims.queue_of(due.job)
         return Bell(due.job, queue, display, due.attempt, again=True)
 
     def _leads(self) -> bool:

@@ -7,8 +7,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 import redis
 from kombu.exceptions import OperationalError
@@ -28,10 +30,19 @@ from transship.model.jobs import JobId, Kind, State
 from transship.model.records import ErrorInfo, Progress
 from transship.model.request_fields import request_problem
 from transship.model.requests import newer, parse_request
+from transship.model.stored_text import REQUEST, SPECIFICATION
 from transship_config import __version__
 from transship_config.errors import TransshipError
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Answer, Claim, ClaimResult, Claims, Finished
+from transship_worker.jobs.claims import (
+    Answer,
+    Body,
+    Claim,
+    ClaimResult,
+    Claims,
+    Finished,
+    Found,
+)
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome, Work
 from transship_worker.jobs.heartbeat import Heart
@@ -43,6 +54,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("transship.worker")
 
+#: Held while a request is read and parsed that is longer than most, by one thread of the process.
+_LARGE: Final = threading.Lock()
 #: How long an outcome is offered to a Redis that does not answer. Unit: s.
 FINISH_PATIENCE_S = 3600.0
 #: The same while the worker stops. Unit: s.
@@ -97,17 +110,38 @@ class Runner:
         except UnknownJob as error:
             claims.count_refused("bad_id")
             return f"refused: {error}"
-        body = claims.request(job)
-        if body is None:
+        body = claims.read(job)
+        if body.found is Found.LARGE:
+            # What several slots parse at once would add up.
+            with _LARGE:
+                body = claims.read(job, whole=True)
+                found = _parsed(body, in_a_thread=True)
+        else:
+            found = _parsed(body)
+        if isinstance(found, _Problem):
+            return self._unread(job, body, found)
+        return self._answer(job, found)
+
+    def _unread(self, job: JobId, body: Body, problem: _Problem) -> str:
+        """What is done with a job without a request that this worker can read."""
+        claims = self._tools.claims
+        if body.found is Found.UNKNOWN:
             claims.count_refused("unknown_job")
             return "nothing to do: no such job"
-        try:
-            request = parse_request(body)
-        except ValidationError as error:
-            if (what := newer(body)) is not None:
-                return self._leave_to_newer(job, what)
-            return self._reject(job, error)
-        return self._answer(job, request)
+        if body.found is Found.READING:
+            return f"nothing to do: {body.worker} reads its request"
+        if body.found is Found.LOST:
+            return self._give_up(job, body)
+        if problem.newer is not None:
+            return self._leave_to_newer(job, problem.newer)
+        return self._reject(job, problem.code, problem.message)
+
+    def _give_up(self, job: JobId, body: Body) -> str:
+        """Nobody reads again what each reader did not outlive."""
+        message = f"{body.count} worker(s) went silent while they read its request"
+        if self._tools.claims.give_up(job, body):
+            logger.warning("given up: %s", message, extra={"job": job})
+        raise JobFailure(f"worker_lost: {message}")
 
     def _leave_to_newer(self, job: JobId, what: str) -> str:
         """While a fleet is upgraded, its older workers hear of what only the newer ones can do."""
@@ -116,12 +150,10 @@ class Runner:
         logger.info("left to a newer worker: a %s", what, extra={"job": job})
         return f"left to a newer worker: a {what}, which this one ({__version__}) cannot read"
 
-    def _reject(self, job: JobId, error: ValidationError) -> str:
-        problem = ErrorInfo(
-            code="invalid_request", message=str(request_problem(error)), retryable=False
-        )
+    def _reject(self, job: JobId, code: str, message: str) -> str:
+        problem = ErrorInfo(code=code, message=message, retryable=False)
         if self._tools.claims.reject(job, problem):
-            self._tools.claims.count_refused("invalid_request")
+            self._tools.claims.count_refused(code)
             logger.warning("request refused: %s", problem.message, extra={"job": job})
         raise JobFailure(f"{problem.code}: {problem.message}")
 
@@ -138,6 +170,7 @@ class Runner:
             return str(reason)
         if tools.stopping.is_set():
             # Taken before the signal: what this worker would only hand back, another runs.
+            tools.claims.unread(job)
             self._ring_next(job)
             return "left to another worker: this one stops"
         # The lease counts from before the claim, so that Redis's never ends before ours.
@@ -325,13 +358,51 @@ class Runner:
         if job is None:
             return
         try:
-            body = self._tools.claims.request(job)
-            if body is not None:
-                request = parse_request(body)
-                self._tools.doorbell.ring([Bell.of(job, request, again=True)])
-        except (ValidationError, redis.RedisError, OperationalError, OSError) as error:
+            queue, display = self._tools.claims.queue_of(job)
+            self._tools.doorbell.ring([Bell(job, queue, display, again=True)])
+        except (redis.RedisError, OperationalError, OSError) as error:
             self._tools.doorbell.close()
             logger.debug("no bell for %s: %s", job, plain(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why this worker has no request; nothing of pydantic's error, which holds all that it read."""
+
+    code: str = "invalid_request"
+    message: str = "the request is no text"
+    #: What only a newer version can read.
+    newer: str | None = None
+
+
+def _parsed(body: Body, *, in_a_thread: bool = False) -> Request | _Problem:
+    """The request of a body, or what is wrong with it."""
+    if body.found is Found.LONG:
+        message = (
+            f"the request has {body.count} bytes and was not read; a push or a copy has "
+            f"{REQUEST.longest} at most, a specification {SPECIFICATION.longest}"
+        )
+        return _Problem("request_too_long", message)
+    if body.found is not Found.READ:
+        return _Problem()
+    if in_a_thread:
+        # Always in the same one: the C library keeps memory for each thread that asked for much.
+        return _parser().submit(_parse, body.text).result()
+    return _parse(body.text)
+
+
+def _parse(text: str) -> Request | _Problem:
+    try:
+        return parse_request(text)
+    except ValidationError as error:
+        if (what := newer(text)) is not None:
+            return _Problem(newer=what)
+        return _Problem(message=str(request_problem(error)))
+
+
+@cache
+def _parser() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="large-requests")
 
 
 def _is_echo(error: TransshipError, control: Control) -> bool:

@@ -47,7 +47,7 @@ class Due:
     """A bell the reaper is to ring."""
 
     job: JobId
-    #: Empty: as the job's request says.
+    #: Empty: not looked up yet.
     queue: str
     attempt: int
     #: What Flower shows; empty: not known without the request.

@@ -6,6 +6,9 @@ local want = cjson.decode(ARGV[2])
 local id, reference = want.id, want.reference
 local base = base_of(id)
 
+-- Its request was read. Workers that did not outlive that count as attempts of this job.
+local mark = redis.call('GETDEL', reading_key(id))
+local unread = tonumber(mark and string.match(mark, '^%d+')) or 0
 if redis.call('EXISTS', base .. 'request:' .. id) == 0 then return {'unknown'} end
 know(id)
 local own = ns .. ':migration:' .. id
@@ -115,6 +118,7 @@ adopt_it()
 redis.call('ZREM', ns .. ':due:' .. want.queue, id)
 redis.call('ZREM', ns .. ':expiry', id)
 local fence = redis.call('HINCRBY', job_key(id), 'fence', 1)
+if unread > 0 then redis.call('HINCRBY', job_key(id), 'failures', unread) end
 local attempt = tonumber(get(id, 'failures') or '0') + 1
 local lease = now + conf.lease
 redis.call('HSET', job_key(id), 'token', want.token, 'worker', want.worker,

@@ -328,6 +328,46 @@ local function waiting_since(id)
   return score(base_of(id) .. 'queued', id) or tonumber(get(id, 'since') or get(id, 'created') or now)
 end
 
+-- There while a worker reads a job's request: see read.lua.
+local function reading_key(id) return ns .. ':reading:' .. id end
+
+-- The queue that a job waits in: its record has it, or else its account put it into one that workers
+-- listen to. From a queue of any engine a worker looks into the request.
+local function queue_of(id)
+  local queue = get(id, 'queue')
+  if queue then return queue end
+  for _, name in ipairs(live_queues()) do
+    if score(base_of(id) .. 'due:' .. name, id) then return name end
+  end
+  return 'push.*'
+end
+
+-- What Flower shows of a job that has a record; else ''.
+local function display_of(id)
+  local image, registry = get(id, 'image'), get(id, 'registry')
+  if not image or image == '?' then return '' end
+  return registry and registry ~= '' and image .. ' → ' .. registry or image
+end
+
+-- No bell is rung any more for what an account put into any queue.
+local function forget_dues(id)
+  for _, queue in ipairs(live_queues()) do
+    redis.pcall('ZREM', base_of(id) .. 'due:' .. queue, id)
+  end
+end
+
+-- Whether a job that no worker can read is to be made final. One that is final stays so, whoever asks
+-- to try it again.
+local function ends_unread(id)
+  local state = get(id, 'state')
+  if not state or state == 'queued' or state == 'retrying' then return true end
+  if state ~= 'running' then
+    redis.call('DEL', base_of(id) .. 'retry:' .. id)
+    forget_dues(id)
+  end
+  return false
+end
+
 -- Ring again later, after a quarter of the time that a job waits already, within bounds (ms).
 -- `known`: this is its queue; else nothing is done where it does not wait.
 local function defer(id, queue, least, most, known)

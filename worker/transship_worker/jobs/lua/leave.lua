@@ -3,6 +3,7 @@
 local id = ARGV[2]
 local base = base_of(id)
 know(id)
+redis.call('DEL', reading_key(id))
 for _, queue in ipairs(live_queues()) do defer(id, queue, ARGV[3], ARGV[4], false) end
 -- Once it has a record, that says when it expires.
 if redis.call('EXISTS', job_key(id)) == 0 and not score(base .. 'expiry', id) then

@@ -2,11 +2,9 @@
 -- ARGV: conf, id, queue, error (JSON). Returns 1 if it was not final yet.
 local id = ARGV[2]
 know(id)
-local state = get(id, 'state')
-if state and state ~= 'queued' then return 0 end
+redis.call('DEL', reading_key(id))
+if not ends_unread(id) then return 0 end
 adopt(id, ARGV[3], '?', '?', nil)
-for _, queue in ipairs(live_queues()) do
-  redis.pcall('ZREM', base_of(id) .. 'due:' .. queue, id)
-end
+forget_dues(id)
 finish(id, 'failed', ARGV[4])
 return 1

@@ -6,24 +6,32 @@
 local account, most, many = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local base = from(account)
 local ring, expired, foul = {}, 0, {}
--- Bytes of requests after which a script parses no further one.
-local unread = 16384
+-- Bytes of requests that one script looks at.
+local unread = 131072
 
--- What the request says of its target and queue. One that is longer than any push or copy needs is
--- a specification; if not, the places that its job leaves behind are found and removed later.
+-- A field of a request as a producer of ours writes it; nothing is parsed. Without a plain search a
+-- long text would be gone through too slowly.
+local function field(body, name, pattern)
+  local at = string.find(body, '"' .. name .. '"', 1, true)
+  return at and string.match(body, '^"' .. name .. '"%s*:%s*' .. pattern, at)
+end
+
+-- What the request says of its target and queue. A longer one is a specification.
 local function read(id)
   local key = base .. 'request:' .. id
   local length = redis.pcall('STRLEN', key)
   if type(length) ~= 'number' then return '?', 'push.*' end
-  if length > 32768 then return 'migration:' .. id, 'plan.*' end
+  if length > 65536 then return 'migration:' .. id, 'plan.*' end
   unread = unread - length
-  local ok, request = pcall(cjson.decode, redis.call('GET', key))
-  if not ok or type(request) ~= 'table' then return '?', 'push.*' end
-  if request.kind == 'migration' then return 'migration:' .. id, 'plan.*' end
-  local image = type(request.image) == 'string' and request.image or '?'
-  if request.kind == 'copy' then return image, request.migration and 'copy.bulk' or 'copy.*' end
-  local engine = type(request.engine) == 'string' and request.engine or '*'
-  return image, (request.bulk == true and 'bulk.' or 'push.') .. engine
+  local body = redis.call('GET', key)
+  local kind = field(body, 'kind', '"(%l+)"')
+  if kind == 'migration' then return 'migration:' .. id, 'plan.*' end
+  local image = field(body, 'image', '"([^"\\]+)"') or '?'
+  if kind == 'copy' then
+    return image, field(body, 'migration', '"') and 'copy.bulk' or 'copy.*'
+  end
+  local engine = field(body, 'engine', '"([%w_.-]+)"') or '*'
+  return image, (field(body, 'bulk', 'true') and 'bulk.' or 'push.') .. engine
 end
 
 local function expire(id)

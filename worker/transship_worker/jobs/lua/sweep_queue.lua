@@ -47,7 +47,7 @@ for _, list in ipairs(lists) do
     else
       local wait = math.max(least_ms, math.min(most_ms, (now - waiting_since(id)) / 2))
       redis.call('ZADD', key, text(now + wait), id)
-      ring[#ring + 1] = {id, queue, tonumber(get(id, 'failures') or '0') + 1}
+      ring[#ring + 1] = {id, queue, tonumber(get(id, 'failures') or '0') + 1, display_of(id)}
       missing = missing - 1
     end
     looks = looks - 1

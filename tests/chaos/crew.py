@@ -150,6 +150,14 @@ class Crew:
             hand.kill9()
             hand.close()
 
+    def running(self) -> list[tuple[str, int]]:
+        """The processes that run now, each with its place."""
+        return [
+            (f"worker {number}, process {hand.pid}", hand.pid)
+            for number, hand in enumerate(self.hands)
+            if hand.status is None
+        ]
+
     def rest(self) -> None:
         """Start no more workers."""
         self._ended.set()

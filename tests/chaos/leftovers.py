@@ -23,8 +23,6 @@ PATIENCE_S: Final = 75.0
 MOST_SOCKETS: Final = 60
 #: Other files that a worker may have open beyond what it had after its first jobs.
 MORE_FILES: Final = 16
-#: Memory that a worker may hold beyond what it held after its first jobs. Unit: bytes.
-MORE_MEMORY: Final = 64 * 2**20
 
 #: Of these nothing may be left once all jobs are final; after the namespace. Leads count as long
 #: as their copies are there.
@@ -111,7 +109,7 @@ def unacknowledged(keys: Keys, url: str) -> int:
 
 
 def in_workers(crew: Crew, warm: Held) -> list[str]:
-    """What workers hold too much of; the first of them lived all the time.
+    """Files that workers hold too many of; the first of them lived all the time.
 
     ``warm``: what the first held after its first jobs.
     """
@@ -124,9 +122,4 @@ def in_workers(crew: Crew, warm: Held) -> list[str]:
         if most > MOST_SOCKETS or others > were + MORE_FILES:
             more = "\n    ".join(f"{name}: {count}" for name, count in counts.items())
             broken.append(f"worker {number} has too many files open:\n    {more}")
-        if held.memory > warm.memory + MORE_MEMORY:
-            broken.append(
-                f"worker {number} holds {held.memory // 2**20} MiB; the first held "
-                f"{warm.memory // 2**20} MiB after its first jobs"
-            )
     return broken

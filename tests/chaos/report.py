@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from tests.chaos import timeline
 from tests.chaos.history import Story
+from tests.chaos.memory import Growth
 from tests.chaos.plan import Kind
 from tests.chaos.strike import Struck
 from transship import State
@@ -67,6 +69,10 @@ class Report:
     memory_mib: dict[str, int] = field(default_factory=dict)
     #: The first worker on the way: when (s), memory (MiB), open files.
     samples: list[tuple[int, int, int]] = field(default_factory=list)
+    #: How the memory of each worker grew that lived long enough.
+    memory_growth: list[str] = field(default_factory=list)
+    #: What happened from the fault with the slowest recovery to the next finish of any job.
+    timeline: list[str] = field(default_factory=list)
     #: Whether Redis was a primary and a replica under sentinels.
     sentinel: bool = False
     #: What took longest to recover.
@@ -109,6 +115,8 @@ class Report:
             "slowest": "; ".join(self.slowest),
         }
         lines = [f"{name}: {value}" for name, value in rows.items()]
+        lines += [f"memory of {one}" for one in self.memory_growth]
+        lines += ["slowest recovery:", *(f"    {one}" for one in self.timeline)]
         lines += [f"BROKEN: {one}" for one in self.broken]
         lines.append(
             f"{len(self.broken)} broken; again with: ./dev chaos --seed {self.seed} --seconds "
@@ -133,14 +141,32 @@ class Report:
         )
         self.further_attempts = sum(max(0, one.attempts - 1) for one in records)
 
-    def count_faults(self, struck: Sequence[Struck], found: Mapping[str, Story]) -> None:
-        """Fill in what was struck, and how long it took until work went on."""
+    def count_memory(self, found: Sequence[Growth]) -> None:
+        """Fill in how memory grew; what grows too fast is broken."""
+        self.memory_growth = [str(one) for one in found]
+        self.broken += [f"the memory of {one}" for one in found if one.grows]
+
+    def count_faults(
+        self, struck: Sequence[Struck], found: Mapping[str, Story], logs: Mapping[str, str]
+    ) -> None:
+        """Fill in what was struck, and how long it took until work went on.
+
+        ``logs``: what each worker wrote.
+        """
         real = [one for one in struck if one.fault.worker < 0 or one.worker]
         self.faults = dict(Counter(str(one.fault.kind) for one in real))
         self.connections_cut = sum(one.cut for one in real)
         ends = sorted(e.at.timestamp() for story in found.values() for e in story.finishes)
         after = [(end - one.at, _what(one)) for one in real if (end := _next(ends, one.at))]
         self.next_finish = Times.of([took for took, _ in after])
+        slowest = max(
+            ((end - one.at, one.at, one) for one in real if (end := _next(ends, one.at))),
+            key=lambda found: found[:2],
+            default=None,
+        )
+        if slowest is not None:
+            took, at, one = slowest
+            self.timeline = timeline.of_slowest(one, at + took, real, found, logs)
         taken = [
             (story.finishes[-1].at.timestamp() - one.at, f"{_what(one)}, job {job}")
             for one in real

@@ -16,6 +16,7 @@ from tests.chaos.crew import Crew, Hand, Held
 from tests.chaos.ground import LEASE_S, Ground
 from tests.chaos.history import Story, stories
 from tests.chaos.load import Load
+from tests.chaos.memory import Sampler
 from tests.chaos.plan import planned
 from tests.chaos.report import Report
 from tests.chaos.strike import Striker
@@ -67,10 +68,15 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
         # Each has everything loaded by then, and can be compared with later.
         eventually(lambda: load.waves > 1 or load.error, within=60, what="a first wave")
         warm = Held.of(crew.hands[0].pid)
-        striker = Striker(ground, crew, tell)
+        memory = Sampler(crew.running, time.monotonic)
+        memory.start()
+        kept.callback(memory.stop)
+        striker = Striker(ground, crew, memory, tell)
         if options.keep is not None:
             kept.callback(_keep, options.keep, ground, crew, striker)
         striker.run(faults)
+        # While it drains there is less to do, and memory stays as it is.
+        memory.stop()
         tell("no more faults")
         load.stop()
         report.drain_seconds = round(_drain(load, crew, report, options.drain_s), 1)
@@ -79,6 +85,7 @@ def run(options: Options, tell: Callable[[str], None] = lambda _: None) -> Repor
         _judge(report, ground, load, found, crew)
         tell("looked at jobs, tags and Redis")
         _hold(report, ground, crew, warm)
+        report.count_memory(memory.growth(options.seconds))
         _count(report, ground, load, found, striker, crew)
     report.seconds = round(time.monotonic() - began, 1)
     return report
@@ -170,7 +177,8 @@ def _count(
     crew: Crew,
 ) -> None:
     report.count_jobs(found)
-    report.count_faults(striker.struck, found)
+    logs = {f"worker {number}": hand.log_text() for number, hand in enumerate(crew.hands)}
+    report.count_faults(striker.struck, found, logs)
     report.samples = striker.samples
     report.migrations = len(load.asked.migrations)
     for name in load.asked.migrations:
@@ -183,8 +191,7 @@ def _count(
     report.submits_failed = load.asked.submits_failed
     report.workers_started = sum(len(hand.names) for hand in crew.hands)
     report.workers_not_begun = crew.not_begun
-    logs = [hand.log_text() for hand in crew.hands]
-    report.finishes_refused = sum(log.count("outcome refused") for log in logs)
-    report.attempts_given_up = sum(log.count("given up: ") for log in logs)
+    report.finishes_refused = sum(log.count("outcome refused") for log in logs.values())
+    report.attempts_given_up = sum(log.count("given up: ") for log in logs.values())
     report.dead_leads = leftovers.dead_leads(ground.site.keys, ground.redis.url)
     report.bells_unacknowledged = leftovers.unacknowledged(ground.site.keys, ground.redis.url)

@@ -13,6 +13,7 @@ import redis
 from tests.chaos.crew import Crew, Held
 from tests.chaos.faulty import Weather
 from tests.chaos.ground import Ground
+from tests.chaos.memory import Sampler
 from tests.chaos.plan import Fault, Kind
 from tests.support.servers.redis import RedisServer
 
@@ -35,12 +36,16 @@ class Struck:
 class Striker:
     """Strikes; ``struck`` is what happened."""
 
-    def __init__(self, ground: Ground, crew: Crew, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, ground: Ground, crew: Crew, memory: Sampler, tell: Callable[[str], None]
+    ) -> None:
+        """``memory`` hears which workers lose connections."""
         self.struck: list[Struck] = []
         #: What the first worker held on the way: when (s), memory (MiB), open files.
         self.samples: list[tuple[int, int, int]] = []
         self._ground = ground
         self._crew = crew
+        self._memory = memory
         self._tell = tell
         #: The server that is killed or paused now, or was last.
         self._struck_redis: RedisServer | None = None
@@ -77,6 +82,7 @@ class Striker:
             weather = Weather(fault.kind, fault.every, fault.amount)
             self._ground.ways[fault.side].set(weather)
         elif fault.kind is Kind.REDIS:
+            self._lose()
             self._struck_redis = self._ground.redis
             self._struck_redis.kill9()
         elif fault.kind is Kind.PAUSE:
@@ -101,11 +107,25 @@ class Striker:
 
     def _cut(self) -> int:
         """Cut all connections to Redis: those of Celery, of the ledger and of producers."""
+        self._lose()
         with self._ground.redis.client() as client:
             try:
                 return int(client.execute_command("CLIENT", "KILL", "TYPE", "normal"))
             except redis.RedisError:
                 return 0
+
+    def _lose(self) -> None:
+        """Count the connections to Redis that each worker is about to lose."""
+        port = f"port {self._ground.redis.port}"
+
+        def connections(pid: int) -> int:
+            try:
+                return Held.of(pid).files.count(port)
+            except OSError:
+                # It ended just now.
+                return 0
+
+        self._memory.lose(connections)
 
     def _end(self, fault: Fault) -> None:
         if fault.kind is Kind.FREEZE:

@@ -69,6 +69,12 @@ class Ground:
         return self._redis
 
     @property
+    def redis_ports(self) -> list[int]:
+        """Those of all servers of Redis."""
+        servers = [self.redis] if self.watched is None else self.watched.servers
+        return [server.port for server in servers]
+
+    @property
     def redis_logs(self) -> dict[str, str]:
         """What all servers of Redis wrote."""
         if self.watched is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
 import redis
@@ -12,15 +13,19 @@ import redis
 from tests.chaos.crew import Crew, Held
 from transship import Client
 from transship.ledger.keys import Keys
+from transship_worker.broker.slots import Slots
+from transship_worker.fleet.redis import CONNECTIONS
 from transship_worker.process.presence import EVERY_S
 
 #: Whatever expires does so within this: the longest is a lock whose holder died. Unit: s.
 PATIENCE_S: Final = 75.0
-#: Sockets of a kind that a worker may have: to Redis, one for each thread that was ever busy at
-#: once, and there are a hundred threads; to each registry, where idle ones are kept for a minute;
-#: and those of calls to an engine that was away, which go with the next collection of garbage. One
-#: that stayed with each fault of a kind would show within half an hour.
+#: Sockets of a kind that a worker may have: to each registry, where idle ones are kept for a
+#: minute; and those of calls to an engine that was away, which go with the next collection of
+#: garbage. One that stayed with each fault of a kind would show within half an hour.
 MOST_SOCKETS: Final = 60
+#: Connections to Redis: one for each thread of a slot that was ever busy at the same time (66 were
+#: seen on a machine under load), those of the background loop, and a few of the worker itself.
+MOST_TO_REDIS: Final = Slots(interactive=4, bulk=4, copies=32).threads + CONNECTIONS + 16
 #: Other files that a worker may have open beyond what it had after its first jobs.
 MORE_FILES: Final = 16
 
@@ -108,18 +113,23 @@ def unacknowledged(keys: Keys, url: str) -> int:
         return int(client.hlen(f"{keys.celery_prefix}unacked"))
 
 
-def in_workers(crew: Crew, warm: Held) -> list[str]:
+def in_workers(crew: Crew, warm: Held, redis_ports: Collection[int]) -> list[str]:
     """Files that workers hold too many of; the first of them lived all the time.
 
     ``warm``: what the first held after its first jobs.
     """
+    to_redis = {f"port {port}" for port in redis_ports}
     broken = []
     for number, hand in enumerate(crew.hands):
         held = Held.of(hand.pid)
         counts = Counter(held.files)
-        most = max((n for name, n in counts.items() if name in held.sockets), default=0)
+        too_many = any(
+            n > (MOST_TO_REDIS if name in to_redis else MOST_SOCKETS)
+            for name, n in counts.items()
+            if name in held.sockets
+        )
         others, were = (sum(n not in one.sockets for n in one.files) for one in (held, warm))
-        if most > MOST_SOCKETS or others > were + MORE_FILES:
+        if too_many or others > were + MORE_FILES:
             more = "\n    ".join(f"{name}: {count}" for name, count in counts.items())
             broken.append(f"worker {number} has too many files open:\n    {more}")
     return broken

@@ -161,7 +161,7 @@ def _hold(report: Report, ground: Ground, crew: Crew, warm: Held) -> None:
     finally:
         fresh.kill9()
         fresh.close()
-    report.broken += leftovers.in_workers(crew, warm)
+    report.broken += leftovers.in_workers(crew, warm, ground.redis_ports)
     held = {"fresh": of_fresh, "first after its first jobs": warm}
     held |= {f"worker {n}": Held.of(hand.pid) for n, hand in enumerate(crew.hands)}
     report.files = {name: len(one.files) for name, one in held.items()}

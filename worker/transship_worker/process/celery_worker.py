@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from celery.apps import worker as celery_worker
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.worker import state as celery_state
 
 from transship_config.celery_settings import queue
@@ -71,6 +71,9 @@ def run(runtime: Runtime, app: Any) -> int:
         without_gossip=True,
         send_events=True,
     )
+    # With each lost connection Celery tells what a later version does with tasks that are
+    # acknowledged late; none is. It has set filters of its own by now.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     runtime.start()
     try:
         worker.start()

@@ -25,8 +25,9 @@ from tests.support.workers.process import Site, WorkerProcess, reaches
 from transship import Client, Job, State
 from transship.ledger.functions import Functions
 from transship.ledger.notifications import Bell, Doorbell
-from transship.model.jobs import JobId
+from transship.model.jobs import JobId, Kind
 from transship.model.requests import MIGRATION_HEAD
+from transship.model.stored_text import REQUEST
 from transship_config.lanes import COPY_QUEUE
 from transship_config.settings import Settings
 
@@ -244,3 +245,19 @@ def test_the_reaper_reads_no_request(attack: Attack) -> None:
         assert record.error.code == "expired"
     claimed(attack, 101)
     assert memory(worker, "VmHWM:") < before + GROWTH_KIB
+
+
+def test_a_long_specification_is_listed_read_and_cancelled(attack: Attack) -> None:
+    names = [f"library/image-{number}" for number in range(9_000)]
+    rule = {"from": {"registry": "a", "repositories": names}, "to": {"registry": "a"}}
+    rule["to"]["repository"] = "mirror/{repository}"  # type: ignore[index]
+    spec = {"version": 1, "name": "long-one", "rules": [rule]}
+    migration = attack.client.migrate(spec)
+    assert attack.admin.strlen(attack.site.keys.request(JobId(migration.id))) > REQUEST.longest
+
+    job = attack.client.job(migration.id)
+    assert (job.record().image, job.record().kind) == ("long-one", Kind.MIGRATION)
+    attack.site.start_worker("--no-engine")
+    eventually(lambda: job.record().attempts > 0, what="a migration that is claimed")
+    migration.cancel()
+    reaches(job, State.CANCELLED)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 #: Between two bells for a job that this worker must leave to another: at least, at most. Unit: ms.
 DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
+#: How long the mark of a worker that died while it read a request is kept: longer than a lease and
+#: the longest time between two bells. Unit: ms.
+READING_KEPT_MS = 24 * 3600 * 1000
 #: Queues of engines that are looked after.
 LISTENING_MOST = 1000
 #: Jobs of one migration that are on the queue or run at once. Enough for a few workers' slots; what
@@ -202,7 +205,7 @@ class Claims:
         self._reading: tuple[str | int, ...] = (
             int(settings.lease * 1000),
             settings.attempts,
-            LONGEST_S * 1000,
+            READING_KEPT_MS,
             REQUEST.longest,
             MIGRATION_HEAD,
         )

@@ -109,6 +109,8 @@ def test_a_migration_into_an_empty_registry_looks_for_nothing_there(
         "POST uploads": 14,
         "PUT uploads": 14,
         "POST mounts": 4,
+        # Of a worker's first mount: whether 201 means that the blob is there.
+        "GET blobs": 1,
         "PUT manifests": 6,
     }
 

@@ -249,6 +249,8 @@ async def test_a_blob_whose_last_answer_was_lost_is_not_sent_again(
         server.expect("POST", UPLOADS, Reply(202, headers={"Location": at}))
         server.expect("PUT", f"{at}?digest={DIGEST}", Reply(hang_up=True), body=DATA)
         server.expect("HEAD", BLOB_AT, Reply(200, headers={"Content-Length": "1000"}))
+        # It says no of what nobody has.
+        server.follow(BLOB_AT.rpartition(":")[0], lambda _: Reply(404))
         source, target = await ends(pool, registries, target=server)
         await target.write_blob(description(DATA), source, moved)
     assert moved.total == 1000

@@ -301,6 +301,7 @@ async def test_a_blob_of_another_size_or_digest_is_not_there(
     server: HostileServer, headers: dict[str, str], there: bool
 ) -> None:
     server.follow(BLOB, lambda _: Reply(200, b"", headers))
+    server.follow("/v2/acme/app/blobs/", lambda _: Reply(404))
 
     async def look(repository: Repository) -> bool:
         return await blobs.head(target(repository), EMPTY_DIGEST, 2) is not None

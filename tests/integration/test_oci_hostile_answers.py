@@ -105,10 +105,8 @@ async def test_a_write_that_is_not_answered_by_201_and_a_digest_counts_if_the_re
     server: HostileServer, status: int, kept: bool
 ) -> None:
     server.expect("PUT", TAG, Reply(status, errors("DENIED")))
-    there = {"Docker-Content-Digest": MANIFEST.digest, "Content-Type": OCI_MANIFEST}
-    server.expect("HEAD", TAG, Reply(200, b"", there) if kept else Reply(404))
-    if not kept:
-        server.expect("GET", TAG, Reply(404, errors("MANIFEST_UNKNOWN")))
+    # By GET: a HEAD may say yes to everything.
+    server.expect("GET", TAG, GOOD if kept else Reply(404, errors("MANIFEST_UNKNOWN")))
 
     async def put(repository: Repository) -> str:
         return (await manifests.put(repository, "1", MANIFEST)).digest

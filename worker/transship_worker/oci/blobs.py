@@ -21,11 +21,13 @@ from transship.errors import (
     UploadLost,
 )
 from transship_worker.oci import digests
+from transship_worker.oci.bodies import timely
 from transship_worker.oci.budget import metered
 from transship_worker.oci.client import Repository
 from transship_worker.oci.errors import unanswered
 from transship_worker.oci.exchange import Answer, Request
 from transship_worker.oci.headers import content_range
+from transship_worker.oci.honesty import can_say_no
 from transship_worker.oci.learned import HEAD_REFUSED, HEAD_UNSUPPORTED
 
 
@@ -60,7 +62,7 @@ class BlobStream:
         """
         client = self._repository.client
         try:
-            async for piece in metered(client.governor, self._response.content.iter_any()):
+            async for piece in metered(client.governor, timely(self._response.content.iter_any())):
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
             raise unanswered(error, self._response.url, client.speaker, self._what) from error
@@ -84,7 +86,10 @@ async def head(repository: Repository, digest: str, size: int | None = None) -> 
     answer = await repository.client.ask(await _look(repository, digest), limit=0)
     if answer.status in HEAD_UNSUPPORTED:
         heads.unsupported()
+    heads.says_no = heads.says_no or answer.status == 404
     if answer.status != 200 or not _is_called(answer, digest):
+        return None
+    if not await can_say_no(repository, heads, "blobs"):
         return None
     held = _size(answer.headers)
     return BlobHead(digest, held) if size is None or held in (None, size) else None
@@ -178,6 +183,23 @@ async def confirm(
     except (Denied, PushRejected):
         if certain:
             raise
+
+
+async def look_for(repository: Repository, digest: str) -> None:
+    """Return if a repository holds a blob. GET decides where HEAD finds nothing, or never did.
+
+    Nothing is known where the registry lets this login read neither.
+
+    Raises:
+        BlobMissing: it does not hold it.
+        PushError: the registry does not answer.
+    """
+    with suppress(Denied, PushRejected):
+        proven = repository.client.learned.blob_heads.says_no
+        if proven and await head(repository, digest) is not None:
+            return
+        async with read(repository, digest):
+            return
 
 
 async def fetch(repository: Repository, digest: str, *, limit: int) -> bytes:

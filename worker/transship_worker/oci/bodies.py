@@ -20,6 +20,8 @@ SILENCE_S: Final = 60.0
 
 #: Turns of the event loop that a piece waits for what arrived before it.
 TURNS_MOST: Final = 8
+#: How much of a body in memory is one piece. Unit: bytes.
+_PIECE: Final = 64 * 1024
 
 #: Makes a body anew each time it is called.
 Stream = Callable[[], AsyncIterator[bytes]]
@@ -140,15 +142,42 @@ def _has_input(transport: asyncio.BaseTransport | None) -> bool:
     return bool(poll.poll(0))
 
 
+async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    """A body as a stream."""
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]
+
+
+async def timely(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of a body, each of which must come in time.
+
+    What a server sends besides (chunk extensions, trailers) counts for the HTTP library as a sign
+    of life, and is no piece.
+
+    Raises:
+        TimeoutError: one did not.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        yield piece
+
+
 class Stall:
-    """A limit on how long a registry may take to accept a piece of a body.
+    """A limit on how long a registry may take to accept a piece of a body, and then to answer.
 
     Waiting for a piece is the source's silence, which has a limit of its own. An answer may
-    come before the body's end, and ends the watch.
+    come before the body's end, and ends the watch. Its head must be complete by then: what the
+    HTTP library reads before it (1xx answers, single header fields) is not the answer.
     """
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self, silence_s: float, connect_s: float) -> None:
+        """``connect_s``: what the connection may take besides. Unit: s."""
         self._silence_s = silence_s
+        self._connect_s = connect_s
         self._timeout = asyncio.timeout(None)
         self._watching = False
 
@@ -173,6 +202,12 @@ class Stall:
             self._until(loop.time() + self._silence_s)
             yield piece
             self._until(None)
+        self._until(loop.time() + self._silence_s)
+
+    def wait_for_answer(self) -> None:
+        """Nothing is sent but the head of the request: the answer is to come."""
+        loop = asyncio.get_running_loop()
+        self._until(loop.time() + self._connect_s + self._silence_s)
 
     def _until(self, when: float | None) -> None:
         if self._watching and not self._timeout.expired():

@@ -6,6 +6,7 @@ What is asked for stands in the modules beside this one (``manifests``, ``blobs`
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,7 +20,7 @@ from yarl import URL
 
 from transship.errors import InvalidReference, PushError, UploadLost
 from transship_worker.credentials.access import Credentials
-from transship_worker.oci import retry
+from transship_worker.oci import exchange, retry
 from transship_worker.oci.auth import Authenticator, LoginUse
 from transship_worker.oci.bodies import Once, let_go, read_bounded, read_error
 from transship_worker.oci.challenge import Scope, Scopes, merged, parse_challenges, pull, push
@@ -166,7 +167,9 @@ class RegistryClient:
             request = replace(request, body=body)
         async with self.open(request) as response:
             try:
-                found = await read_bounded(response, limit, taken)
+                # The whole exchange may have no limit, because of its body.
+                async with asyncio.timeout(exchange.EXCHANGE_S):
+                    found = await read_bounded(response, limit, taken)
             except (aiohttp.ClientError, OSError) as error:
                 raise self._exchanges.broken(error, response.url, request) from error
             return Answer(response.status, response.headers, found, response.url)

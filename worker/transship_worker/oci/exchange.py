@@ -16,8 +16,9 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from transship.errors import AnswerMalformed, PushError, RegistryUnreachable
+from transship_worker.oci import bodies
 from transship_worker.oci.auth import LoginUse
-from transship_worker.oci.bodies import SILENCE_S, Once, Stall, Stream, StreamedBody, read_error
+from transship_worker.oci.bodies import Once, Stall, Stream, StreamedBody, in_pieces, read_error
 from transship_worker.oci.budget import metered
 from transship_worker.oci.challenge import Scopes
 from transship_worker.oci.connections import Connections
@@ -60,8 +61,9 @@ class Request:
     expected: frozenset[int] = frozenset({200})
     #: ``None``: as long as bytes move. Unit: s.
     total_s: float | None = EXCHANGE_S
-    #: The longest silence. Unit: s.
-    silence_s: float = SILENCE_S
+    #: How long the registry may take for a piece of the body, and after its last one for the head
+    #: of the answer; and the longest silence after that. ``None``: as usual. Unit: s.
+    silence_s: float | None = None
     login: LoginUse = LoginUse.ASKED
     #: It was refused for its rate before.
     again: bool = False
@@ -214,14 +216,12 @@ class Exchanges:
             proxy_headers = {"Proxy-Authorization": way.proxy_login}
         elif way.proxy_login is not None:
             headers["Proxy-Authorization"] = way.proxy_login
+        silence_s = bodies.SILENCE_S if request.silence_s is None else request.silence_s
         timeout = aiohttp.ClientTimeout(
-            total=request.total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=request.silence_s
+            total=request.total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s
         )
-        data: bytes | Stream | StreamedBody | None = request.body
-        governor = self._pacing.governor
-        async with Stall(request.silence_s) as stall:
-            if callable(data):
-                data = StreamedBody(stall.watched(metered(governor, data())))
+        async with Stall(silence_s, CONNECT_TIMEOUT_S) as stall:
+            data = self._watched(request, stall)
             with under(way.rule):
                 return await way.session.request(
                     request.method,
@@ -234,6 +234,16 @@ class Exchanges:
                     proxy=way.proxy,
                     proxy_headers=proxy_headers,
                 )
+
+    def _watched(self, request: Request, stall: Stall) -> StreamedBody | bytes | None:
+        """The body, whose pieces are to be taken in time, and after it the answer to come."""
+        body = request.body
+        if callable(body):
+            return StreamedBody(stall.watched(metered(self._pacing.governor, body())))
+        if body and request.total_s is None:
+            return StreamedBody(stall.watched(in_pieces(body)))
+        stall.wait_for_answer()
+        return body
 
     async def refused(self, response: aiohttp.ClientResponse, request: Request) -> PushError:
         """The typed error for an answer; its body is read as far as an error's is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,10 @@ class HeadSupport:
 
     #: HEAD was answered as it should be.
     works: bool = False
+    #: HEAD said of something that it is not there. What never did may say yes to everything.
+    says_no: bool = False
+    #: One asks whether it can.
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _contradictions: int = 0
     _useless_until: float = 0.0
 
@@ -57,5 +62,11 @@ class Learned:
     linked_lists: set[str] = field(default_factory=set)
     manifest_heads: HeadSupport = field(default_factory=HeadSupport)
     blob_heads: HeadSupport = field(default_factory=HeadSupport)
+    #: A blob was there after a mount that was answered by 201.
+    mounts: bool = False
+    #: One looks whether that is so.
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    #: A manifest was listed as a referrer after the registry said so (``OCI-Subject``).
+    lists_referrers: bool = False
     #: GET was refused where HEAD was: a refused HEAD needs no GET any more.
     refusals_agree: bool = False

@@ -15,7 +15,7 @@ from yarl import URL
 from transship.errors import AnswerMalformed, ImageNotFound, UploadLost
 from transship_worker.oci import digests
 from transship_worker.oci.blobs import check_named, confirm, name_of
-from transship_worker.oci.bodies import SILENCE_S, Stream
+from transship_worker.oci.bodies import Stream
 from transship_worker.oci.client import Repository
 from transship_worker.oci.errors import ERROR_LIMIT
 from transship_worker.oci.exchange import Answer, Request
@@ -147,7 +147,7 @@ class Upload:
         headers: Mapping[str, str],
         *,
         expected: frozenset[int],
-        silence_s: float = SILENCE_S,
+        silence_s: float | None = None,
     ) -> Answer:
         request = Request(
             method,

@@ -75,7 +75,7 @@ class Referring:
             ]
             seen.update(names)
             read = await together(self._read(*name) for name in dict.fromkeys(names))
-            latest = [one for one in read if one is not None]
+            latest = [one for one in read if one is not None and self._refers(one, looked)]
             found += latest
             digests = (one.digest for referrer in latest for one in referrer.tree.manifests)
             subjects = [digest for digest in dict.fromkeys(digests) if digest not in looked]
@@ -86,6 +86,20 @@ class Referring:
             f"{self._source}@{image.root.digest} has referrers of referrers, more than "
             f"{DEPTH_MOST} deep"
         )
+
+    def _refers(self, referrer: Referrer, subjects: set[str]) -> bool:
+        """Whether what a registry lists says itself that it refers to one of these.
+
+        What has no ``subject`` is believed to: it is in a list that clients keep, or has a tag.
+        """
+        root = referrer.tree.root
+        if referrer.tag is not None or root.subject is None or root.subject.digest in subjects:
+            return True
+        self._control.warn(
+            f"{self._source}@{root.digest} is listed as a referrer and refers to "
+            f"{root.subject.digest}, which is not copied; it was left out"
+        )
+        return False
 
     async def name_left_out(self, digests: Iterable[str]) -> None:
         """Warn of what refers to manifests that are not copied."""

@@ -12,7 +12,7 @@ from contextlib import (
 )
 from typing import Any, Final, TypeVar
 
-from transship.errors import Denied, PushError, RegistryUnavailable
+from transship.errors import BlobMissing, Denied, PushError, RegistryUnavailable
 from transship_worker.concurrency.gather import first_of
 from transship_worker.fleet.budget import transfers
 from transship_worker.oci import blobs, digests, manifests, referrers, uploads
@@ -74,7 +74,9 @@ class RegistryRepository:
     async def head(self, reference: str, *, certain: bool = False) -> ManifestHead | None:
         """See ``ContentTarget``. Where the target cannot tell of a digest, a write decides."""
         try:
-            return await _read(lambda: manifests.head(self._repository, reference, certain=certain))
+            return await _read(
+                lambda: manifests.head(self._repository, reference, certain=certain, doubted=True)
+            )
         except RegistryUnavailable:
             # distribution 2.8 as a pull-through cache answers 500, and 405 to what is written.
             # What a tag is now must be known: it may be another image's.
@@ -107,12 +109,31 @@ class RegistryRepository:
     async def mount(self, digest: str, source: str) -> Upload | None:
         """See ``ContentTarget``; a refusal of a blob that is there clears ``can_mount``."""
         upload = await uploads.mount(self._repository, digest, source)
+        if upload is None:
+            await self._mounted(digest)
         if upload is not None and not self.mounts_need_manifest:
             other = self._repository.client.repository(source)
             # A login that may not read there says nothing of the registry.
             with suppress(Denied):
                 self.can_mount = await blobs.head(other, digest) is None
         return upload
+
+    async def _mounted(self, digest: str) -> None:
+        """Look for the first blob whose mount is answered by 201: whether it is there then.
+
+        Raises:
+            BlobMissing: it is not.
+        """
+        learned = self._repository.client.learned
+        async with learned.looking:
+            if learned.mounts:
+                return
+            try:
+                await blobs.look_for(self._repository, digest)
+            except BlobMissing:
+                self.can_mount = False
+                raise
+            learned.mounts = True
 
     async def write_blob(
         self,
@@ -132,7 +153,18 @@ class RegistryRepository:
         self, reference: str, manifest: Manifest, *, timeout_s: float | None = None
     ) -> Written:
         """See ``ContentTarget``."""
-        return await manifests.put(self._repository, reference, manifest, timeout_s=timeout_s)
+        written = await manifests.put(self._repository, reference, manifest, timeout_s=timeout_s)
+        if written.lists_referrers and not await self._lists(manifest):
+            return Written(written.digest, lists_referrers=False)
+        return written
+
+    async def _lists(self, manifest: Manifest) -> bool:
+        """Whether the registry lists what it said to list; the first one tells for the others."""
+        learned = self._repository.client.learned
+        if manifest.subject is not None and not learned.lists_referrers:
+            learned.lists_referrers = await referrers.is_listed(self._repository, manifest)
+            return learned.lists_referrers
+        return True
 
     async def attach(self, manifest: Manifest) -> None:
         """See ``ContentTarget``."""

@@ -92,6 +92,27 @@ def test_an_old_primary_that_wakes_up_gets_no_write_of_an_idle_client(
     eventually(watched.settled, what="a replica in sync")
 
 
+def test_a_new_connection_that_is_led_elsewhere_ends_the_older_ones(watched: Watched) -> None:
+    eventually(watched.settled, what="a replica in sync")
+    old = watched.primary
+    with connect(watched.url.replace("/mymaster/0", "/mymaster/1")) as client:
+        pool = client.connection_pool
+        older = pool.get_connection()
+        old.freeze()
+        try:
+            watched.moved_from(old)
+            newer = pool.get_connection()
+            assert older.is_left
+            assert not newer.is_left
+            newer.send_command("PING")
+            assert newer.read_response() == "PONG"
+        finally:
+            old.thaw()
+        pool.release(older)
+        pool.release(newer)
+    eventually(watched.settled, what="a replica in sync")
+
+
 def test_doctor_names_the_primary(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

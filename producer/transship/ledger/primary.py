@@ -12,6 +12,7 @@ and it takes the word of one sentinel without asking the server for its role.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import weakref
 from collections.abc import Mapping
@@ -131,15 +132,25 @@ class Primary:
         if named != address:
             raise NotPrimary(f"the sentinels name {host_and_port(named)} as the primary")
 
-    def check(self, address: Address, role: object) -> None:
+    def check(self, address: Address, role: object, *, fresh: bool) -> None:
         """Judge what a server says of its role; one that says nothing may be the primary.
 
+        A ``fresh`` connection was led to it just now. If it is another server than before, all
+        older connections are given up.
+
         Raises:
-            NotPrimary: it is a replica.
+            NotPrimary: it is a replica, or a primary of the past.
         """
         if role not in {None, "master", b"master"}:
             raise NotPrimary(f"{host_and_port(address)} is a replica, not the primary")
-        if self._left or (self.address is not None and self.address != address):
+        other = self.address is not None and self.address != address
+        if not fresh:
+            if other:
+                raise NotPrimary(f"{host_and_port(address)} is not the primary any more")
+            return
+        if other:
+            self.generation += 1
+        if other or self._left:
             logger.warning("Redis: connected to the primary at %s", host_and_port(address))
         self._left = False
         self.address = address
@@ -230,6 +241,8 @@ class _ToPrimary:
         """Open the socket, to where the primary is now."""
         line: Any = super()
         self._generation = self._primary.generation
+        # The handshake ends with the question.
+        self._role_known_until = math.inf
         self.host, self.port = self._primary.find()
         try:
             return line._connect()
@@ -241,7 +254,9 @@ class _ToPrimary:
         """Log in, and see that the server is the primary."""
         line: Any = super()
         line.on_connect_check_health(check_health)
-        self._check_role(self.handshake_metadata)
+        self._check_role(self.handshake_metadata, fresh=True)
+        # It may have let all others be given up.
+        self._generation = self._primary.generation
 
     @property
     def is_left(self) -> bool:
@@ -265,13 +280,13 @@ class _ToPrimary:
                 raise NotPrimary("the primary has moved")
             if check_health and time.monotonic() > self._role_known_until:
                 self.send_command("HELLO", 3, check_health=False)
-                self._check_role(self.read_response())
+                self._check_role(self.read_response(), fresh=False)
                 self._confirm()
         line.send_packed_command(command, check_health)
 
-    def _check_role(self, reply: object) -> None:
+    def _check_role(self, reply: object, *, fresh: bool) -> None:
         try:
-            self._primary.check((self.host, self.port), role_in(reply))
+            self._primary.check((self.host, self.port), role_in(reply), fresh=fresh)
         except NotPrimary:
             self._leave("is a replica")
             raise

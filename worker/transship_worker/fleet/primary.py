@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -33,6 +34,8 @@ class _ToPrimary:
         """Open the socket, to where the primary is now."""
         line: Any = super()
         self._generation = self._primary.generation
+        # The handshake ends with the question.
+        self._role_known_until = math.inf
         if self._primary.url.service:
             # The same question as everywhere; a loop must not wait for sentinels.
             self.host, self.port = await asyncio.to_thread(self._primary.find)
@@ -47,7 +50,9 @@ class _ToPrimary:
         line: Any = super()
         await line.on_connect_check_health(check_health)
         # redis-py keeps the answer to its own HELLO in synchronous connections only.
-        await self._ask_role()
+        await self._ask_role(fresh=True)
+        # It may have let all others be given up.
+        self._generation = self._primary.generation
 
     async def connect(self) -> None:
         """Connect, anew if the primary has moved since."""
@@ -64,16 +69,16 @@ class _ToPrimary:
                 await self.disconnect(nowait=True)
                 raise NotPrimary("the primary has moved")
             if check_health and time.monotonic() > self._role_known_until:
-                await self._ask_role()
+                await self._ask_role(fresh=False)
                 await self._confirm()
         await line.send_packed_command(command, check_health)
 
-    async def _ask_role(self) -> None:
+    async def _ask_role(self, *, fresh: bool) -> None:
         self._role_known_until = time.monotonic() + ROLE_KNOWN_S
         await self.send_command("HELLO", 3, check_health=False)
         reply = await self.read_response()
         try:
-            self._primary.check((self.host, self.port), role_in(reply))
+            self._primary.check((self.host, self.port), role_in(reply), fresh=fresh)
         except NotPrimary:
             await self._leave("is a replica")
             raise

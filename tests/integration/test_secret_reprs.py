@@ -178,7 +178,7 @@ def test_what_a_flavor_raises_is_not_shown_beside_its_error() -> None:
     [
         TokenAnswer(200, {}, OPTION.encode()),
         Request("GET", URL("https://h/"), headers={"Authorization": OPTION}, body=OPTION.encode()),
-        Way(None, True, URL("http://proxy:1"), OPTION),  # type: ignore[arg-type] # not used
+        Way(None, None, True, URL("http://proxy:1"), OPTION),  # type: ignore[arg-type] # not used
         Speaker("h", Credentials(USER, SecretStr(OPTION)), (OPTION,)),
     ],
     ids=lambda made: type(made).__name__,

@@ -296,12 +296,14 @@ class _ToPrimary:
         try:
             self._primary.confirm((self.host, self.port))
         except NotPrimary:
-            self._leave("is not the primary any more, as the sentinels say")
+            # The sentinel that was asked knows it: no other one is asked first.
+            self._leave("is not the primary any more, as the sentinels say", doubted=False)
             raise
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, reason: str, *, doubted: bool = True) -> None:
         self.disconnect()
-        self._primary.doubt()
+        if doubted:
+            self._primary.doubt()
         self._primary.leave(self._generation, (self.host, self.port), reason)
 
     def read_response(self, *args: Any, **options: Any) -> Any:

@@ -189,12 +189,13 @@ class Watched:
         self.moved_from(old)
 
     def moved_from(self, old: RedisServer, *, within: float = 30) -> ReplicatedRedis:
-        """Wait for another primary than ``old`` which says itself that it is one."""
-        eventually(
-            lambda: self.primary is not old and self.primary.role == "master",
-            within=within,
-            what="another primary",
-        )
+        """Wait for another primary than ``old``, which it says itself and all sentinels know."""
+
+        def moved() -> bool:
+            ports = {one.primary_port() for one in self.sentinels if one.running}
+            return len(ports) == 1 and self.primary is not old and self.primary.role == "master"
+
+        eventually(moved, within=within, what="another primary")
         return self.primary
 
     def settled(self) -> bool:

@@ -89,12 +89,14 @@ class _ToPrimary:
         try:
             await asyncio.to_thread(self._primary.confirm, (self.host, self.port))
         except NotPrimary:
-            await self._leave("is not the primary any more, as the sentinels say")
+            # The sentinel that was asked knows it: no other one is asked first.
+            await self._leave("is not the primary any more, as the sentinels say", doubted=False)
             raise
 
-    async def _leave(self, reason: str) -> None:
+    async def _leave(self, reason: str, *, doubted: bool = True) -> None:
         await self.disconnect(nowait=True)
-        self._primary.doubt()
+        if doubted:
+            self._primary.doubt()
         self._primary.leave(self._generation, (self.host, self.port), reason)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:

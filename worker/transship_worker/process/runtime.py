@@ -61,6 +61,16 @@ OTHER_CONNECTIONS = 100
 GOODBYE_S = 5.0
 
 
+def _queues_of(engine: str | None) -> dict[Lane, list[str]]:
+    """The queues of each lane of a worker with this engine."""
+    return {
+        Lane.PUSH: worker_queues(bulk=False, engine=engine),
+        Lane.BULK: worker_queues(bulk=True, engine=engine),
+        Lane.COPY: [COPY_QUEUE, BULK_COPY_QUEUE],
+        Lane.PLAN: [PLAN_QUEUE],
+    }
+
+
 class Runtime:
     """Everything one worker process holds. ``settings`` carries a settled Redis URL.
 
@@ -86,13 +96,7 @@ class Runtime:
             logger.warning("fewer slots: %s", self._slots_lowered)
         self.rest = Rest()
         self.waker = Waker()
-        name = engine.name if engine else None
-        self.queues = {
-            Lane.PUSH: worker_queues(bulk=False, engine=name),
-            Lane.BULK: worker_queues(bulk=True, engine=name),
-            Lane.COPY: [COPY_QUEUE, BULK_COPY_QUEUE],
-            Lane.PLAN: [PLAN_QUEUE],
-        }
+        self.queues = _queues_of(engine.name if engine else None)
         self.draining = threading.Event()
         self._closed = threading.Event()
         self._redis = self._connected(url)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from transship.errors import NotReplicated, SubmitInterrupted, UnknownJob
 from transship.fleet_warnings import copy_warnings, push_warnings
-from transship.forks import follow_forks
+from transship.forks import follow_forks, loading
 from transship.jobs import Job
 from transship.ledger.connection import address, connect, connection_url, reaching
 from transship.ledger.keys import Keys
 from transship.ledger.primary import primary_of
 from transship.ledger.submit import Ledger
 from transship.model.components import Fleet
+from transship.model.first_use import use_pydantic_once
 from transship.model.jobs import JobId, Kind, State
 from transship.model.records import JobRecord
 from transship.notify import Notifier
@@ -73,6 +74,7 @@ class Client:
         self._notifier = Notifier(self._settings, self._url)
         self._lock = threading.Lock()
         self._known_fleet: tuple[Fleet | None, float] = (None, 0.0)
+        use_pydantic_once()
         follow_forks(self)
 
     def __enter__(self) -> Self:
@@ -202,7 +204,8 @@ class Client:
             NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: nothing is known to have been enqueued.
         """
-        from transship.copies import Copy, copy_request, references
+        with loading():
+            from transship.copies import Copy, copy_request, references
 
         one = Copy(
             source, target, source_registry, target_registry, platforms, referrers,
@@ -231,7 +234,8 @@ class Client:
             NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: nothing is known to have been enqueued.
         """
-        from transship.model.migration.request import Mode
+        with loading():
+            from transship.model.migration.request import Mode
 
         return self._migrations().start(spec, Mode.RUN, self.fleet, name)
 
@@ -245,7 +249,8 @@ class Client:
             NotReplicated: written, and not acknowledged by ``TRANSSHIP_WAIT_REPLICAS`` replicas.
             RedisUnreachable: nothing is known to have been enqueued.
         """
-        from transship.model.migration.request import Mode
+        with loading():
+            from transship.model.migration.request import Mode
 
         return self._migrations().start(spec, Mode.PLAN, self.fleet)
 
@@ -264,7 +269,8 @@ class Client:
         return self._migrations().newest(limit)
 
     def _migrations(self) -> Migrations:
-        from transship.migrations import Migrations
+        with loading():
+            from transship.migrations import Migrations
 
         return Migrations(self._redis, self._keys, self._ledger, self._url, self._notifier.again)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from transship.forks import loading
 from transship.ledger.connection import plain
 from transship.model.jobs import JobId
 from transship_config.settings import Settings
@@ -36,10 +37,11 @@ class Notifier:
         Returns warnings for those who submitted them.
         """
         # Celery and kombu are loaded with the first notification, not on import.
-        from kombu.exceptions import OperationalError
-        from redis.exceptions import RedisError
+        with loading():
+            from kombu.exceptions import OperationalError
+            from redis.exceptions import RedisError
 
-        from transship.ledger.notifications import Bell, Doorbell
+            from transship.ledger.notifications import Bell, Doorbell
 
         bells: list[Bell] = [Bell.of(job, request, again=again) for job, request in jobs]
         with self.lock:

@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from tests.support.ledger.bench import Bench
-from tests.support.workers import fork_storm
+from tests.support.workers import fork_storm, fork_while_loading
 from tests.support.workers.command_line import IMAGE, PROD, publish
 from tests.support.workers.fork_storm import CHILDREN, EACH
 from transship import Client
@@ -51,6 +51,16 @@ def test_children_that_are_forked_while_threads_submit_submit_too(redis_url: str
     assert (found["errors"], found["hanging"]) == ([], 0)
     images = [record.image for record in bench.ledger.newest(None, lambda _: True, 10**6)]
     assert len(images) == len(set(images)) == len(found["submitted"]) + CHILDREN * EACH
+
+
+def test_a_fork_waits_for_a_thread_that_loads_a_module(redis_url: str) -> None:
+    bench = Bench(redis_url)
+    publish(bench, components=[PROD])
+    program = [sys.executable, "-m", fork_while_loading.__name__, redis_url, bench.namespace, _NAME]
+    subprocess.run(program, timeout=60, check=True)
+
+    images = {record.image for record in bench.ledger.newest(None, lambda _: True, 10)}
+    assert images == {f"{_NAME}:parent", f"{_NAME}:child"}
 
 
 def test_a_child_uses_no_connection_and_no_lock_of_its_parent(redis_url: str) -> None:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from transship.forks import loading
 from transship.model.jobs import Kind, Via
 from transship.model.references import ImageReference
 from transship.model.request_fields import (
@@ -48,7 +49,8 @@ def one_platform(value: object) -> str:
         ValueError: it is not a platform; the message says what would be right.
     """
     # Few pushes name one, and the others do not wait for the import.
-    from transship.model.migration.platforms import Platform
+    with loading():
+        from transship.model.migration.platforms import Platform
 
     if not isinstance(value, str):
         raise ValueError("a platform is text; write os/arch, such as linux/amd64")  # noqa: TRY004

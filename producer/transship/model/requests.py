@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
+from transship.forks import loading
 from transship.model.jobs import Kind
 from transship.model.push_request import PushRequest
 from transship.model.request_fields import request_problem
@@ -72,7 +73,8 @@ def parse_request(body: str | bytes) -> Request:
     global _adapter
     if _adapter is None:
         _adapter = _make_adapter()
-    from transship.model.migration.budget import Budget, TooManyMistakes
+    with loading():
+        from transship.model.migration.budget import Budget, TooManyMistakes
 
     try:
         budget = Budget.of_a_stored_text(short=bounds is not SPECIFICATION)
@@ -137,10 +139,11 @@ def _fields(body: str | bytes) -> dict[str, Any]:
 
 
 def _make_adapter() -> TypeAdapter[Request]:
-    from pydantic import Discriminator, Tag, TypeAdapter
+    with loading():
+        from pydantic import Discriminator, Tag, TypeAdapter
 
-    from transship.model.copy_request import CopyRequest
-    from transship.model.migration.request import MigrationRequest
+        from transship.model.copy_request import CopyRequest
+        from transship.model.migration.request import MigrationRequest
 
     kinds = (
         Annotated[PushRequest, Tag("push")]

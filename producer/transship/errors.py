@@ -13,6 +13,8 @@ the error, decided here once. An error that is not in this tree is never retried
     │   ├── UnknownEngine
     │   ├── UnknownJob
     │   ├── NotYours
+    │   ├── InvalidPattern (ValueError)
+    │   ├── RightMissing              not_allowed
     │   └── CatalogError
     ├── RedisUnreachable              exit 3
     │   ├── FunctionsMissing
@@ -98,6 +100,18 @@ class NotYours(UsageError):
     """A job of another Redis account: it can be read, not cancelled or retried."""
 
     code = "not_yours"
+
+
+class InvalidPattern(UsageError, ValueError):
+    """A text that is not a pattern of an account's rights."""
+
+    code = "invalid_pattern"
+
+
+class RightMissing(UsageError):
+    """The account may not ask for this, as workers publish; nothing was enqueued."""
+
+    code = "not_allowed"
 
 
 class CatalogError(UsageError):
@@ -203,7 +217,9 @@ class NotUnderRegistry(PushError, ValueError):
 
 
 class NotAllowed(PushError):
-    """The component's ``allow`` does not have this use, or a host may not be read."""
+    """The account may not do this, the component's ``allow`` does not have this use, or a host may
+    not be read.
+    """
 
     code = "not_allowed"
 

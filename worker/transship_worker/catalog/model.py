@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from transship.errors import InvalidReference
 from transship.model.components import PublicComponent, unknown_component
 from transship.model.references import RegistryUri
+from transship.model.rights import Rights, all_rights
 from transship_config.errors import UsageError
 from transship_config.names import NAME_PATTERN
 from transship_config.text import did_you_mean
@@ -39,6 +40,8 @@ class Components:
     flavor_paths: tuple[Path, ...] = ()
     #: ``host[:port]`` of registries that may be read without a component, and then without a login.
     anonymous_sources: frozenset[str] = frozenset()
+    #: What each account may do; ``None``: the catalogue has no section ``accounts``.
+    accounts: Mapping[str, Rights] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -54,6 +57,12 @@ class Components:
         if name not in self.registries:
             raise unknown_component(name, self.registries)
         return self.registries[name]
+
+    def rights_of(self, account: str) -> Rights:
+        """What an account may do; everything where the catalogue has no section ``accounts``."""
+        if self.accounts is None:
+            return all_rights(account)
+        return self.accounts.get(account) or Rights.none(account)
 
     def public(self) -> list[PublicComponent]:
         """What producers may know of them, sorted by name."""

@@ -56,7 +56,10 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``celery:*``                     mixed  Celery    queues, bindings, events (kombu's own)
 =============================== ====== ========= ==========================================
 
-SCOPE is REGISTRY, or REGISTRY/REPOSITORY where mounts are refused. Times are Redis's own clock.
+SCOPE is REGISTRY, or REGISTRY/REPOSITORY where mounts are refused. In ``blob:``, ``lead:``,
+``line:``, ``layer:`` and ``pushed:``, REGISTRY is preceded by ``ACCOUNT.RIGHTS@`` where accounts
+have rights, so that each account is served from what it sent or read itself; not where a manifest
+is led, which has one writer. Times are Redis's own clock.
 The scripts build these names themselves from the namespace, so a
 change here is a change there: a test compares the two.
 """

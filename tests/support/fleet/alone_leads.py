@@ -59,10 +59,10 @@ class AloneLeads(Leads):
         for digest in ended:
             self._leave(place, holder, digest)
         for digest in digests:
-            repositories = self._hints.setdefault((place.registry, digest), {})
+            repositories = self._hints.setdefault((place.shared, digest), {})
             repositories.pop(place.repository, None)
             repositories[place.repository] = time.monotonic()
-            self._hints.move_to_end((place.registry, digest))
+            self._hints.move_to_end((place.shared, digest))
             self._leave(place, holder, digest)
         while len(self._hints) > HINTS_MOST:
             self._hints.popitem(last=False)
@@ -91,7 +91,7 @@ class AloneLeads(Leads):
 
     async def forget(self, place: Place, digest: str) -> None:
         """See ``Leads``."""
-        self._hints.get((place.registry, digest), {}).pop(place.repository, None)
+        self._hints.get((place.shared, digest), {}).pop(place.repository, None)
 
     @asynccontextmanager
     async def mounting(self, place: Place, digests: Collection[str]) -> AsyncIterator[Mounting]:
@@ -104,14 +104,14 @@ class AloneLeads(Leads):
             here = frozenset(
                 digest
                 for digest in digests
-                if place.repository in self._hints.get((place.registry, digest), {})
+                if place.repository in self._hints.get((place.shared, digest), {})
             )
             mounting = Mounting(here, frozenset(digests) - here)
             try:
                 yield mounting
             finally:
                 for digest in mounting.mounted:
-                    hints = self._hints.setdefault((place.registry, digest), {})
+                    hints = self._hints.setdefault((place.shared, digest), {})
                     hints[place.repository] = time.monotonic()
 
     def attaching(self, place: Place, subject: str) -> AbstractAsyncContextManager[None]:
@@ -130,7 +130,7 @@ class AloneLeads(Leads):
 
     def _look(self, place: Place, holder: str, digest: str) -> Found:
         """What is known of a blob; the holder leads it, or is in line for it, from now on."""
-        repositories = self._hints.get((place.registry, digest), {})
+        repositories = self._hints.get((place.shared, digest), {})
         found = None
         if place.repository in repositories:
             found = Found(Where.HERE, written=repositories[place.repository])
@@ -152,7 +152,7 @@ class AloneLeads(Leads):
 
     def _leave(self, place: Place, holder: str, digest: str) -> None:
         """The holder has no more to do with a blob, whoever can share it."""
-        for scope in (place.registry, f"{place.registry}/{place.repository}"):
+        for scope in {*self._scopes(place, digest)}:
             turn = self._turns.get((scope, digest))
             if turn is None:
                 continue
@@ -171,8 +171,14 @@ class AloneLeads(Leads):
             self._numbers.pop(holder, None)
 
     def _key(self, place: Place, digest: str) -> _Key:
-        refuses = place.registry in self._refusing
-        return (f"{place.registry}/{place.repository}" if refuses else place.registry), digest
+        whole, one = self._scopes(place, digest)
+        return (one if place.registry in self._refusing else whole), digest
+
+    @staticmethod
+    def _scopes(place: Place, digest: str) -> tuple[str, str]:
+        """Who may share a blob: a registry, or one repository; a manifest has one writer."""
+        shared = place.registry if digest.startswith("manifest/") else place.shared
+        return shared, f"{shared}/{place.repository}"
 
     @asynccontextmanager
     async def _held(self, *what: str) -> AsyncIterator[None]:

@@ -42,7 +42,7 @@ class Push:
     control: RecordingControl = field(default_factory=RecordingControl)
     #: Where streamed pushes are done; ``None``: the engine pushes.
     streams: StreamWay | None = None
-    recall: Callable[[ImageReference, str], str | None] | None = None
+    recall: Callable[..., str | None] | None = None
     via: Via = Via.AUTO
     #: Further options of the component.
     options: Mapping[str, Any] = field(default_factory=dict)

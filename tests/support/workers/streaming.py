@@ -9,7 +9,6 @@ from typing import Any
 
 from tests.support.workers.single_push import Push
 from transship.ledger.keys import Keys
-from transship.model.references import ImageReference
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.fleet.budget import Governors
 from transship_worker.fleet.layers import RedisLayers
@@ -22,7 +21,7 @@ from transship_worker.transports.stream.push import StreamGrounds
 #: Makes a push of a new image by its name and layers.
 Fresh = Callable[..., Push]
 #: What an image became in a repository.
-Recall = Callable[[ImageReference, str], str | None]
+Recall = Callable[..., str | None]
 
 
 @contextmanager

@@ -155,7 +155,7 @@ class RedisLeads(Leads):
             return
         copy = self._copies.get(holder)
         over = self._dismiss(copy, place, [*arrived, *ended])
-        args = (copy.name if copy else "", over, place.registry, place.repository)
+        args = (copy.name if copy else "", over, place.shared, place.repository)
         try:
             with copy.calling() if copy else contextlib.nullcontext():
                 ends: list[str | int] = [len(ended), *ended]
@@ -214,7 +214,7 @@ class RedisLeads(Leads):
 
     async def forget(self, place: Place, digest: str) -> None:
         """See ``Leads``. Raises ``RedisUnreachable``."""
-        key = self._keys.blob(place.registry, digest)
+        key = self._keys.blob(place.shared, digest)
         await self._patiently(lambda: self._fleet.client.zrem(key, place.repository))
 
     def mounting(
@@ -276,7 +276,7 @@ class RedisLeads(Leads):
         return await self._fleet.ask(call, patience_s=self._lease_s)
 
     async def _take(self, copy: _Copy, place: Place, digests: list[str]) -> Any:
-        args = (copy.name, int(copy.begun), place.registry, place.repository)
+        args = (copy.name, int(copy.begun), place.shared, place.repository)
         try:
             with copy.calling():
                 return await self._ask("take", *args, *digests)
@@ -311,7 +311,7 @@ class RedisLeads(Leads):
         over = self._dismiss(copy, place, digests)
         try:
             async with asyncio.timeout(GIVE_UP_S):
-                args = (copy.name, over, place.registry, place.repository)
+                args = (copy.name, over, place.shared, place.repository)
                 await self._ask("end", *args, *digests, patient=False)
         except (RedisUnreachable, TimeoutError):
             self._abandon(copy)

@@ -13,14 +13,21 @@ import redis
 from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
 from transship.model.references import ImageReference
+from transship_worker.fleet.port import scoped
 
 logger = logging.getLogger("transship.worker")
 
 
-def recall(client: redis.Redis, keys: Keys, image: ImageReference, image_id: str) -> str | None:
-    """Digest of the manifest; a hint. ``None``: it never was streamed, or Redis is away."""
+def recall(
+    client: redis.Redis, keys: Keys, image: ImageReference, image_id: str, scope: str = ""
+) -> str | None:
+    """Digest of the manifest; a hint. ``None``: it never was streamed, or Redis is away.
+
+    ``scope``: who pushed it; empty: anybody of the fleet.
+    """
+    registry = scoped(image.registry, scope)
     try:
-        found: Any = client.get(keys.pushed(image.registry, image.repository, image_id))
+        found: Any = client.get(keys.pushed(registry, image.repository, image_id))
     except redis.RedisError as error:
         logger.debug("hints about images: %s", plain(error))
         return None

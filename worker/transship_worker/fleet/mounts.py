@@ -120,7 +120,7 @@ class Mounts:
     async def _taken(self, place: Place, digests: list[str], token: str) -> dict[str, str]:
         args: list[str | int] = [token, int(HELD_AT_MOST_S * 1000), place.repository]
         for digest in digests:
-            args += [self._lock(place, digest), self._keys.blob(place.registry, digest)]
+            args += [self._lock(place, digest), self._keys.blob(place.shared, digest)]
         reply = await self._fleet.run(self._take, args, patience_s=self._patience_s)
         return dict(zip(digests, map(str, reply), strict=True))
 
@@ -134,7 +134,7 @@ class Mounts:
             self._repositories,
         ]
         for digest in digests:
-            args += [self._lock(place, digest), self._keys.blob(place.registry, digest)]
+            args += [self._lock(place, digest), self._keys.blob(place.shared, digest)]
             args.append(int(digest in mounted))
         # Where Redis does not answer, the locks end by themselves.
         with contextlib.suppress(RedisUnreachable):

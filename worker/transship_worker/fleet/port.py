@@ -41,6 +41,14 @@ class Found:
     written: float = field(default=-math.inf, compare=False)
 
 
+def scoped(registry: str, scope: str) -> str:
+    """A registry as what is known of its blobs is named by, for all (empty) or for one scope.
+
+    What one scope brought or read is mounted for it alone.
+    """
+    return f"{scope}@{registry}" if scope else registry
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A repository at a target registry."""
@@ -48,6 +56,13 @@ class Place:
     #: ``host[:port]``
     registry: str
     repository: str
+    #: Whose hints and leases of blobs serve it; empty: those of the whole fleet.
+    scope: str = ""
+
+    @property
+    def shared(self) -> str:
+        """What hints and leases of blobs are named by: see ``scoped``."""
+        return scoped(self.registry, self.scope)
 
     def manifest(self, digest: str) -> str:
         """What the write of a manifest there is called in ``Leads``, in the place of a digest.

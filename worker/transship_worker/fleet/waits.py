@@ -148,7 +148,7 @@ class Waits:
     async def _look_at(self, waits: list[_Wait]) -> None:
         args: list[str | int] = [*self._prefix]
         for wait in waits:
-            args += [wait.copy, wait.place.registry, wait.place.repository, wait.digest]
+            args += [wait.copy, wait.place.shared, wait.place.repository, wait.digest]
         asked = time.monotonic()
         try:
             reply = await self._fleet.run(self._look, args, patience_s=self._patience_s)

@@ -14,12 +14,11 @@ from transship.errors import (
     UnknownComponent,
 )
 from transship.model.push_request import PushRequest
-from transship.model.references import ImageReference
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.fleet.pause_engine import EngineGate
 from transship_worker.handlers.push_registry import registry_of_push
-from transship_worker.handlers.streaming import Streaming, StreamWay
+from transship_worker.handlers.streaming import Recall, Streaming, StreamWay
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, Components, NotHere, Outcome
@@ -56,8 +55,8 @@ class Pushing:
     gate: EngineGate
     #: What streamed pushes need; ``None``: the worker stops.
     streams: Callable[[], StreamWay | None]
-    #: What an image became when it was streamed, by where it goes and its id.
-    recall: Callable[[ImageReference, str], str | None]
+    #: What an image became when it was streamed.
+    recall: Recall
 
     def accept(self, request: PushRequest) -> AcceptedPush:
         """Settle the component and see that the engine answers.

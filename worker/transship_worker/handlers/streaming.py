@@ -34,6 +34,9 @@ if TYPE_CHECKING:
             """This attempt and those after it stream the image, for this reason."""
 
 
+#: What an image became when it was streamed: by where it goes, its id, and the scope of hints.
+Recall = Callable[[ImageReference, str, str], str | None]
+
 logger = logging.getLogger("transship.worker")
 
 
@@ -51,12 +54,14 @@ class Streaming:
 
     #: Makes the background loop when it is first needed; ``None``: the worker stops.
     ways: Callable[[], StreamWay | None]
-    #: What an image became in a repository, by the image and its id.
-    recall: Callable[[ImageReference, str], str | None]
+    #: What an image became in a repository, by the image, its id and who pushed it.
+    recall: Recall
     engine: Engine
     component: BaseContainerRegistry
     control: PushControl
     via: Via
+    #: Whose hints serve it; empty: those of the whole fleet.
+    scope: str = ""
 
     @property
     def forced(self) -> bool:
@@ -87,7 +92,7 @@ class Streaming:
 
     def remembered(self, image: ImageReference, image_id: str) -> str | None:
         """Digest of the manifest that an image became in this way before; a hint."""
-        return None if self.via is Via.ENGINE else self.recall(image, image_id)
+        return None if self.via is Via.ENGINE else self.recall(image, image_id, self.scope)
 
     def open(
         self,
@@ -128,4 +133,6 @@ class Streaming:
             return StoredPush(
                 found.grounds.loop, self.engine, opened_repository, self.control, held
             )
-        return StreamPush(found.grounds, self.engine, opened_repository, self.control, held)
+        return StreamPush(
+            found.grounds, self.engine, opened_repository, self.control, held, scope=self.scope
+        )

@@ -1,4 +1,6 @@
 -- What the scripts of leads share. ARGV[1] is the namespace, ARGV[2] a copy's lease (ms).
+-- A registry is HOST[:PORT], or SCOPE@HOST[:PORT] for copies that hints and leases of that scope
+-- serve. No host and no repository has an @.
 -- Redis's clock is the only clock. Hints have ms since 1970; the number of a copy is about the
 -- µs since 1970 at its take, and always above those of all copies that the take met.
 local ns, lease = ARGV[1], tonumber(ARGV[2])
@@ -20,20 +22,26 @@ local function number_of(copy)
   return numbers[copy] or nil
 end
 
+local function bare(name) return (name:match('[^@]*$')) end
+
 local refusals = {}
 local function refuses_mounts(registry)
   if refusals[registry] == nil then
-    refusals[registry] = redis.call('EXISTS', ns .. ':mounts:' .. registry) == 1
+    refusals[registry] = redis.call('EXISTS', ns .. ':mounts:' .. bare(registry)) == 1
   end
   return refusals[registry]
 end
 
--- Who can share a blob: a whole registry, or one repository where mounts are refused.
+-- Who can share a blob: a whole registry, or one repository where mounts are refused; of a scope,
+-- if there is one.
 local function scope_of(registry, repository)
   return refuses_mounts(registry) and registry .. '/' .. repository or registry
 end
 
 local function keys_of(scope, digest)
+  -- A manifest has one writer at a time, of whatever scope: whoever waits then looks whether it is
+  -- in its own repository.
+  if digest:sub(1, 9) == 'manifest/' then scope = bare(scope) end
   return ns .. ':lead:' .. scope .. ':' .. digest, ns .. ':line:' .. scope .. ':' .. digest
 end
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from transship.errors import (
@@ -87,9 +88,9 @@ class _ImageCopy:
         self._target = target
         self._leads = leads
         self._control = control
-        self._place = Place(target.registry, target.repository)
+        self._place = Place(target.registry, target.repository, task.scope)
         self._bringing = Bringing(
-            source, target, leads, control, holder, fresh=task.fresh, since=task.since
+            self._place, source, target, leads, control, holder, fresh=task.fresh, since=task.since
         )
         self._what = _named(source, task.reference)
         self._reader = TreeReader(self._what)
@@ -301,7 +302,7 @@ class _ImageCopy:
         """Within one registry the source is where blobs can be mounted from."""
         source = self._source
         if isinstance(source, Placed) and source.registry == self._target.registry:
-            place = Place(source.registry, source.repository)
+            place = replace(self._place, repository=source.repository)
             if place != self._place and self._target.can_mount:
                 await self._leads.arrived(place, SOURCE_HOLDER, blobs)
 

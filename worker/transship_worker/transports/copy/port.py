@@ -74,6 +74,8 @@ class CopyTask:
     #: When the copy, or the migration that it belongs to, was submitted, by the monotonic clock.
     #: What the fleet brought to the target before may be gone, and is asked for. Unit: s.
     since: float = -math.inf
+    #: Whose hints and upload leases serve it; empty: those of the whole fleet (``Place.scope``).
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)

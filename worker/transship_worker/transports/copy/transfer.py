@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Collection, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from transship.errors import (
@@ -69,6 +69,7 @@ class Bringing:
 
     def __init__(
         self,
+        place: Place,
         source: ContentSource,
         target: ContentTarget,
         leads: Leads,
@@ -80,6 +81,7 @@ class Bringing:
     ) -> None:
         """Bring blobs for one copy.
 
+        ``place``: the target, for ``leads``.
         ``fresh``: the target's repository holds nothing that the fleet does not know of.
         ``since``: see ``CopyTask``.
         """
@@ -95,7 +97,7 @@ class Bringing:
         self._leads = leads
         self._control = control
         self._holder = holder
-        self._place = Place(target.registry, target.repository)
+        self._place = place
         self._requests = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
         self._working: set[asyncio.Task[_Further]] = set()
@@ -345,7 +347,8 @@ class Bringing:
         except _NO_MOUNT:
             blob.opened = None
         if self._target.can_mount:
-            await self._leads.forget(Place(self._place.registry, repository), blob.what.digest)
+            place = replace(self._place, repository=repository)
+            await self._leads.forget(place, blob.what.digest)
         else:
             await self._leads.cannot_mount(self._place.registry)
         return False

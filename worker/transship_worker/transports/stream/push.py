@@ -23,7 +23,7 @@ from transship.errors import BlobMissing, DigestMismatch, RateLimited
 from transship.model.records import Progress
 from transship.model.references import ImageReference
 from transship_worker.concurrency.loop import BackgroundLoop
-from transship_worker.fleet.port import KnownLayer, Memory
+from transship_worker.fleet.port import KnownLayer, Memory, scoped
 from transship_worker.oci.client import Repository
 from transship_worker.oci.descriptors import DOCKER_MANIFEST, Descriptor, Manifest
 from transship_worker.oci.digests import digest_of
@@ -76,8 +76,15 @@ class StreamPush:
         repository: Repository,
         control: StreamControl,
         held: HeldImage,
+        *,
+        scope: str = "",
     ) -> None:
-        """``held``: what the engine tells of the image; its store identifies it by its config."""
+        """A push for one job.
+
+        ``held``: what the engine tells of the image; its store identifies it by its config.
+        ``scope``: whose hints about layers serve it; empty: those of the whole fleet.
+        """
+        self._scope = scope
         self._grounds = grounds
         self._engine = engine
         self._repository = repository
@@ -93,8 +100,8 @@ class StreamPush:
 
     @property
     def registry(self) -> str:
-        """``host[:port]``, as hints are kept by."""
-        return self._repository.client.endpoint.registry
+        """What hints are kept by: see ``scoped``."""
+        return scoped(self._repository.client.endpoint.registry, self._scope)
 
     @property
     def size(self) -> int:

@@ -80,7 +80,7 @@ def refused(bench: Bench) -> dict[str, str]:
     [
         {"version": NEWER, "sign_with": "a key"},
         {"version": NEWER, "kind": "push"},
-        {"version": 2, "kind": "copy"},
+        {"version": VERSIONS[Kind.COPY] + 1, "kind": "copy"},
         {"version": 7, "kind": "migration", "name": "tomorrow", "mode": "rehearse"},
         {"version": 1, "kind": "scan"},
     ],

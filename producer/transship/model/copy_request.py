@@ -22,16 +22,20 @@ from transship.model.request_fields import (
     DEFAULT_EXPIRES_S,
     LONGEST_S,
     MOST_LABELS,
+    ForOthers,
     LabelKey,
     LabelValue,
     Name,
     Reference,
     parse_reference,
 )
+from transship.model.rights import Access, Verb
 from transship_config.lanes import BULK_COPY_QUEUE, COPY_QUEUE
 
 #: A job of a migration may wait for its start for as long as the migration lasts. Unit: s.
 MIGRATION_EXPIRES_S: Final = LONGEST_S
+#: The version of a request on behalf of another account.
+ON_BEHALF_OF_VERSION: Final = 2
 
 
 class CopyRequest(BaseModel):
@@ -45,7 +49,7 @@ class CopyRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     kind: Literal["copy"] = "copy"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 1
     #: The target reference, with a tag; without any tag, with the digest that is copied.
     image: Reference
     #: The target's component.
@@ -71,6 +75,7 @@ class CopyRequest(BaseModel):
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MOST_LABELS)] = Field(
         default_factory=dict
     )
+    on_behalf_of: ForOthers = None
     #: Seconds one attempt may run. Unit: s.
     deadline_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = DEFAULT_DEADLINE_S
     #: Seconds the job may wait for its first start. Unit: s.
@@ -78,6 +83,14 @@ class CopyRequest(BaseModel):
 
     _parse_image = field_validator("image", mode="before")(parse_reference)
     _parse_source = field_validator("source", mode="before")(parse_reference)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_of_the_fields(cls, fields: Any) -> Any:
+        """Give a request that a worker of version 1 cannot read the version that says so."""
+        if isinstance(fields, dict) and fields.get("on_behalf_of") is not None:
+            return {"version": ON_BEHALF_OF_VERSION} | fields
+        return fields
 
     @model_validator(mode="after")
     def _names_something(self) -> Self:
@@ -107,14 +120,26 @@ class CopyRequest(BaseModel):
         return tuple(dict.fromkeys((*own, *self.more_tags)))
 
     def fingerprint(self) -> str:
-        """Equal for requests that ask for the same; 32 hex digits."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+        """Equal for requests that ask for the same; 32 hex digits.
+
+        A request of version 1 has the one that older producers give it.
+        """
+        unused = {"on_behalf_of"} if self.on_behalf_of is None else None
+        return hashlib.sha256(self.model_dump_json(exclude=unused).encode()).hexdigest()[:32]
 
     def to_stored(self) -> str:
         """The JSON that the ledger holds: without what is left at its default, but the kind."""
         fields = self.model_dump(mode="json", exclude_defaults=True)
         return json.dumps(
             {"kind": self.kind, "version": self.version} | fields, separators=(",", ":")
+        )
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """What its account must have the right to do; further tags are in the same repository."""
+        return (
+            Access(Verb.COPY_FROM, self.source_registry, self.source),
+            Access(Verb.COPY_TO, self.registry, self.image),
         )
 
     def facts(self) -> dict[str, Any]:

@@ -25,21 +25,27 @@ from transship.model.request_fields import (
     DEFAULT_EXPIRES_S,
     LONGEST_S,
     MOST_LABELS,
+    ForOthers,
     LabelKey,
     LabelValue,
     Name,
     Reference,
     parse_reference,
 )
+from transship.model.rights import Access, Verb
 from transship_config.lanes import queue_name
 
 #: Version of the request format; a worker leaves a newer one to a newer worker (``newer``).
 REQUEST_VERSION: Final = 1
 #: The version of a request that says something about platforms.
 PLATFORM_VERSION: Final = 2
+#: The version of a request on behalf of another account.
+ON_BEHALF_OF_VERSION: Final = 3
 #: Why both fields about platforms cannot be set.
 ONE_OR_ALL_PLATFORMS: Final = "choose one: platform or require_all_platforms"
 _PLATFORM_FIELDS: Final = ("platform", "require_all_platforms")
+#: Fields that older versions do not have.
+_NEWER_FIELDS: Final = (*_PLATFORM_FIELDS, "on_behalf_of")
 
 
 def one_platform(value: object) -> str:
@@ -66,7 +72,7 @@ class PushRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    version: Literal[1, 2] = REQUEST_VERSION
+    version: Literal[1, 2, 3] = REQUEST_VERSION
     #: The target reference, with a tag.
     image: Reference
     #: The registry component's name.
@@ -86,6 +92,7 @@ class PushRequest(BaseModel):
     platform: Annotated[str, BeforeValidator(one_platform)] | None = None
     #: Fail if the engine does not have every platform of the image's index.
     require_all_platforms: StrictBool = False
+    on_behalf_of: ForOthers = None
     #: Seconds one attempt may run. Unit: s.
     deadline_s: Annotated[int, Field(ge=1, le=LONGEST_S)] = DEFAULT_DEADLINE_S
     #: Seconds the job may wait for its first start. Unit: s.
@@ -97,6 +104,8 @@ class PushRequest(BaseModel):
     @classmethod
     def _version_of_the_fields(cls, fields: Any) -> Any:
         """Give a request that a worker of version 1 cannot read the version that says so."""
+        if isinstance(fields, dict) and fields.get("on_behalf_of") is not None:
+            return {"version": ON_BEHALF_OF_VERSION} | fields
         if isinstance(fields, dict) and any(fields.get(name) for name in _PLATFORM_FIELDS):
             return {"version": PLATFORM_VERSION} | fields
         return fields
@@ -128,7 +137,7 @@ class PushRequest(BaseModel):
 
         A request of version 1 has the one that older producers give it.
         """
-        unused = {name for name in _PLATFORM_FIELDS if not getattr(self, name)}
+        unused = {name for name in _NEWER_FIELDS if not getattr(self, name)}
         return hashlib.sha256(self.model_dump_json(exclude=unused).encode()).hexdigest()[:32]
 
     def to_stored(self) -> str:
@@ -149,6 +158,11 @@ class PushRequest(BaseModel):
     def target(self, job: str) -> str:  # noqa: ARG002 - of a migration it is the job itself
         """What only one job at a time may write."""
         return str(self.image)
+
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """What its account must have the right to do."""
+        return (Access(Verb.PUSH, self.registry, self.image),)
 
     def facts(self) -> dict[str, Any]:
         """What the record says of the request itself."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     PlainSerializer,
     StringConstraints,
 )
 
 from transship.model.jobs import Kind
+from transship.model.on_behalf_of import OnBehalfOf
 from transship.model.references import ImageReference
 from transship_config.errors import UsageError
 from transship_config.names import NAME_PATTERN
@@ -47,6 +49,22 @@ def parse_reference(value: object) -> object:
 
 
 Reference = Annotated[ImageReference, PlainSerializer(str, return_type=str)]
+
+
+def _parse_on_behalf_of(value: object) -> OnBehalfOf | None:
+    return None if value is None else OnBehalfOf.parse(value)
+
+
+def _on_behalf_of_json(value: OnBehalfOf | None) -> dict[str, Any] | None:
+    return None if value is None else value.as_json()
+
+
+#: For whom the request is made, where its account acts for others; ``None``: for itself.
+ForOthers = Annotated[
+    OnBehalfOf | None,
+    BeforeValidator(_parse_on_behalf_of),
+    PlainSerializer(_on_behalf_of_json, return_type=dict[str, Any] | None),
+]
 
 
 def request_problem(error: ValueError) -> UsageError:

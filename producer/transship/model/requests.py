@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Request: TypeAlias = PushRequest | CopyRequest | MigrationRequest
 
 #: The newest format of each kind that this version reads.
-VERSIONS: Final = {Kind.PUSH: 2, Kind.COPY: 1, Kind.MIGRATION: 1}
+VERSIONS: Final = {Kind.PUSH: 3, Kind.COPY: 2, Kind.MIGRATION: 2}
 #: What the stored request of a migration begins with.
 MIGRATION_HEAD: Final = '{"kind":"migration"'
 #: Above this a version is a mistake.

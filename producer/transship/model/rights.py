@@ -211,7 +211,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What one account may do. ``may`` decides, and ``refusal`` says why not."""
+    """What one account may do. ``may`` decides, and ``describe`` says what is allowed."""
 
     account: str
     #: ``None``: everything, since the catalog has no section ``accounts``.
@@ -264,13 +264,6 @@ class Rights:
         labels = {**self.labels, **rights.labels}
         found = replace(rights, labels=labels, acts_for=frozenset(), by=self.account)
         return found.intersect(scope)
-
-    def refusal(self, verb: Verb, entry: str, repository: str) -> str | None:
-        """Why the account may not do so, and what it may; ``None``: it may."""
-        if self.may(verb, entry, repository):
-            return None
-        asked = f"{entry}/{repository}" if repository else entry
-        return f"{self.name} may not {verb.text} {asked}; {self.describe(verb)}"
 
     def refusal_to_act_for(self, account: str) -> str:
         """Why it may not submit on behalf of an account, and for whom it may."""
@@ -340,6 +333,44 @@ def _number(value: object) -> int | None:
 
 def _patterns_text(patterns: Sequence[Pattern]) -> str:
     return some_of([str(one) for one in patterns]) or "no repository"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a request does with one repository; tags need no rights of their own.
+
+    ``image`` is ``None`` where the repositories of the entry are not known yet: a migration's.
+    """
+
+    verb: Verb
+    entry: str
+    image: ImageReference | None = None
+
+
+def refusal(
+    accesses: Iterable[Access], rights: Rights, uri: Callable[[str], RegistryUri]
+) -> str | None:
+    """Why the account may not do all of this, in one line; ``None``: it may.
+
+    ``uri``: where the images of an entry, or of a host without one, lie; it raises
+    ``UnknownComponent`` for a name that is neither.
+    """
+    if rights.everything:
+        return None
+    for access in accesses:
+        verb, entry = access.verb, access.entry
+        asked, allowed = entry, rights.may_use(verb, entry)
+        if access.image is not None:
+            place = uri(entry)
+            repository = repository_in(access.image, place)
+            if repository is None:
+                asked = f"{access.image.name}, which is not under {place} ({entry})"
+            else:
+                asked = f"{entry}/{repository}" if repository else entry
+            allowed = repository is not None and rights.may(verb, entry, repository)
+        if not allowed:
+            return f"{rights.name} may not {verb.text} {asked}; {rights.describe(verb)}"
+    return None
 
 
 def all_rights(account: str) -> Rights:

@@ -1,22 +1,28 @@
-"""Makes a worker one of the next version, which reads requests of version 2 as well."""
+"""Makes a worker one of the next version, which reads requests of the next version as well."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from transship.model.copy_request import CopyRequest
+from transship.model.jobs import Kind
+from transship.model.requests import VERSIONS
 
 if TYPE_CHECKING:
     from transship.model.requests import Request
+
+
+#: The version that no worker of today reads.
+NEXT: Final = VERSIONS[Kind.COPY] + 1
 
 
 class NewerCopy(CopyRequest):
     """A copy that asks for what only the next version can do."""
 
     def to_stored(self) -> str:
-        """Of version 2, with a field that version 1 does not have."""
-        return json.dumps(json.loads(super().to_stored()) | {"version": 2, "sign_with": "a key"})
+        """Of the next version, with a field that this one does not have."""
+        return json.dumps(json.loads(super().to_stored()) | {"version": NEXT, "sign_with": "a key"})
 
 
 def install() -> None:
@@ -26,7 +32,7 @@ def install() -> None:
 
     def read_newer(body: str | bytes) -> Request:
         fields: Any = json.loads(body)
-        if fields.get("version") == 2:
+        if fields.get("version") == NEXT:
             fields["version"] = 1
             fields.pop("sign_with", None)
         return read(json.dumps(fields))

@@ -46,7 +46,7 @@ def test_variables_of_others_are_left_alone() -> None:
         ({"TRANSSHIP_URL": "x:6379"}, "must be redis://host:port/db, .*SERVICE/0$"),
         ({"TRANSSHIP_URL": "redis://x:port"}, "bad host or port"),
         ({"TRANSSHIP_URL": "redis://x/y"}, "database number"),
-        ({"TRANSSHIP_URL": "redis://a-b:c@x"}, "'a-b' cannot be used"),
+        ({"TRANSSHIP_URL": "redis://a.b:c@x"}, "'a.b' cannot be used"),
     ],
 )
 def test_a_bad_value_is_refused_in_one_line(environment: dict[str, str], says: str) -> None:

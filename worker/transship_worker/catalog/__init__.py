@@ -11,6 +11,8 @@
     flavors: [acme_flavors.scanned.ScannedRegistry]
     flavor_paths: [/opt/acme]
     anonymous_sources: [docker.io]
+    accounts:
+      team-a: {push: ["prod/**"], labels: {team: a}}
 """
 
 from transship_worker.catalog.live import Catalog

@@ -20,6 +20,7 @@ from transship.model.rights import Rights, all_rights
 from transship_config.errors import UsageError
 from transship_config.names import NAME_PATTERN
 from transship_config.text import did_you_mean
+from transship_worker.catalog.accounts import accounts_of, version_of
 from transship_worker.catalog.file import Document, Key, Mistake
 from transship_worker.credentials.secret_sources import expanded
 from transship_worker.flavors import Flavors
@@ -27,7 +28,9 @@ from transship_worker.flavors.base import BaseContainerRegistry
 
 logger = logging.getLogger("transship.catalog")
 
-_SECTIONS: Final = ("registries", "flavors", "flavor_paths", "anonymous_sources")
+_SECTIONS: Final = (
+    *("registries", "flavors", "flavor_paths", "anonymous_sources", "accounts", "groups"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Components:
     anonymous_sources: frozenset[str] = frozenset()
     #: What each account may do; ``None``: the catalogue has no section ``accounts``.
     accounts: Mapping[str, Rights] | None = None
+    #: Equal for versions of the catalogue that give the same rights; empty: no such section.
+    rights_version: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -97,9 +102,13 @@ def build(document: Document) -> Components:
     flavors = _flavors(document, data.get("flavors"), paths)
     registries = dict(_registries(document, data.get("registries"), flavors))
     anonymous = frozenset(_anonymous_sources(document, data.get("anonymous_sources")))
+    entries = _names(data.get("registries"))
+    accounts = accounts_of(document, data, entries, anonymous)
     if document.mistakes:
         raise document.error()
-    return Components(registries, flavors, paths, anonymous)
+    return Components(
+        registries, flavors, paths, anonymous, accounts, rights_version=version_of(accounts)
+    )
 
 
 def component(
@@ -221,6 +230,11 @@ def _registries(
             continue
         for problem in made:
             _mistake(document, ("registries", name, *problem.keys), f"{name}: {problem.text}")
+
+
+def _names(section: object) -> list[str]:
+    """Names of all entries: that one of them has mistakes makes no mistake of naming it."""
+    return [name for name in section if isinstance(name, str)] if isinstance(section, dict) else []
 
 
 def _flavors(document: Document, section: object, paths: tuple[Path, ...]) -> Flavors:

@@ -12,12 +12,14 @@ from transship.errors import InvalidPattern
 from transship.model.references import ImageReference, RegistryUri
 from transship.model.rights import (
     LONGEST_PATTERN,
+    Access,
     Grants,
     Limits,
     Pattern,
     Rights,
     Verb,
     all_rights,
+    refusal,
     repository_in,
 )
 
@@ -180,21 +182,31 @@ def test_acting_for_another_gives_the_rights_of_the_other_alone() -> None:
     )
 
 
+def refused(rights: Rights, verb: Verb, entry: str, image: str | None) -> str | None:
+    access = Access(verb, entry, ImageReference.parse(image) if image else None)
+    return refusal([access], rights, lambda name: RegistryUri.parse(f"{name}.example.com"))
+
+
 def test_a_refusal_says_what_the_account_may() -> None:
     rights = Rights("team-a", ML)
-    assert rights.refusal(Verb.PUSH, "prod", "ml/a") is None
-    assert rights.refusal(Verb.PUSH, "prod", "web/app") == (
+    assert refused(rights, Verb.PUSH, "prod", "prod.example.com/ml/a:1") is None
+    assert refused(rights, Verb.PUSH, "prod", "prod.example.com/web/app:1") == (
         "account team-a may not push to prod/web/app; it may push to prod/ml/**"
     )
-    assert rights.refusal(Verb.COPY_TO, "prod", "") == (
+    assert refused(rights, Verb.PUSH, "prod", "other.example.com/ml/a:1") == (
+        "account team-a may not push to other.example.com/ml/a, which is not under "
+        "prod.example.com (prod); it may push to prod/ml/**"
+    )
+    assert refused(rights, Verb.COPY_FROM, "hub", None) is None
+    assert refused(rights, Verb.COPY_TO, "prod", None) == (
         "account team-a may not copy to prod; it may copy to no repository"
     )
     scoped = rights.intersect(Grants.of({"push": ["prod/ml/x"]}))
-    assert scoped.refusal(Verb.PUSH, "prod", "ml/y") == (
+    assert refused(scoped, Verb.PUSH, "prod", "prod.example.com/ml/y:1") == (
         "account team-a may not push to prod/ml/y; it may push to prod/ml/**, and the request's "
         "scope has prod/ml/x"
     )
-    assert Rights.none("x").refusal(Verb.PUSH, "prod", "a") == (
+    assert refused(Rights.none("x"), Verb.PUSH, "prod", "prod.example.com/a:1") == (
         "account x may not push to prod/a; it may do nothing: the section accounts of the workers' "
         "catalog lacks it"
     )

@@ -120,7 +120,7 @@ def test_every_mistake_is_reported_with_its_line(file: Path) -> None:
         "15: flavors must be a list of source paths of classes",
         (
             "16: unknown key 'registers'; did you mean 'registries'? known: registries, flavors, "
-            "flavor_paths, anonymous_sources"
+            "flavor_paths, anonymous_sources, accounts, groups"
         ),
     ]
 

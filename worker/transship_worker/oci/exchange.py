@@ -32,6 +32,7 @@ from transship_worker.oci.errors import (
     unanswered,
 )
 from transship_worker.oci.guard import under
+from transship_worker.oci.led import check_led
 from transship_worker.oci.pacing import Pacing
 
 #: A connection must stand by then, TLS included. Unit: s.
@@ -147,6 +148,7 @@ class Exchanges:
                     streams=callable(request.body),
                 )
             else:
+                check_led(self._endpoint.registry, request.method, request.url)
                 response = await self.once(request, authorization)
             location = response.headers.get("Location")
             if response.status not in _REDIRECT or not location:

@@ -40,6 +40,21 @@ class Store(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ImageNames:
+    """What an engine calls an image besides its id."""
+
+    #: ``name:tag``; Docker Hub's host may be left out, as may that of a name that was made here.
+    tags: tuple[str, ...] = ()
+    #: ``name@digest``: in the classic store, of what was pulled or pushed.
+    digests: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, inspected: Mapping[str, Any]) -> ImageNames:
+        """The names in an answer of the engine."""
+        return cls(*(_texts(inspected.get(field)) for field in ("RepoTags", "RepoDigests")))
+
+
+@dataclass(frozen=True, slots=True)
 class HeldManifest:
     """A manifest of an index in the containerd image store (``?manifests=1``, API 1.48)."""
 
@@ -136,6 +151,10 @@ def _platform(found: Mapping[str, Any]) -> Platform | None:
     if not (isinstance(os, str) and isinstance(architecture, str) and os and architecture):
         return None
     return Platform.of(os, architecture, variant if isinstance(variant, str) else "")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value[:MOST_LISTED])) if isinstance(value, list) else ()
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

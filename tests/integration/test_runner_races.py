@@ -24,6 +24,7 @@ from tests.support.servers.registry import Registry
 from tests.support.workers.process import Site
 from transship.errors import EngineUnavailable
 from transship.model.jobs import Kind, State
+from transship.model.rights import Rights, all_rights
 from transship_worker.broker.slots import Lane
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.default import DefaultRegistry
@@ -57,10 +58,13 @@ class OneComponent:
     def registry(self, name: str) -> BaseContainerRegistry:
         return self._component
 
+    def rights_of(self, account: str) -> Rights:
+        return all_rights(account)
+
 
 def runner_of(bench: Bench, engine: Engine, uri: str, bells: Bells) -> tuple[Runner, Tools]:
     pushing = Pushing(
-        components=OneComponent(uri),
+        components=lambda: OneComponent(uri),
         engine=engine,
         engine_problem=lambda: None,
         engine_away=lambda _: None,

@@ -52,6 +52,7 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``worker:NAME``                  string worker    a worker's public view; expires
 ``reaper``                       string worker    the reaper's leader; expires
 ``functions``                    zset   worker    libraries of functions → last announced (ms)
+``of:A:refused``                 hash   worker    jobs of an account refused, counted by code
 ``refused``                      hash   worker    doorbells refused, counted by reason
 ``celery:*``                     mixed  Celery    queues, bindings, events (kombu's own)
 =============================== ====== ========= ==========================================
@@ -274,3 +275,7 @@ class Keys:
     def refused(self) -> str:
         """Counts of doorbells refused."""
         return f"{self.namespace}:refused"
+
+    def refused_of(self, account: str) -> str:
+        """Counts of an account's jobs that it may not have done, by the error's code."""
+        return f"{self.namespace}:of:{account}:refused"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from transship.model.jobs import JobId, State, known_state, known_step
-from transship.model.records import ErrorInfo, JobRecord, Progress, when
+from transship.model.records import ErrorInfo, ForWhom, JobRecord, Progress, submitter, when
 from transship.model.requests import glimpse, parse_request
 from transship.model.stored_text import REQUEST
 
@@ -48,6 +48,7 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
     state = known_state(fields["state"]) if "state" in fields else State.QUEUED
     error = ErrorInfo.stored(fields.get("error"))
     finished = _time(fields.get("finished"))
+    other = _for_whom(request, fields)
     if stored.unreadable and not fields:
         # Nobody can run it: what a worker would say of it, too.
         state, finished, error = State.FAILED, when(created), _unreadable(stored)
@@ -70,7 +71,8 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
         deduplicated=deduplicated,
         attempts=int(fields.get("attempts") or 0),
         next_attempt_at=_time(fields.get("next_at")) if state is State.RETRYING else None,
-        submitted_by=job.account,
+        submitted_by=submitter(job.account, other),
+        on_behalf_of=other,
         progress=_progress(fields.get("progress")),
         created_at=when(created),
         started_at=_time(fields.get("started")),
@@ -79,6 +81,25 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
         error=error if state is not State.SUCCEEDED else None,
         warnings=sentences(fields.get("warnings")),
     )
+
+
+def _for_whom(request: Request | None, fields: dict[str, str]) -> ForWhom | None:
+    """What a worker has checked, once one has; before that, what the request says."""
+    if "state" in fields:
+        return ForWhom.stored(fields.get("on_behalf_of"))
+    said = request.on_behalf_of if request is not None else None
+    return None if said is None else ForWhom(account=said.account, subject=said.subject)
+
+
+def _labels(text: str | None) -> dict[str, str]:
+    """Labels that a worker gave a job; they win over the request's."""
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _unreadable(stored: Stored) -> ErrorInfo:
@@ -95,7 +116,10 @@ def _facts(request: Request | None, stored: Stored) -> dict[str, Any]:
         image, registry = fields.get("image", "?"), fields.get("registry", "?")
         seen = glimpse(stored.request) if stored.request else {}
         return {"image": image, "registry": registry, "engine": engine or None} | seen
-    return request.facts() | ({"engine": engine} if engine else {})
+    facts = request.facts() | ({"engine": engine} if engine else {})
+    if labels := _labels(fields.get("labels")):
+        facts["labels"] = facts.get("labels", {}) | labels
+    return facts
 
 
 def expired(request: Request) -> ErrorInfo:

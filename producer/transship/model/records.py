@@ -57,6 +57,32 @@ class ErrorInfo(BaseModel):
             return cls(code="unknown", message=message, retryable=False)
 
 
+class ForWhom(BaseModel):
+    """For whom an account submitted a job, where it acts for others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    account: str
+    #: Who asked the submitting account, as that account says; empty: it did not say.
+    subject: str = ""
+
+    @classmethod
+    def stored(cls, text: str | None) -> Self | None:
+        """Read what a worker wrote, whichever version it has; ``None``: nothing."""
+        try:
+            return cls.model_validate_json(text) if text else None
+        except ValidationError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.account}/{self.subject}" if self.subject else self.account
+
+
+def submitter(account: str, other: ForWhom | None) -> str:
+    """Who submitted a job: ``ci-gateway for team-a/ann``."""
+    return account if other is None else f"{account} for {other}"
+
+
 class JobRecord(BaseModel):
     """Everything that is known of a job, as ``--json`` prints it."""
 
@@ -81,7 +107,10 @@ class JobRecord(BaseModel):
     #: Attempts that were started since the job was submitted or retried by hand.
     attempts: int = 0
     next_attempt_at: datetime | None = None
+    #: The Redis account, and for whom it submitted the job: ``ci-gateway for team-a/ann``.
     submitted_by: str
+    #: For whom; ``None``: for itself. From the first claim on, workers have checked it.
+    on_behalf_of: ForWhom | None = None
     progress: Progress = Progress()
     labels: dict[str, str] = Field(default_factory=dict)
     created_at: datetime

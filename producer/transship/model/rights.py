@@ -250,6 +250,11 @@ class Rights:
             any(one.entry == entry for one in grants.patterns(verb)) for grants in self._all()
         )
 
+    def may_all(self, verb: Verb, entry: str) -> bool:
+        """Whether the verb is granted for every repository of the entry, by one pattern."""
+        whole = (Pattern(entry), Pattern(entry, (_ANY_SEGMENTS,)))
+        return all(any(one in whole for one in grants.patterns(verb)) for grants in self._all())
+
     def intersect(self, scope: Grants | None) -> Rights:
         """These rights, as far as a scope has them, too; ``None``: it has everything."""
         return self if scope is None else replace(self, scopes=(*self.scopes, scope))
@@ -335,6 +340,10 @@ def _patterns_text(patterns: Sequence[Pattern]) -> str:
     return some_of([str(one) for one in patterns]) or "no repository"
 
 
+#: Those of whoever needs none.
+EVERYTHING: Final = Rights("")
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What a request does with one repository; tags need no rights of their own.
@@ -370,6 +379,8 @@ def refusal(
             allowed = repository is not None and rights.may(verb, entry, repository)
         if not allowed:
             return f"{rights.name} may not {verb.text} {asked}; {rights.describe(verb)}"
+    if not rights.listed:
+        return f"{rights.name} may not submit this; {rights.describe(Verb.PUSH)}"
     return None
 
 

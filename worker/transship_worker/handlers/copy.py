@@ -21,6 +21,7 @@ from transship_worker.handlers.registries import Opened, Registries, Way
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome
+from transship_worker.jobs.rights import checked_rights
 from transship_worker.oci.manifest_memory import sharing
 from transship_worker.oci.waiting import patient
 from transship_worker.transports.copy.image import copy_image
@@ -53,11 +54,12 @@ class Copying:
     loop: BackgroundLoop
     grounds: Grounds
 
-    def accept(self, request: CopyRequest) -> AcceptedCopy:
+    def accept(self, request: CopyRequest, account: str) -> AcceptedCopy:
         """See that both sides are known here.
 
         Raises:
             NotHere: a component is not.
+            NotAllowed: the account may not copy from there, or not to there.
         """
         components = self.components()
         registries = Registries(components)
@@ -67,6 +69,7 @@ class Copying:
         ):
             if not registries.knows(name, use):
                 raise NotHere(f"left to another worker: component {name!r} is not known here")
+        rights = checked_rights(components, account, request, registries.uri)
         target = components.registry(request.registry)
         source = components.registries.get(request.source_registry)
 
@@ -74,7 +77,7 @@ class Copying:
             text = target.redacted(text)
             return source.redacted(text) if source is not None else text
 
-        return AcceptedCopy("", target.FLAVOR, redacted, registries, target)
+        return AcceptedCopy("", target.FLAVOR, redacted, rights, registries, target)
 
     def run(
         self, claim: Claim, request: CopyRequest, accepted: AcceptedCopy, control: Control

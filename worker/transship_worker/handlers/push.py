@@ -22,6 +22,7 @@ from transship_worker.handlers.streaming import Recall, Streaming, StreamWay
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, Components, NotHere, Outcome
+from transship_worker.jobs.rights import checked_rights
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine_push import DockerPush
 from transship_worker.transports.port import Pushed
@@ -43,7 +44,8 @@ class AcceptedPush(Accepted):
 class Pushing:
     """Implements ``Work`` for ``PushRequest``."""
 
-    components: Components
+    #: The newest good version of the catalogue.
+    components: Callable[[], Components]
     engine: Engine
     #: Why the engine does not answer, as far as is known without asking it.
     engine_problem: Callable[[], str | None]
@@ -58,25 +60,30 @@ class Pushing:
     #: What an image became when it was streamed.
     recall: Recall
 
-    def accept(self, request: PushRequest) -> AcceptedPush:
+    def accept(self, request: PushRequest, account: str) -> AcceptedPush:
         """Settle the component and see that the engine answers.
 
         Raises:
             NotHere: the component, the engine or the answer is missing here.
+            NotAllowed: the account may not push there.
         """
+        components = self.components()
         try:
-            component = self.components.registry(request.registry)
+            component = components.registry(request.registry)
         except UnknownComponent:
             raise NotHere(
                 f"left to another worker: component {request.registry!r} is not known here"
             ) from None
         if request.engine is not None and request.engine != self.engine.name:
             raise NotHere(f"left to the workers of engine {request.engine!r}")
+        rights = checked_rights(components, account, request, lambda _: component.registry_uri)
         # Known without asking: a hung engine must not keep this slot, and no job is claimed for one
         # that is known to be away.
         if problem := self.engine_problem():
             raise NotHere(f"waits: {problem}")
-        return AcceptedPush(self.engine.name, component.FLAVOR, component.redacted, component)
+        return AcceptedPush(
+            self.engine.name, component.FLAVOR, component.redacted, rights, component
+        )
 
     def run(
         self, claim: Claim, request: PushRequest, accepted: AcceptedPush, control: Control

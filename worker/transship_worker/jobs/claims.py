@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
@@ -168,7 +169,7 @@ class Row:
 
 _SCRIPTS = (
     *("claim", "report", "finish", "reject", "defer", "leave", "rows", "planned"),
-    *("give_up", "queue"),
+    *("give_up", "queue", "refuse"),
     *SWEEP_SCRIPTS,
 )
 
@@ -256,9 +257,22 @@ class Claims:
         queue, display = self._run("queue", job)
         return str(queue), str(display) or str(job)
 
-    def claim(self, job: JobId, request: Request, *, engine: str, flavor: str) -> ClaimResult:
-        """Claim a job for this worker, or learn why not."""
+    def claim(
+        self,
+        job: JobId,
+        request: Request,
+        *,
+        engine: str,
+        flavor: str,
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> ClaimResult:
+        """Claim a job for this worker, or learn why not.
+
+        ``labels``: those that its account gives each of its jobs.
+        """
         token = secrets.token_hex(16)
+        other = request.on_behalf_of
+        said = {} if other is None else {"account": other.account, "subject": other.subject}
         name, mode = getattr(request, "name", None), getattr(request, "mode", None)
         planning = {} if name is None else {"migration_name": name, "migration_mode": mode}
         reply = self._run(
@@ -276,6 +290,8 @@ class Claims:
                     "worker": self._worker,
                     "engine": engine,
                     "flavor": flavor,
+                    "labels": json.dumps(dict(labels)) if labels else "",
+                    "on_behalf_of": json.dumps(said) if said else "",
                 }
             ),
         )
@@ -403,6 +419,32 @@ class Claims:
             ring=JobId(after) if after else None,
             more=tuple(dues(more)),
             replicated=acknowledged >= self._wait_replicas,
+        )
+
+    def refuse(self, job: JobId, request: Request, error: ErrorInfo) -> Finished:
+        """End a job that its account may not have done, unless it runs or is final.
+
+        One that is final and was asked to be tried again ends anew, for this reason.
+        """
+        ended, after, more = self._run(
+            "refuse",
+            json.dumps(
+                {
+                    "id": job,
+                    "queue": request.queue,
+                    "reference": request.target(job),
+                    "registry": getattr(request, "registry", ""),
+                    "fingerprint": request.fingerprint(),
+                    "code": error.code,
+                    "error": error.model_dump_json(),
+                }
+            ),
+        )
+        return Finished(
+            accepted=bool(ended),
+            state=None,
+            ring=JobId(after) if after else None,
+            more=tuple(dues(more)),
         )
 
     def reject(self, job: JobId, error: ErrorInfo) -> bool:

@@ -10,14 +10,18 @@ from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
 
 if TYPE_CHECKING:
+    from transship.model.rights import Rights
     from transship_worker.flavors.base import BaseContainerRegistry
 
 
 class Components(Protocol):
-    """Where work finds registry components: the worker's catalogue."""
+    """Registry components and the rights of accounts: one version of the worker's catalogue."""
 
     def registry(self, name: str) -> BaseContainerRegistry:
         """The component of this name; raises ``UnknownComponent``."""
+
+    def rights_of(self, account: str) -> Rights:
+        """What an account may do."""
 
 
 class NotHere(Exception):
@@ -33,6 +37,8 @@ class Accepted:
     flavor: str
     #: Removes every secret that the work may meet from a text.
     redacted: Callable[[str], str]
+    #: What the job's account may do, or the one on whose behalf it is.
+    rights: Rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +55,14 @@ class Outcome:
 class Work(Protocol):
     """How one kind of job is done. Called from the threads of the worker's slots."""
 
-    def accept(self, request: Any) -> Accepted:
+    def accept(self, request: Any, account: str) -> Accepted:
         """Settle what the job needs of this worker; asks nobody that may be slow.
+
+        ``account``: under whose keys the request lies.
 
         Raises:
             NotHere: it is left to another worker, or to another time.
+            NotAllowed: the account may not have it done.
         """
 
     def run(self, claim: Claim, request: Any, accepted: Any, control: Control) -> Outcome:

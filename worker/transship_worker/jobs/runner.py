@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from transship.errors import (
     HandedBack,
     LeaseLost,
+    NotAllowed,
     PushCancelled,
     PushError,
     RegistryPaused,
@@ -157,6 +158,17 @@ class Runner:
             logger.warning("request refused: %s", problem.message, extra={"job": job})
         raise JobFailure(f"{problem.code}: {problem.message}")
 
+    def _refuse(self, job: JobId, request: Request, error: NotAllowed) -> str:
+        """End a job that its account may not have done; no attempt is counted."""
+        problem = ErrorInfo(code=error.code, message=error.message, retryable=False)
+        refused = self._tools.claims.refuse(job, request, problem)
+        if refused.accepted:
+            self._tools.claims.count_refused(problem.code)
+            logger.warning("request refused: %s", problem.message, extra={"job": job})
+            self._ring_next(refused.ring)
+            self.ring(refused.more)
+        raise JobFailure(f"{problem.code}: {problem.message}")
+
     def _answer(self, job: JobId, request: Request) -> str:
         tools = self._tools
         work = tools.work(Kind(request.kind))
@@ -164,10 +176,12 @@ class Runner:
             tools.claims.defer(job, request)
             return f"left to another worker: this one does no work of the kind {request.kind}"
         try:
-            accepted = work.accept(request)
+            accepted = work.accept(request, job.account)
         except NotHere as reason:
             tools.claims.defer(job, request)
             return str(reason)
+        except NotAllowed as error:
+            return self._refuse(job, request, error)
         if tools.stopping.is_set():
             # Taken before the signal: what this worker would only hand back, another runs.
             tools.claims.unread(job)
@@ -175,7 +189,13 @@ class Runner:
             return "left to another worker: this one stops"
         # The lease counts from before the claim, so that Redis's never ends before ours.
         asked = time.monotonic()
-        result = tools.claims.claim(job, request, engine=accepted.engine, flavor=accepted.flavor)
+        result = tools.claims.claim(
+            job,
+            request,
+            engine=accepted.engine,
+            flavor=accepted.flavor,
+            labels=accepted.rights.labels,
+        )
         if result.claim is None:
             return self._no_claim(job, result)
         control = Control(

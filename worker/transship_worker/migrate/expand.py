@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from transship.errors import InvalidReference
+from transship.errors import InvalidReference, NotAllowed
 from transship.model.migration.names import Template, is_repository, repository_problem
 from transship.model.migration.specification import Rule, Spec, Target
 from transship.model.migration.target_index import AllAims
+from transship.model.rights import Verb
 from transship_config.errors import TransshipError, UsageError
+from transship_worker.migrate.allowed import Allowed
 from transship_worker.migrate.port import Side
 from transship_worker.oci.names import Warn
 
@@ -54,13 +56,15 @@ Report = Callable[[Failure], Awaitable[None]]
 class Expansion:
     """The pairs of a specification, as they become known; a source's catalogue is read once.
 
-    ``place`` says where a target component's repositories lie (``Sides.unified``).
+    ``allowed``: what the account may have done, and where a component's repositories lie. A
+    repository that it may not read is never named, unless the rule writes its name out.
     """
 
-    def __init__(self, spec: Spec, sources: dict[str, Side], place: Callable[[str], str]) -> None:
+    def __init__(self, spec: Spec, sources: dict[str, Side], allowed: Allowed) -> None:
         self._spec = spec
         self._sources = sources
-        self._place = place
+        self._allowed = allowed
+        self._place = allowed.place
         self._aims = AllAims(
             spec.model_copy(update={"rules": tuple(self._placed(rule) for rule in spec.rules)})
         )
@@ -94,9 +98,12 @@ class Expansion:
 
     async def _list(self, side: Side, rules: list[_Listed]) -> None:
         """Read a source's catalogue for all rules that need it."""
-        pages = side.repositories(lambda text: self._warn(f"{side.name}: {text}"))
+        # What is said of the whole list is for those who may see it.
+        warn = self._warn if self._allowed.reads_all(side.name) else lambda _: None
+        pages = side.repositories(lambda text: warn(f"{side.name}: {text}"))
         try:
-            async for page in pages:
+            async for whole_page in pages:
+                page = self._allowed.readable(side.name, whole_page)
                 for one in rules:
                     new = one.wanted(page)
                     if one.streams:
@@ -123,9 +130,14 @@ class Expansion:
             try:
                 if not is_repository(name):
                     raise InvalidReference(repository_problem(name))
-                targets[name] = self._spec.target_repository(index, name)
+                target = self._spec.target_repository(index, name)
             except UsageError as error:
                 await self._report(Failure(index, name, error))
+                continue
+            if (problem := self._problem(rule, name, target)) is not None:
+                await self._report(Failure(index, name, NotAllowed(problem)))
+            else:
+                targets[name] = target
         count = Counter(targets.values())
         explicit = set(rule.source.explicit)
         host, _, path = self._place(rule.target.registry).partition("/")
@@ -133,6 +145,13 @@ class Expansion:
             whole = f"{path}/{target}" if path else target
             alone = count[target] == 1 and not self._aims.shared(index, host, whole)
             await self._take(Pair(index, name, target, alone, name in explicit))
+
+    def _problem(self, rule: Rule, source: str, target: str) -> str | None:
+        """Why the account may not have this pair copied; ``None``: it may."""
+        problem = self._allowed.problem
+        return problem(Verb.COPY_FROM, rule.source.registry, source) or problem(
+            Verb.COPY_TO, rule.target.registry, target
+        )
 
 
 class _Listed:

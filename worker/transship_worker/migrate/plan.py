@@ -17,9 +17,11 @@ from transship.model.migration.mistakes import Key, Mistake, SpecError
 from transship.model.migration.plan import PlanRow
 from transship.model.migration.specification import Spec
 from transship.model.migration.summary import Collisions, PlanSummary, PlanTally
+from transship.model.rights import EVERYTHING, Rights
 from transship_config.errors import TransshipError
 from transship_worker.concurrency.gather import first_of
 from transship_worker.concurrency.semaphore import PrioritySemaphore
+from transship_worker.migrate.allowed import Allowed
 from transship_worker.migrate.compare import Compared, Comparison, Image, Reader, listed
 from transship_worker.migrate.expand import Expansion, Failure, Pair
 from transship_worker.migrate.port import Memory, Side, Sides
@@ -52,9 +54,12 @@ class Planner:
         *,
         in_flight: int = IN_FLIGHT,
         sizes: bool = False,
+        rights: Rights = EVERYTHING,
     ) -> None:
+        """``rights``: those of the migration's account; nothing else is read or planned."""
         self._spec = spec
         self._sides = sides
+        self._allowed = Allowed(rights, sides.unified)
         self._in_flight = in_flight
         gate = PrioritySemaphore(in_flight)
         self._sizer = Sizer(gate)
@@ -147,7 +152,7 @@ class Planner:
             await out.put(Batch(failure.rule, failure.repository, errors=(failure,)))
 
         async def expand() -> None:
-            expansion = Expansion(self._spec, self._sources, self._sides.unified)
+            expansion = Expansion(self._spec, self._sources, self._allowed)
             await expansion.run(take, report, self.warnings.append)
             for _ in range(self._in_flight):
                 await pairs.put(None)

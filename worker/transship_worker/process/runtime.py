@@ -156,7 +156,7 @@ class Runtime:
         if engine is None:
             return None
         return Pushing(
-            components=self.catalog,
+            components=self.catalog.current,
             engine=engine,
             engine_problem=self._engine_problem,
             engine_away=self._engine_away,

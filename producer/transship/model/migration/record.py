@@ -10,7 +10,7 @@ from transship.model.jobs import State
 from transship.model.migration.request import Mode
 from transship.model.migration.summary import PlanSummary
 from transship.model.migration.totals import ByteTotals, ImageTotals
-from transship.model.records import ErrorInfo
+from transship.model.records import ErrorInfo, ForWhom
 
 
 class ImageWarnings(BaseModel):
@@ -43,7 +43,9 @@ class MigrationRecord(BaseModel):
     bytes: ByteTotals = ByteTotals()
     created_at: datetime
     finished_at: datetime | None = None
+    #: The Redis account, and for whom it submitted the migration.
     submitted_by: str
+    on_behalf_of: ForWhom | None = None
     #: Why planning failed, or what stopped it for now.
     error: ErrorInfo | None = None
     #: Things that a person should know: tags that moved, referrers that were not copied.

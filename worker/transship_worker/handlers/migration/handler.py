@@ -19,6 +19,7 @@ from transship.model.migration.request import MigrationRequest, Mode
 from transship.model.migration.specification import Spec
 from transship.model.migration.summary import Collisions, PlanSummary, PlanTally
 from transship.model.records import ErrorInfo
+from transship.model.rights import Verb
 from transship_config.errors import TransshipError
 from transship_worker.catalog.model import Components
 from transship_worker.concurrency.loop import BackgroundLoop
@@ -30,7 +31,9 @@ from transship_worker.handlers.registries import Registries, Way
 from transship_worker.jobs.claims import Claim, Claims
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, Outcome
+from transship_worker.jobs.rights import checked_rights
 from transship_worker.jobs.sweep import Due
+from transship_worker.migrate.allowed import Allowed
 from transship_worker.migrate.check import check_row
 from transship_worker.migrate.plan import Planner
 from transship_worker.migrate.rows import Batch
@@ -69,16 +72,21 @@ class Planning:
     loop: BackgroundLoop
     grounds: PlanningGrounds
 
-    def accept(self, request: MigrationRequest) -> AcceptedMigration:  # noqa: ARG002 - by the port
-        """Any worker that copies can plan; what it does not know is a mistake of the spec."""
+    def accept(self, request: MigrationRequest, account: str) -> AcceptedMigration:
+        """Any worker that copies can plan; what it does not know is a mistake of the spec.
+
+        Raises:
+            NotAllowed: the account may copy nothing from a source of it, or nothing to a target.
+        """
         components = self.components()
+        rights = checked_rights(components, account, request, Registries(components).uri)
 
         def redacted(text: str) -> str:
             for component in components.registries.values():
                 text = component.redacted(text)
             return text
 
-        return AcceptedMigration("", "", redacted, components)
+        return AcceptedMigration("", "", redacted, rights, components)
 
     def run(
         self,
@@ -93,7 +101,7 @@ class Planning:
             TransshipError: why it cannot be planned, or not now.
         """
         control.mark(Step.PLANNING)
-        work = _Migration(self, claim, request, Registries(accepted.components), control)
+        work = _Migration(self, claim, request, accepted, control)
         work.open_components()
         running = self.loop.start(work.run())
         try:
@@ -116,9 +124,11 @@ class _Migration:
         planning: Planning,
         claim: Claim,
         request: MigrationRequest,
-        registries: Registries,
+        accepted: AcceptedMigration,
         control: Control,
     ) -> None:
+        registries = Registries(accepted.components)
+        self._rights = accepted.rights
         self._planning = planning
         self._claim = claim
         self._request = request
@@ -156,6 +166,8 @@ class _Migration:
                 self._registries,
                 self._control.checkpoint,
                 fresh=self._request.spec is not None,
+                rights=self._rights,
+                on_behalf_of=self._request.on_behalf_of,
             )
         if self._request.spec is None:
             summary = await self._run_rows(outlet, grounds)
@@ -172,6 +184,7 @@ class _Migration:
             RememberedSubsets(grounds.fleet, grounds.keys),
             # Before a copy reads the manifests anyway, nothing is gained by reading them twice.
             sizes=self._request.mode is Mode.PLAN,
+            rights=self._rights,
         )
         async for batch in planner.rows():
             self._note(batch)
@@ -238,9 +251,12 @@ class _Migration:
                     f"{row.source.digest} is copied, as planned"
                 )
 
+        problem = Allowed(self._rights, self._sides.unified).problem
         tags = (
             (row, tag)
             for row in rows
+            # Nothing is read for an account that may not.
+            if problem(Verb.COPY_FROM, row.source.registry, row.source.repository) is None
             for tag in (dict.fromkeys(row.tags.values()) if row.source.digest else ())
         )
         # A page may have hundreds of thousands of tags, and each look is a task.

@@ -16,6 +16,8 @@ from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
 from transship.model.jobs import JobId
 from transship.model.migration.plan import MOST_UNREAD, PlanRow
+from transship.model.on_behalf_of import OnBehalfOf
+from transship.model.rights import Rights
 from transship_worker.fleet.redis import MAY_PASS, FleetRedis
 from transship_worker.handlers.migration.requests import row_of
 from transship_worker.handlers.registries import Registries
@@ -123,14 +125,22 @@ class Jobs:
         checkpoint: Callable[[], None],
         *,
         fresh: bool,
+        rights: Rights,
+        on_behalf_of: OnBehalfOf | None,
     ) -> None:
-        """``checkpoint`` raises when planning must end; ``fresh``: it planned the rows just now."""
+        """``checkpoint`` raises when planning must end; the others are as in ``row_of``."""
         self._checkpoint = checkpoint
         self._claims = claims
         self._ring = ring
         self._claim = claim
-        self._registries = registries
-        self._fresh = fresh
+        self._row_of = partial(
+            row_of,
+            migration=claim.job,
+            registries=registries,
+            fresh=fresh,
+            rights=rights,
+            on_behalf_of=on_behalf_of,
+        )
 
     async def give(self, rows: Sequence[PlanRow]) -> None:
         """Write rows, and ring for those that find room on the queue."""
@@ -138,10 +148,7 @@ class Jobs:
 
     def _give(self, rows: Sequence[PlanRow]) -> None:
         for start in range(0, len(rows), CHUNK):
-            found = [
-                row_of(row, self._claim.job, self._registries, fresh=self._fresh)
-                for row in rows[start : start + CHUNK]
-            ]
+            found = [self._row_of(row) for row in rows[start : start + CHUNK]]
             held, due = patiently(
                 partial(self._claims.add_rows, self._claim, found), self._checkpoint
             )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from transship.errors import NotAllowed
 from transship.model.copy_request import MIGRATION_EXPIRES_S, CopyRequest
 from transship.model.jobs import JobId
 from transship.model.migration.plan import Action, PlanRow
+from transship.model.on_behalf_of import OnBehalfOf
 from transship.model.records import ErrorInfo
 from transship.model.references import ImageReference, RegistryUri
+from transship.model.rights import EVERYTHING, Rights, refusal
 from transship_worker.handlers.registries import Registries
 from transship_worker.jobs.claims import Row
 
@@ -16,10 +19,19 @@ from transship_worker.jobs.claims import Row
 CONFLICT = "tag_conflict"
 
 
-def row_of(row: PlanRow, migration: JobId, registries: Registries, *, fresh: bool) -> Row:
+def row_of(
+    row: PlanRow,
+    migration: JobId,
+    registries: Registries,
+    *,
+    fresh: bool,
+    rights: Rights = EVERYTHING,
+    on_behalf_of: OnBehalfOf | None = None,
+) -> Row:
     """The row as a job of the ledger, or as images that need none.
 
-    ``fresh``: it was planned just now, and not for a file that people keep.
+    ``fresh``: it was planned just now, and not for a file that people keep. ``rights``: those of
+    its account; a row that they do not cover fails at once. ``on_behalf_of``: the migration's.
 
     Raises:
         TransshipError: a component is not known any more.
@@ -44,9 +56,12 @@ def row_of(row: PlanRow, migration: JobId, registries: Registries, *, fresh: boo
         creates=row.creates and fresh,
         size=row.bytes,
         expires_s=MIGRATION_EXPIRES_S,
+        on_behalf_of=on_behalf_of,
     )
     error = None
-    if row.action is Action.CONFLICT:
+    if (problem := refusal(request.accesses, rights, registries.uri)) is not None:
+        error = ErrorInfo(code=NotAllowed.code, message=problem, retryable=False)
+    elif row.action is Action.CONFLICT:
         error = ErrorInfo(code=CONFLICT, message=row.reason, retryable=False)
     return Row(row.id, request, error=error)
 

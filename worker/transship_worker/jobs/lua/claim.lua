@@ -1,6 +1,7 @@
 -- Claim a job, or learn why not.
 -- ARGV[2]: {id, queue, reference, registry, fingerprint, expires (ms), token, worker, engine,
---           flavor}; `kind` migration also has name and mode
+--           flavor, labels (JSON text or ''), on_behalf_of (the same)}; `kind` migration also has name
+--           and mode
 -- Returns {outcome, ...}: see claims.py.
 local want = cjson.decode(ARGV[2])
 local id, reference = want.id, want.reference
@@ -124,7 +125,10 @@ local lease = now + conf.lease
 redis.call('HSET', job_key(id), 'token', want.token, 'worker', want.worker,
   'engine', want.engine, 'flavor', want.flavor, 'expires', text(want.expires), 'lease', text(lease), 'attempts', attempt,
   'step', 'preparing')
-redis.call('HDEL', job_key(id), 'next_at', 'progress')
+redis.call('HDEL', job_key(id), 'next_at', 'progress', 'labels', 'on_behalf_of')
+for _, field in ipairs({'labels', 'on_behalf_of'}) do
+  if want[field] ~= '' then redis.call('HSET', job_key(id), field, want[field]) end
+end
 forget_bytes(id)
 if want.migration_name then
   local created = get(id, 'created')

@@ -12,6 +12,7 @@ import pytest
 from tests.support.ledger.played_migration import row
 from transship.errors import RegistryPaused
 from transship.model.jobs import JobId
+from transship.model.rights import EVERYTHING
 from transship_worker.handlers.migration import handler
 from transship_worker.handlers.migration.handler import MOST_WARNINGS, Sentences
 
@@ -30,6 +31,10 @@ class FakeSides:
         assert (name, reading) == ("hub", True)
         return self
 
+    def unified(self, name: str) -> str:
+        """Where its repositories lie."""
+        return f"{name}.example.com"
+
     async def head(self, repository: str, reference: str) -> None:
         """There is none."""
         assert (repository, reference[0]) == ("acme/cat", "v")
@@ -44,7 +49,9 @@ async def looked(sides: FakeSides) -> Sentences:
     """What is said when a page with very many tags is looked through."""
     planning = SimpleNamespace(grounds=SimpleNamespace(way=None))
     # The rest of it needs a worker.
-    work = handler._Migration(cast("Any", planning), *(cast("Any", None) for _ in range(4)))
+    nothing = cast("Any", None)
+    accepted = cast("Any", SimpleNamespace(components=None, rights=EVERYTHING))
+    work = handler._Migration(cast("Any", planning), nothing, nothing, accepted, nothing)
     work._sides = cast("Any", sides)
     tags = {f"v{number}": f"v{number}" for number in range(TAGS)}
     rows = [row(JobId.new(), number, tags=tags) for number in range(3)]

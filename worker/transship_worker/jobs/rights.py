@@ -1,0 +1,57 @@
+"""Whether the account of a job may have it done: asked before each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from transship.errors import NotAllowed, UnknownComponent
+from transship.model.rights import Rights, refusal
+
+if TYPE_CHECKING:
+    from transship.model.references import RegistryUri
+    from transship.model.requests import Request
+
+
+class Accounts(Protocol):
+    """Where the rights of accounts are known: one version of the worker's catalogue."""
+
+    def rights_of(self, account: str) -> Rights:
+        """What an account may do."""
+
+
+def checked_rights(
+    accounts: Accounts, account: str, request: Request, uri: Callable[[str], RegistryUri]
+) -> Rights:
+    """What the account of a request may do, once the request is covered by it.
+
+    What is stored is untrusted: the request says on whose behalf it is made, and the account under
+    whose keys it lies must be one that may say so. ``uri``: where the images of a component, or of
+    a host without one, lie.
+
+    Raises:
+        NotAllowed: it is not covered; the message says what the account may do.
+    """
+    rights = rights_for(accounts, account, request)
+    try:
+        problem = refusal(request.accesses, rights, uri)
+    except UnknownComponent as error:
+        problem = error.message
+    if problem is not None:
+        raise NotAllowed(problem)
+    return rights
+
+
+def rights_for(accounts: Accounts, account: str, request: Request) -> Rights:
+    """What the account may do with this request, whatever it asks for.
+
+    Raises:
+        NotAllowed: it may not act for the account that the request names.
+    """
+    acting, other = accounts.rights_of(account), request.on_behalf_of
+    if other is None:
+        return acting
+    found = acting.on_behalf_of(other.account, accounts.rights_of(other.account), other.scope)
+    if found is None:
+        raise NotAllowed(acting.refusal_to_act_for(other.account))
+    return found

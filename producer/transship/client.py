@@ -17,30 +17,35 @@ from transship.jobs import Job
 from transship.ledger.connection import address, connect, connection_url, reaching
 from transship.ledger.keys import Keys
 from transship.ledger.primary import primary_of
+from transship.ledger.rights import published_rights
 from transship.ledger.submit import Ledger
 from transship.model.components import Fleet
 from transship.model.first_use import use_pydantic_once
 from transship.model.jobs import JobId, Kind, State
 from transship.model.records import JobRecord
 from transship.notify import Notifier
-from transship.pushes import Push, check, push_request
+from transship.pushes import ForWhomText, Push, check, for_whom, push_request
+from transship.submit_rights import SubmitRights
 from transship_config.errors import UsageError
 from transship_config.redis_url import host_and_port
 from transship_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
     from transship.migrations import Migration, Migrations
+    from transship.model.copy_request import CopyRequest
     from transship.model.migration.plan import PlanRow
     from transship.model.migration.record import MigrationRecord
     from transship.model.migration.specification import Spec
+    from transship.model.push_request import PushRequest
     from transship.model.requests import Request
+    from transship.model.rights import Rights
     from transship.specification_files import PlanLines, SpecText
 
     AnySpec: TypeAlias = str | PathLike[str] | Mapping[str, Any] | Spec | SpecText
 
 logger = logging.getLogger("transship")
 
-T = TypeVar("T")
+R = TypeVar("R", "PushRequest", "CopyRequest")
 
 #: How long what workers publish counts as known in a row of submits. Unit: s.
 KNOWN_S: Final = 1.0
@@ -73,7 +78,7 @@ class Client:
         )
         self._notifier = Notifier(self._settings, self._url)
         self._lock = threading.Lock()
-        self._known_fleet: tuple[Fleet | None, float] = (None, 0.0)
+        self._known: tuple[SubmitRights | None, float] = (None, 0.0)
         use_pydantic_once()
         follow_forks(self)
 
@@ -117,6 +122,7 @@ class Client:
         via: str = "auto",
         platform: str | None = None,
         require_all_platforms: bool = False,
+        on_behalf_of: ForWhomText = None,
     ) -> Job:
         """Enqueue one push and return its job at once.
 
@@ -136,6 +142,9 @@ class Client:
             platform: push this platform of the image alone, such as ``linux/arm64``.
             require_all_platforms: fail if the engine does not have every platform of the image;
                 otherwise one of several may be pushed, with a warning.
+            on_behalf_of: the account for which this one acts: ``ACCOUNT[/SUBJECT]``, or a mapping
+                with ``account``, ``subject`` and ``scope`` (rights that the push may use). Only
+                for accounts with ``acts_for`` in the workers' catalog.
 
         Raises:
             UsageError: bad input, an unknown component or engine; nothing was enqueued.
@@ -143,7 +152,8 @@ class Client:
             RedisUnreachable: nothing is known to have been enqueued.
         """
         options = (registry, source, engine, labels or {}, bulk, deadline, expires, via)
-        return self.push_many([Push(image, *options, platform, require_all_platforms)])[0]
+        push = Push(image, *options, platform, require_all_platforms, on_behalf_of)
+        return self.push_many([push])[0]
 
     def push_many(self, pushes: Iterable[Push]) -> list[Job]:
         """Enqueue many pushes in few round trips; their jobs come back in the same order.
@@ -181,6 +191,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         deadline: int | None = None,
         expires: int | None = None,
+        on_behalf_of: ForWhomText = None,
     ) -> Job:
         """Enqueue the copy of one image from registry to registry and return its job at once.
 
@@ -198,6 +209,7 @@ class Client:
             labels: free text to find the job by.
             deadline: seconds that one attempt may run (6 h when left out).
             expires: seconds that the job may wait for its start (24 h when left out).
+            on_behalf_of: as in ``push``.
 
         Raises:
             UsageError: bad input, or no component fits; nothing was enqueued.
@@ -209,17 +221,18 @@ class Client:
 
         one = Copy(
             source, target, source_registry, target_registry, platforms, referrers,
-            foreign_layers, tags, labels or {}, deadline, expires,
+            foreign_layers, tags, labels or {}, deadline, expires, on_behalf_of,
         )  # fmt: skip
         references(one)
-        fleet, request = self._settled(lambda fleet: copy_request(one, fleet))
-        return self._enqueue([request], copy_warnings(fleet))[0]
+        fleet, requests = self._settled(lambda fleet: [copy_request(one, fleet)])
+        return self._enqueue(requests, copy_warnings(fleet))[0]
 
     def migrate(
         self,
         spec: AnySpec | PlanLines | Iterable[PlanRow],
         *,
         name: str | None = None,
+        on_behalf_of: ForWhomText = None,
     ) -> Migration:
         """Have images copied, as a specification or the rows of a plan say; returns at once.
 
@@ -228,6 +241,7 @@ class Client:
                 a mapping or a ``Spec``; or a plan as a path, a text or rows.
             name: what the run of a plan is called; when left out, as the migration that the plan
                 was made by, as far as it is still known. A specification has a name of its own.
+            on_behalf_of: as in ``push``; its copies are made on behalf of the same account.
 
         Raises:
             UsageError: bad input, each mistake with its place; nothing was enqueued.
@@ -237,12 +251,13 @@ class Client:
         with loading():
             from transship.model.migration.request import Mode
 
-        return self._migrations().start(spec, Mode.RUN, self.fleet, name)
+        return self._migrations().start(spec, Mode.RUN, self.fleet, name, for_whom(on_behalf_of))
 
-    def plan(self, spec: AnySpec) -> Migration:
+    def plan(self, spec: AnySpec, *, on_behalf_of: ForWhomText = None) -> Migration:
         """Have a specification planned only: ``rows()`` of what comes back gives the plan.
 
-        Nothing is written to a target. ``spec`` is as in ``migrate``.
+        Nothing is written to a target. ``spec`` is as in ``migrate``, ``on_behalf_of`` as in
+        ``push``.
 
         Raises:
             UsageError: bad input, each mistake with its place; nothing was enqueued.
@@ -252,7 +267,7 @@ class Client:
         with loading():
             from transship.model.migration.request import Mode
 
-        return self._migrations().start(spec, Mode.PLAN, self.fleet)
+        return self._migrations().start(spec, Mode.PLAN, self.fleet, None, for_whom(on_behalf_of))
 
     def migration(self, migration_id: str) -> Migration:
         """The handle on a migration that exists.
@@ -272,28 +287,59 @@ class Client:
         with loading():
             from transship.migrations import Migrations
 
-        return Migrations(self._redis, self._keys, self._ledger, self._url, self._notifier.again)
+        return Migrations(
+            self._redis,
+            self._keys,
+            self._ledger,
+            self._url,
+            self._notifier.again,
+            self._check_rights,
+        )
 
-    def _settled(self, make: Callable[[Fleet], T]) -> tuple[Fleet, T]:
+    def rights(self) -> list[Rights]:
+        """What this account may do, as the catalogs of live workers say: most often one.
+
+        Empty: a worker has no section ``accounts``, so that everything is allowed, or this account
+        cannot read its rights.
+
+        Raises:
+            RedisUnreachable: Redis does not answer.
+        """
+        return list(self._rights_at(self.fleet()).rights)
+
+    def _rights_at(self, fleet: Fleet) -> SubmitRights:
+        with reaching(self._url):
+            return SubmitRights.of(
+                fleet,
+                lambda versions: published_rights(
+                    self._redis, self._keys, self._settings.account, versions
+                ),
+            )
+
+    def _check_rights(self, fleet: Fleet, requests: Sequence[Request]) -> None:
+        self._rights_at(fleet).check(requests)
+
+    def _settled(self, make: Callable[[Fleet], list[R]]) -> tuple[Fleet, list[R]]:
         """What follows from what live workers publish, and the workers.
 
         They publish it some times a minute. In a row of submits they are asked once a second; what
         would be refused by what was known is settled by what is known now.
         """
         with self._lock:
-            fleet, until = self._known_fleet
-        if fleet is not None and time.monotonic() < until:
+            known, until = self._known
+        if known is not None and time.monotonic() < until:
             try:
-                return fleet, make(fleet)
+                return known.fleet, _allowed(make(known.fleet), known)
             except UsageError:
                 logger.debug("workers are asked again")
         asked = time.monotonic()
         fleet = self.fleet()
         made = make(fleet)
+        known = self._rights_at(fleet)
         with self._lock:
             # Of no worker there is nothing to know: the next submit may find one.
-            self._known_fleet = (fleet, asked + KNOWN_S) if fleet.workers else (None, 0.0)
-        return fleet, made
+            self._known = (known, asked + KNOWN_S) if fleet.workers else (None, 0.0)
+        return fleet, _allowed(made, known)
 
     def _enqueue(self, requests: Sequence[Request], warnings: tuple[str, ...]) -> list[Job]:
         return self._submitted(requests, None, warnings)
@@ -437,3 +483,13 @@ class Client:
 
 def _resolve(settings: Settings, url: str | None) -> str:
     return connection_url(settings if url is None else settings_with_url(settings, url))
+
+
+def _allowed(requests: list[R], known: SubmitRights) -> list[R]:
+    """The requests, once no right is known to be missing.
+
+    Raises:
+        RightMissing: one is.
+    """
+    known.check(requests)
+    return requests

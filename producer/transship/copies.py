@@ -12,7 +12,7 @@ from transship.model.components import Fleet, PublicComponent
 from transship.model.copy_request import CopyRequest
 from transship.model.references import ImageReference, RegistryUri
 from transship.model.request_fields import DEFAULT_DEADLINE_S, DEFAULT_EXPIRES_S, request_problem
-from transship.pushes import check_labels
+from transship.pushes import ForWhomText, check_labels, for_whom
 from transship_config.errors import UsageError
 from transship_config.text import did_you_mean, some_of
 
@@ -34,6 +34,7 @@ class Copy:
     deadline: int | None = None
     #: Unit: s.
     expires: int | None = None
+    on_behalf_of: ForWhomText = None
 
 
 def references(copy: Copy) -> tuple[ImageReference, ImageReference]:
@@ -48,6 +49,7 @@ def references(copy: Copy) -> tuple[ImageReference, ImageReference]:
         if not isinstance(text, str):
             raise UsageError(f"{what} must be text such as host/repository:tag, not {text!r}")
     check_labels(copy.labels)
+    for_whom(copy.on_behalf_of)
     source = ImageReference.parse(copy.source).tagged
     target = ImageReference.parse(copy.target)
     if target.tag is None and target.digest is None:
@@ -84,6 +86,7 @@ def copy_request(copy: Copy, fleet: Fleet) -> CopyRequest:
         "referrers": copy.referrers,
         "foreign_layers": copy.foreign_layers,
         "labels": copy.labels,
+        "on_behalf_of": for_whom(copy.on_behalf_of),
         "deadline_s": DEFAULT_DEADLINE_S if copy.deadline is None else copy.deadline,
         "expires_s": DEFAULT_EXPIRES_S if copy.expires is None else copy.expires,
     }

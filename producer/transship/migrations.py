@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import redis
 
     from transship.ledger.keys import Keys
+    from transship.model.on_behalf_of import OnBehalfOf
     from transship.model.requests import Request
     from transship.report import Report
 
@@ -54,6 +55,8 @@ _SHORT_PAUSE_S: Final = 0.1
 _BLOCK_MOST_S: Final = 4.0
 
 Ring = Callable[[Sequence[tuple[JobId, "Request"]]], tuple[str, ...]]
+#: Refuses what no live worker would let this account do.
+CheckRights = Callable[[Fleet, "Sequence[Request]"], None]
 
 
 class MigrationFailed(JobFailed):
@@ -323,10 +326,19 @@ def check_spec(spec: Spec, fleet: Fleet) -> list[Mistake]:
 class Migrations:
     """Submits and finds migrations as one producer account."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, jobs: Ledger, url: str, ring: Ring) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        jobs: Ledger,
+        url: str,
+        ring: Ring,
+        check_rights: CheckRights = lambda *_: None,
+    ) -> None:
         self._ledger = MigrationLedger(client, keys, jobs, url)
         self._jobs = jobs
         self._ring = ring
+        self._check_rights = check_rights
 
     def handle(self, migration: JobId, warnings: tuple[str, ...] = ()) -> Migration:
         """The handle on a migration; nobody looks whether there is such a one."""
@@ -342,30 +354,45 @@ class Migrations:
         mode: Mode,
         look: Callable[[], Fleet],
         name: str | None = None,
+        other: OnBehalfOf | None = None,
     ) -> Migration:
         """Have a specification or a plan carried out, in any of the forms that a caller has.
+
+        ``other``: on whose behalf.
 
         Raises:
             UsageError: it is none, or has mistakes; nothing was enqueued.
         """
         found = _found(wanted)
         if isinstance(found, SpecText | Spec):
-            return self._start_spec(found, mode, look())
+            return self._start_spec(found, mode, look(), other)
         if mode is Mode.PLAN:
             raise UsageError("this is a plan already; plan its specification, or run it")
         rows, title = (found.rows, found.title) if isinstance(found, PlanLines) else (found, "plan")
-        return self._start_rows(rows, name, title, copy_warnings(look()))
+        fleet = look()
+        if other is not None:
+            # Before any row is written.
+            self._check_rights(fleet, [_request(name or title, 1, other)])
+        return self._start_rows(rows, name, title, copy_warnings(fleet), other)
 
-    def _start_spec(self, found: SpecText | Spec, mode: Mode, fleet: Fleet) -> Migration:
+    def _start_spec(
+        self, found: SpecText | Spec, mode: Mode, fleet: Fleet, other: OnBehalfOf | None
+    ) -> Migration:
         spec = found.spec if isinstance(found, SpecText) else found
         mistakes = check_spec(spec, fleet)
         if mistakes:
             raise found.error(mistakes) if isinstance(found, SpecText) else SpecError(mistakes)
-        request = MigrationRequest(mode=mode, name=spec.name, spec=spec)
+        request = MigrationRequest(mode=mode, name=spec.name, spec=spec, on_behalf_of=other)
+        self._check_rights(fleet, [request])
         return self._written(request, copy_warnings(fleet))
 
     def _start_rows(
-        self, rows: Iterable[PlanRow], name: str | None, title: str, warnings: tuple[str, ...]
+        self,
+        rows: Iterable[PlanRow],
+        name: str | None,
+        title: str,
+        warnings: tuple[str, ...],
+        other: OnBehalfOf | None,
     ) -> Migration:
         """Have the rows of a plan run, as a migration of its own.
 
@@ -387,7 +414,7 @@ class Migrations:
                 count += len(batch)
             if not count:
                 raise UsageError("the plan has no row; nothing is to be done")
-            request = _request(name or title, count)
+            request = _request(name or title, count, other)
         except BaseException:
             # Rows are checked while they are written; with a bad one among them, none is run.
             with suppress(TransshipError):
@@ -428,8 +455,10 @@ def _check_rows(rows: Sequence[object]) -> None:
             raise UsageError(f"a plan consists of transship.PlanRow, not of {type(row).__name__}")
 
 
-def _request(name: str, rows: int) -> MigrationRequest:
+def _request(name: str, rows: int, other: OnBehalfOf | None) -> MigrationRequest:
     try:
-        return MigrationRequest(mode=Mode.RUN, name=name, rows=rows, expires_s=ROWS_KEPT_S)
+        return MigrationRequest(
+            mode=Mode.RUN, name=name, rows=rows, expires_s=ROWS_KEPT_S, on_behalf_of=other
+        )
     except ValidationError as error:
         raise request_problem(error) from None

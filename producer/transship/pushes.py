@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
 from transship.errors import UnknownEngine
 from transship.model.components import Fleet, not_under_registry
 from transship.model.jobs import Via
+from transship.model.on_behalf_of import OnBehalfOf
 from transship.model.push_request import ONE_OR_ALL_PLATFORMS, PushRequest, one_platform
 from transship.model.references import ImageReference
 from transship.model.request_fields import (
@@ -18,6 +20,9 @@ from transship.model.request_fields import (
     request_problem,
 )
 from transship_config.errors import UsageError
+
+#: For whom a request is made, as callers say it; ``None``: for their own account.
+ForWhomText: TypeAlias = OnBehalfOf | str | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,20 @@ class Push:
     platform: str | None = None
     #: Fail if the engine does not have every platform of the image.
     require_all_platforms: bool = False
+    #: ``ACCOUNT[/SUBJECT]``, or a mapping with account, subject and scope.
+    on_behalf_of: ForWhomText = None
+
+
+def for_whom(value: object) -> OnBehalfOf | None:
+    """For whom a request is to be made.
+
+    Raises:
+        UsageError: it is neither a text nor a mapping that says so.
+    """
+    try:
+        return None if value is None else OnBehalfOf.parse(value)
+    except ValueError as error:
+        raise UsageError(f"on_behalf_of: {error}") from None
 
 
 def check(push: object) -> None:
@@ -52,6 +71,7 @@ def check(push: object) -> None:
     if push.via not in set(Via):
         raise UsageError(f"via must be {', '.join(Via)}, not {push.via!r}")
     check_platform(push)
+    for_whom(push.on_behalf_of)
     ImageReference.parse(push.image)
 
 
@@ -106,6 +126,7 @@ def push_request(push: Push, fleet: Fleet) -> PushRequest:
             via=Via(push.via),
             platform=push.platform,
             require_all_platforms=push.require_all_platforms,
+            on_behalf_of=for_whom(push.on_behalf_of),
             deadline_s=DEFAULT_DEADLINE_S if push.deadline is None else push.deadline,
             expires_s=DEFAULT_EXPIRES_S if push.expires is None else push.expires,
         )

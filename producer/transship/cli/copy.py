@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from transship.cli.options import json_option, timeout_option
+from transship.cli.options import json_option, on_behalf_of_option, timeout_option
 from transship.cli.output import say, say_json, warn
 from transship.client import Client
 from transship.jobs import Job
@@ -44,6 +44,7 @@ platform_option = click.option(
     show_default=True,
     help="Nondistributable layers: copy those that the source holds, or leave all as references.",
 )
+@on_behalf_of_option
 @click.option("--wait", is_flag=True, help="Wait for the end and show progress.")
 @timeout_option
 @click.option("-q", "quiet", is_flag=True, help="Print repository@digest (with --wait) or the id.")
@@ -58,6 +59,7 @@ def copy(
     platforms: tuple[str, ...],
     referrers: bool,
     foreign_layers: str,
+    on_behalf_of: str | None,
     wait: bool,
     timeout: int | None,
     quiet: bool,
@@ -82,6 +84,7 @@ def copy(
             platforms=platforms,
             referrers=referrers,
             foreign_layers=foreign_layers,
+            on_behalf_of=on_behalf_of,
         )
         for warning in job.warnings:
             warn(warning)

@@ -57,6 +57,12 @@ def labels_of(
     return labels
 
 
+on_behalf_of_option = click.option(
+    "--on-behalf-of",
+    metavar="A[/WHO]",
+    help="The account for which this one acts, and who asked for it; the workers' catalogue must "
+    "let this account act for it.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line."
 )

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import click
 
 from transship.cli import INTERRUPTED
-from transship.cli.options import Duration, json_option, label_option, timeout_option
+from transship.cli.options import (
+    Duration,
+    json_option,
+    label_option,
+    on_behalf_of_option,
+    timeout_option,
+)
 from transship.cli.output import complain, say, say_json, warn
 from transship.client import Client
 from transship.errors import SubmitInterrupted
@@ -65,6 +71,7 @@ from transship_config.errors import UsageError
     is_flag=True,
     help="Fail if the engine does not have every platform of the image.",
 )
+@on_behalf_of_option
 @click.option(
     "--wait", is_flag=True, help="Wait for the end and show progress; exit status 1 if any fails."
 )
@@ -85,6 +92,7 @@ def push(
     via: str,
     platform: str | None,
     require_all_platforms: bool,
+    on_behalf_of: str | None,
     wait: bool,
     timeout: int | None,
     quiet: bool,
@@ -106,7 +114,7 @@ def push(
     if platform is not None and require_all_platforms:
         raise click.UsageError("choose one: --platform or --require-all-platforms", ctx)
     options = (registry, source, engine, labels, bulk, deadline, expires, via)
-    pushes = [Push(name, *options, platform, require_all_platforms) for name in names]
+    pushes = [Push(name, *options, platform, require_all_platforms, on_behalf_of) for name in names]
     with Client() as client:
         try:
             jobs = client.push_many(pushes)

@@ -48,6 +48,8 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``layer:REGISTRY:DIFF_ID``       string worker    the blob that a layer became there; expires
 ``pushed:REPOSITORY:IMAGE_ID``   string worker    the manifest that an image became; expires
 ``subset:DIGEST:PLATFORMS``      string worker    the filtered index of a platform subset; expires
+``rights:A:VERSION``             string worker    what an account may do (JSON); expires
+``rights:VERSION``               string worker    names of all accounts of the section; expires
 ``workers``                      zset   worker    live workers → when the view expires (ms)
 ``worker:NAME``                  string worker    a worker's public view; expires
 ``reaper``                       string worker    the reaper's leader; expires
@@ -275,6 +277,14 @@ class Keys:
     def refused(self) -> str:
         """Counts of doorbells refused."""
         return f"{self.namespace}:refused"
+
+    def rights(self, account: str, version: str) -> str:
+        """What an account may do, by a version of the catalog's section."""
+        return f"{self.namespace}:rights:{account}:{version}"
+
+    def rights_index(self, version: str) -> str:
+        """Names of all accounts of a version of the catalog's section; not for narrow accounts."""
+        return f"{self.namespace}:rights:{version}"
 
     def refused_of(self, account: str) -> str:
         """Counts of an account's jobs that it may not have done, by the error's code."""

@@ -56,6 +56,9 @@ class WorkerView(BaseModel):
     draining: bool = False
     #: Hosts (``host[:port]``) that it reads without a component and without credentials.
     anonymous_sources: list[str] = Field(default_factory=list)
+    #: Which rights of accounts its catalogue gives; empty: it has no section ``accounts``, and
+    #: everything is allowed.
+    rights_version: str = ""
     version: str = ""
     started_at: datetime
     seen_at: datetime
@@ -97,6 +100,11 @@ class Fleet(BaseModel):
     def anonymous_sources(self) -> list[str]:
         """Hosts that any live worker reads without a component, sorted."""
         return sorted({host for w in self.workers for host in w.anonymous_sources})
+
+    @property
+    def rights_versions(self) -> list[str]:
+        """Versions of the rights that live workers go by, sorted; empty text: no rights needed."""
+        return sorted({w.rights_version for w in self.workers})
 
     def component(self, name: str) -> PublicComponent:
         """The published component of this name.

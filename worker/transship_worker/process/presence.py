@@ -13,6 +13,7 @@ from transship.ledger.connection import plain
 from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
 from transship.model.components import WorkerView
+from transship_worker.process.published_rights import PublishedRights
 
 logger = logging.getLogger("transship.worker")
 
@@ -34,11 +35,12 @@ class Presence:
         *,
         queues: Sequence[str] = (),
         functions: Functions | None = None,
+        rights: PublishedRights | None = None,
     ) -> None:
         """``what_counts``: a value whose change is published at once; cheap to ask for.
 
         ``queues``: what it listens to; others look after them while it lives. ``functions``: what
-        producers call in Redis, kept there by this worker.
+        producers call in Redis, kept there by this worker. ``rights``: those of accounts.
         """
         self._redis = client
         self._keys = keys
@@ -46,6 +48,7 @@ class Presence:
         self._what_counts = what_counts
         self._queues = queues
         self._functions = functions
+        self._rights = rights
         self._ended = threading.Event()
         self._now = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
@@ -89,7 +92,14 @@ class Presence:
             pipe.zadd(self._keys.listening, dict.fromkeys(self._queues, now + LIVES_S * 1000))
         if self._functions is not None:
             pipe.zadd(self._keys.functions, {self._functions.library: now})
-        pipe.execute()
+        if self._rights is not None:
+            self._rights.write(pipe)
+        try:
+            pipe.execute()
+        except redis.RedisError:
+            if self._rights is not None:
+                self._rights.again()
+            raise
 
     def _run(self) -> None:
         quiet = False

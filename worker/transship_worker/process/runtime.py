@@ -39,6 +39,7 @@ from transship_worker.jobs.runner import Runner, Tools
 from transship_worker.jobs.sweep import FIXED_QUEUES
 from transship_worker.process.file_limit import fit
 from transship_worker.process.presence import Presence
+from transship_worker.process.published_rights import PublishedRights
 from transship_worker.transports.engine.client import Engine
 from transship_worker.transports.engine.watch import EngineWatch
 
@@ -130,6 +131,7 @@ class Runtime:
                 name for names in self.queues.values() for name in names if name not in FIXED_QUEUES
             ],
             functions=Functions(self._redis, keys),
+            rights=PublishedRights(self.catalog.current, keys),
         )
         self.reaper = Reaper(
             self._redis,
@@ -242,6 +244,7 @@ class Runtime:
             running=self.heart.running,
             draining=self.draining.is_set(),
             anonymous_sources=sorted(components.anonymous_sources),
+            rights_version=components.rights_version,
             version=__version__,
             started_at=self.started_at,
             seen_at=datetime.now(UTC),

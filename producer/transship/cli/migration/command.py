@@ -20,7 +20,7 @@ from transship.cli.migration.text import (
     table_row,
     trouble,
 )
-from transship.cli.options import json_option, timeout_option
+from transship.cli.options import json_option, on_behalf_of_option, timeout_option
 from transship.cli.output import complain, say, say_json, say_table, warn
 from transship.client import Client
 from transship.formatting import clean, clean_json
@@ -52,9 +52,12 @@ migrate = LazyGroup(
 @click.option(
     "-o", "out", metavar="PLAN", help="Write the rows to this file, which is whole or not there."
 )
+@on_behalf_of_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.pass_context
-def plan(ctx: click.Context, spec: str, out: str | None, as_json: bool) -> None:
+def plan(
+    ctx: click.Context, spec: str, out: str | None, on_behalf_of: str | None, as_json: bool
+) -> None:
     """Say what a migration would do.
 
     A worker reads both sides and writes nothing to the target. SPEC is a YAML or JSON file, or -
@@ -67,7 +70,7 @@ def plan(ctx: click.Context, spec: str, out: str | None, as_json: bool) -> None:
     if isinstance(found, PlanLines):
         raise UsageError(f"{found.name} is a plan already; run it: transship migrate run {spec}")
     with Client() as client:
-        migration = client.plan(found)
+        migration = client.plan(found, on_behalf_of=on_behalf_of)
         for warning in migration.warnings:
             warn(warning)
         try:
@@ -147,11 +150,19 @@ def _whole_file(name: str) -> Iterator[IO[bytes]]:
 
 @click.command
 @click.argument("source", metavar="SPEC|PLAN|-")
+@on_behalf_of_option
 @click.option("--wait", is_flag=True, help="Wait for the end and show progress.")
 @timeout_option
 @json_option
 @click.pass_context
-def run(ctx: click.Context, source: str, wait: bool, timeout: int | None, as_json: bool) -> None:
+def run(
+    ctx: click.Context,
+    source: str,
+    on_behalf_of: str | None,
+    wait: bool,
+    timeout: int | None,
+    as_json: bool,
+) -> None:
     """Carry out a specification or a plan.
 
     The content says which of them it is. Of a plan the planned digests are copied. Each run is a
@@ -162,7 +173,7 @@ def run(ctx: click.Context, source: str, wait: bool, timeout: int | None, as_jso
         raise click.UsageError("--timeout ends a wait; add --wait", ctx)
     found = _read(source)
     with Client() as client:
-        migration = client.migrate(found)
+        migration = client.migrate(found, on_behalf_of=on_behalf_of)
         for warning in migration.warnings:
             warn(warning)
         if wait:

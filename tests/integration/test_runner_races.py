@@ -54,6 +54,7 @@ class OneComponent:
 
     def __init__(self, uri: str) -> None:
         self._component = DefaultRegistry.model_validate({"name": "prod", "uri": uri})
+        self.registries: dict[str, BaseContainerRegistry] = {"prod": self._component}
 
     def registry(self, name: str) -> BaseContainerRegistry:
         return self._component

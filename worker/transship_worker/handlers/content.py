@@ -14,7 +14,7 @@ from itertools import chain
 from transship.errors import InvalidReference, NotAllowed
 from transship.model.references import DOCKER_HUB, ImageReference
 from transship.model.rights import Rights, Verb, repository_in
-from transship_worker.catalog.model import Components
+from transship_worker.jobs.handler import Components
 from transship_worker.transports.engine.identity import ImageNames
 
 

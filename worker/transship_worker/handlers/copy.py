@@ -16,12 +16,15 @@ from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.fleet.port import Leads
+from transship_worker.handlers.content import content_scope
 from transship_worker.handlers.copy_progress import CopyProgress, CopySlots
+from transship_worker.handlers.leading import led_rule
 from transship_worker.handlers.registries import Opened, Registries, Way
 from transship_worker.jobs.claims import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome
 from transship_worker.jobs.rights import checked_rights
+from transship_worker.oci.led import led_by
 from transship_worker.oci.manifest_memory import sharing
 from transship_worker.oci.waiting import patient
 from transship_worker.transports.copy.image import copy_image
@@ -94,7 +97,7 @@ class Copying:
         _prepare(request, accepted.target)
         control.checkpoint()
         control.mark(Step.COPYING)
-        running = self.loop.start(self._copy(claim, request, source, target, control))
+        running = self.loop.start(self._copy(claim, request, accepted, source, target, control))
         try:
             with control.closing(running.cancel):
                 copied = running.result()
@@ -110,11 +113,13 @@ class Copying:
         self,
         claim: Claim,
         request: CopyRequest,
+        accepted: AcceptedCopy,
         source: Opened,
         target: Opened,
         control: Control,
     ) -> Copied:
         grounds = self.grounds
+        rights, components = accepted.rights, accepted.registries.components
         task = CopyTask(
             reference=request.source.digest or request.source.tag or "latest",
             tags=request.tags,
@@ -127,13 +132,13 @@ class Copying:
             and request.on_conflict is OnConflict.OVERWRITE,
             on_conflict=request.on_conflict,
             since=claim.since,
+            scope=content_scope(rights, components),
         )
         async with grounds.slots.slot(control) as slot:
             progress = CopyProgress(control, slot)
             memory = grounds.way.pool.connections.manifest_memory
             try:
-                memory = grounds.way.pool.connections.manifest_memory
-                with patient(control.patient):
+                with patient(control.patient), led_by(led_rule(rights, components)):
                     async with sharing(memory, progress.parked):
                         return await copy_image(
                             task,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from transship.model.push_request import PushRequest
 from transship_worker.flavors.base import BaseContainerRegistry
 from transship_worker.flavors.options import Use
 from transship_worker.fleet.pause_engine import EngineGate
+from transship_worker.handlers.content import check_local_image, content_scope
 from transship_worker.handlers.push_registry import registry_of_push
 from transship_worker.handlers.streaming import Recall, Streaming, StreamWay
 from transship_worker.jobs.claims import Claim
@@ -24,6 +26,7 @@ from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, Components, NotHere, Outcome
 from transship_worker.jobs.rights import checked_rights
 from transship_worker.transports.engine.client import Engine
+from transship_worker.transports.engine.identity import ImageNames
 from transship_worker.transports.engine_push import DockerPush
 from transship_worker.transports.port import Pushed
 from transship_worker.transports.rate_limited_push import GatedPush
@@ -38,6 +41,7 @@ class AcceptedPush(Accepted):
     """A push that this worker can run."""
 
     component: BaseContainerRegistry
+    components: Components
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Pushing:
         if problem := self.engine_problem():
             raise NotHere(f"waits: {problem}")
         return AcceptedPush(
-            self.engine.name, component.FLAVOR, component.redacted, rights, component
+            self.engine.name, component.FLAVOR, component.redacted, rights, component, components
         )
 
     def run(
@@ -94,6 +98,7 @@ class Pushing:
             TransshipError: why it did not succeed.
         """
         image_id = claim.image_id or self._settled_image(request, control)
+        self._check_image(image_id, accepted, control)
         component = accepted.component
         transport = DockerPush(
             self.engine,
@@ -101,7 +106,13 @@ class Pushing:
             source=request.source,
             control=control,
             streamed=Streaming(
-                self.streams, self.recall, self.engine, component, control, request.via
+                self.streams,
+                self.recall,
+                self.engine,
+                component,
+                control,
+                request.via,
+                content_scope(accepted.rights, accepted.components),
             ),
             registry=registry_of_push(self.streams, component, control),
             platform=request.platform,
@@ -120,14 +131,8 @@ class Pushing:
         """Settle which image this job is about: what its name means now, it means for good."""
         name = request.source or str(request.image)
         try:
-            image_id = self.engine.image_id(name, control.closing)
-        except EngineUnavailable as error:
-            control.checkpoint()
-            if not self._is_away():
-                # It is there and cannot answer this: a failed attempt, like any other.
-                raise
-            # It went away just now. Nothing was done, so this is no attempt.
-            raise HandedBack(f"waits: {error.message}", retry_after_s=AWAY_S) from None
+            with self._asking(control):
+                image_id = self.engine.image_id(name, control.closing)
         except ImageNotFound:
             engines = self.engines()
             raise ImageNotFound(
@@ -137,6 +142,34 @@ class Pushing:
             ) from None
         control.settle_image(image_id)
         return image_id
+
+    def _check_image(self, image_id: str, accepted: AcceptedPush, control: Control) -> None:
+        """Return if the account may have this image: at each attempt, and before it is tagged.
+
+        Raises:
+            NotAllowed: it may not.
+        """
+        if accepted.rights.everything:
+            return
+        with self._asking(control), self.engine.line(control.closing) as line:
+            names = ImageNames.of(self.engine.inspect(line, image_id))
+        check_local_image(names, image_id, accepted.rights, accepted.components)
+
+    @contextmanager
+    def _asking(self, control: Control) -> Iterator[None]:
+        """Ask the engine before anything was done.
+
+        Raises:
+            HandedBack: it went away just now, which is no attempt.
+        """
+        try:
+            yield
+        except EngineUnavailable as error:
+            control.checkpoint()
+            if not self._is_away():
+                # It is there and cannot answer this: a failed attempt, like any other.
+                raise
+            raise HandedBack(f"waits: {error.message}", retry_after_s=AWAY_S) from None
 
     def _is_away(self) -> bool:
         try:

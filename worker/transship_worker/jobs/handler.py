@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +19,10 @@ class Components(Protocol):
 
     def registry(self, name: str) -> BaseContainerRegistry:
         """The component of this name; raises ``UnknownComponent``."""
+
+    @property
+    def registries(self) -> Mapping[str, BaseContainerRegistry]:
+        """All components by name."""
 
     def rights_of(self, account: str) -> Rights:
         """What an account may do."""

@@ -25,6 +25,7 @@ from transship_worker.catalog.model import Components
 from transship_worker.concurrency.loop import BackgroundLoop
 from transship_worker.concurrency.semaphore import PrioritySemaphore
 from transship_worker.fleet.redis import FleetRedis
+from transship_worker.handlers.leading import led_rule
 from transship_worker.handlers.migration.output import PATIENCE_S, Jobs, Outlet, Reader, patiently
 from transship_worker.handlers.migration.readers import CatalogueSides, RememberedSubsets
 from transship_worker.handlers.registries import Registries, Way
@@ -37,6 +38,7 @@ from transship_worker.migrate.allowed import Allowed
 from transship_worker.migrate.check import check_row
 from transship_worker.migrate.plan import Planner
 from transship_worker.migrate.rows import Batch
+from transship_worker.oci.led import led_by
 
 #: Rows of a plan that are read from Redis at once.
 PAGE: Final = 100
@@ -103,7 +105,7 @@ class Planning:
         control.mark(Step.PLANNING)
         work = _Migration(self, claim, request, accepted, control)
         work.open_components()
-        running = self.loop.start(work.run())
+        running = self.loop.start(_led(work, accepted))
         try:
             with control.patient(), control.closing(running.cancel):
                 summary = running.result()
@@ -114,6 +116,11 @@ class Planning:
             # What a person wrote is wrong: no attempt mends it.
             raise PlanFailed("; ".join(error.message.splitlines())) from None
         return Outcome("", f"planned {summary.rows} rows of {request.name}")
+
+
+async def _led(work: _Migration, accepted: AcceptedMigration) -> PlanSummary:
+    with led_by(led_rule(accepted.rights, accepted.components)):
+        return await work.run()
 
 
 class _Migration:

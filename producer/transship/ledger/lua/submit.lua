@@ -33,8 +33,9 @@ local function is_last(other)
 end
 
 local same = base .. 'same:' .. fingerprint
-local other = fingerprint ~= '' and redis.call('GET', same)
-if other and redis.call('ZSCORE', base .. 'queued', other)
+-- An id is shorter; what else is there may be of any length.
+local other = fingerprint ~= '' and redis.call('GETRANGE', same, 0, 63)
+if other and other ~= '' and redis.call('ZSCORE', base .. 'queued', other)
     and redis.call('EXISTS', base .. 'request:' .. other) == 1 and is_last(other) then
   return {other, 1, ms}
 end

@@ -177,6 +177,8 @@ class Runner:
         asked = time.monotonic()
         result = tools.claims.claim(job, request, engine=accepted.engine, flavor=accepted.flavor)
         if result.claim is None:
+            if result.answer is Answer.CLUTTERED:
+                tools.claims.defer(job, request)
             return self._no_claim(job, result)
         control = Control(
             tools.claims,
@@ -202,6 +204,7 @@ class Runner:
             Answer.UNKNOWN: "nothing to do: no such job",
             Answer.RUNNING: f"nothing to do: {result.detail} runs it",
             Answer.NOT_DUE: "nothing to do: its next attempt is not due yet",
+            Answer.CLUTTERED: "waits: entries before it that are no jobs are being removed",
             Answer.BEHIND: f"waits behind {result.detail or 'others'}, for the same target",
         }
         return reasons[result.answer]

@@ -237,15 +237,15 @@ end
 
 -- The first (or last) job of an account that counts for a target, and its order; or nil. What does
 -- not count is thrown out; if it is too much for once, the account holds up nobody this time.
--- `sure`: a job that is known to count.
-local function end_of(account, reference, command, sure)
+-- `sure`: a job that is known to count. `limit`: entries that are looked at.
+local function end_of(account, reference, command, sure, limit)
   local key = from(account) .. 'target:' .. reference
   local found = redis.pcall(command, key, 0, 0, 'WITHSCORES')
   if not found[1] then return nil end
   if found[1] == sure or counts(account, reference, found[1]) then
     return found[1], tonumber(found[2])
   end
-  local most = math.min(looks, 50)
+  local most = math.min(looks, limit or 50)
   local foul, head, order = {}, nil, nil
   found = most > 0 and redis.pcall(command, key, 0, most - 1, 'WITHSCORES') or {}
   for i = 1, #found, 2 do

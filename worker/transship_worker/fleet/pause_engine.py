@@ -108,7 +108,7 @@ class EngineGate:
         """
         login = Login.of(self._keys, registry, username)
         # How many requests of the engine the registry answered, nobody knows.
-        args = refusal(self._token, 0.0, named_s, FIRST_RATE)
+        args = refusal(self._token, 0.0, 0, named_s, FIRST_RATE)
         try:
             self._refused(keys=[self._keys.limiter(login.registry, login.name)], args=args)
         except redis.RedisError as error:

@@ -168,6 +168,23 @@ async def test_a_rate_that_is_served_again_and_refused_then_is_the_new_limit(fle
     assert found["base"] == pytest.approx(0.8 * found["limit"])
 
 
+async def test_what_was_served_before_a_refusal_says_nothing_of_the_rate_after_it(
+    fleet: Fleet,
+) -> None:
+    first, second = (fleet.worker().governor() for _ in range(2))
+    at(fleet, first, 100.0)
+    for governor in (first, second):
+        await governor.request()
+    # Nobody tells of it at once.
+    for _ in range(20):
+        assert not await second.answered(200)
+    assert await first.answered(429, 1.0)
+    await second.request()
+    let_a_second_pass(fleet, first)
+    assert await first.answered(429, 1.0)
+    assert state(fleet, first)["limit"] == pytest.approx(100, rel=0.01)
+
+
 async def test_what_dead_workers_drew_holds_up_nobody_for_long(fleet: Fleet) -> None:
     dead = [fleet.worker().governor() for _ in range(6)]
     at(fleet, dead[0], 0.5)

@@ -17,6 +17,7 @@ import logging
 import random
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from redis.commands.core import AsyncScript
@@ -100,20 +101,35 @@ class Answers:
         self._second = second
 
 
-def refusal(
-    token: str, rate: float, served: int, named_s: float | None, first_rate: float
-) -> list[str | int]:
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a process tells with each call of a script."""
+
+    #: Names the process.
+    token: str
+    #: At which the registry answered it of late. Unit: 1/s.
+    rate: float = 0.0
+    #: How many requests it served to the process since it last told.
+    served: int = 0
+    #: The last refusal that lowered the rate, as far as the process knows; Redis's clock. Unit: µs.
+    since: int = 0
+
+    @property
+    def args(self) -> list[str | int]:
+        """The first arguments of each script."""
+        return [self.token, f"{self.rate:.3f}", self.served, self.since]
+
+
+def refusal(news: News, named_s: float | None, first_rate: float) -> list[str | int]:
     """Arguments of the script that hears of a refusal.
 
     Args:
-        token: names the process.
-        rate: at which the registry answered it of late. Unit: 1/s.
-        served: how many requests it answered since the process last told.
+        news: what the process tells with it.
         named_s: the wait that the registry named; ``None``: it named none. Unit: s.
         first_rate: to begin with where no process was answered. Unit: 1/s.
     """
     named_us = int((named_s or 0) * 1_000_000)
-    return [token, f"{rate:.3f}", served, named_us, f"{first_rate:.3f}", int(QUIET_S * 1000)]
+    return [*news.args, named_us, f"{first_rate:.3f}", int(QUIET_S * 1000)]
 
 
 class RateLimiter:
@@ -137,6 +153,8 @@ class RateLimiter:
         self._rate = FIRST_RATE
         #: How many of the served answers Redis was told of, or need not know.
         self._told = 0
+        #: The last refusal that is known; see ``News``.
+        self._since = 0
         #: What was drawn and not used, and from when until when it may be.
         self._left = 0
         self._from = self._end = 0.0
@@ -153,8 +171,6 @@ class RateLimiter:
         stays.
         """
         if life_ms > 0 or asked > self._began:
-            if not self.is_on:
-                self._told = self.answers.total
             self._until = time.monotonic() + max(life_ms, 0) / 1000
 
     async def take(self, ceiling: float | None, *, again: bool = False) -> None:
@@ -180,7 +196,6 @@ class RateLimiter:
         # At once: nothing more is sent before the rate is known.
         self._began = time.monotonic()
         self._until = self._began + QUIET_S
-        self._told = self.answers.total
         await self._turn.acquire(0)
         try:
             await self._refuse(named_s, first_rate)
@@ -202,17 +217,17 @@ class RateLimiter:
     async def _draw(self, ceiling: float) -> None:
         """Draw, or wait until it is worth asking again."""
         many = max(1, int(self._rate * BATCH_S))
-        args: list[str | int] = [self._token, f"{self.answers.rate:.3f}", self._untold(), many]
-        args += [f"{ceiling:.3f}", int(AHEAD_S * 1_000_000)]
+        args = [*self._news().args, many, f"{ceiling:.3f}", int(AHEAD_S * 1_000_000)]
         asked = time.monotonic()
         reply = await self._ask(self._draw_script, args)
         wait_s, granted = many / self._rate, 1
         if reply is not None:
-            life_ms, wait_us, rate, granted = map(int, reply)
+            life_ms, wait_us, rate, granted, since = map(int, reply)
             self.heard(life_ms, asked)
             if life_ms < 1:
                 return
-            self._rate, wait_s = max(rate, 1) / 1000, wait_us / 1_000_000
+            self._learn(rate, since)
+            wait_s = wait_us / 1_000_000
         if not granted:
             # Not all processes at the same moment.
             spread = random.uniform(0.8, 1.0)  # noqa: S311 - only spreads questions
@@ -222,21 +237,26 @@ class RateLimiter:
         self._from = time.monotonic() + wait_s
         self._end = self._from + LIFE_S
 
-    def _untold(self) -> int:
-        """How many requests were served since the last call."""
+    def _news(self) -> News:
         served, self._told = self.answers.total - self._told, self.answers.total
-        return served
+        return News(self._token, self.answers.rate, served, self._since)
+
+    def _learn(self, rate: int, since: int) -> None:
+        """``rate`` in 1/1000 s; ``since`` as in ``News``."""
+        self._rate = max(rate, 1) / 1000
+        if since != self._since:
+            # Only what is served from now on says anything of the new rate.
+            self._since, self._told = since, self.answers.total
 
     async def _refuse(self, named_s: float | None, first_rate: float) -> None:
-        served_rate = self.answers.rate
-        args = refusal(self._token, served_rate, self._untold(), named_s, first_rate)
+        args = refusal(self._news(), named_s, first_rate)
         reply = await self._ask(self._refused_script, args)
         if reply is None:
             self._rate = max(self._rate * ALONE_FACTOR, ALONE_LEAST)
             return
-        life_ms, made, rate = map(int, reply)
+        life_ms, made, rate, since = map(int, reply)
         self._until = time.monotonic() + life_ms / 1000
-        self._rate = max(rate, 1) / 1000
+        self._learn(rate, since)
         if made:
             logger.info(
                 "%s asks for fewer requests; the fleet sends %.1f/s and adapts",

@@ -1,11 +1,11 @@
--- Draw from the rate of a registry. ARGV: process, its rate, what it was served, how many requests,
--- the ceiling (1/s; 0: none), and how far ahead a draw may be (us).
--- Returns for how long the limiter lives (ms; 0: there is none), how long to wait (us), the
--- rate (1/1000 s), and 1 if the requests may be sent after the wait; 0: ask again then. So what a
--- process draws and never uses, since it died, holds up the others for one request's time at most,
--- and who waits long gets the rate that holds by then.
-if #flat == 0 then return {0, 0, 0, 0} end
-local many, ceiling, ahead = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+-- Draw from the rate of a registry. ARGV: process, its rate, what it was served, `since`, how many
+-- requests, the ceiling (1/s; 0: none), and how far ahead a draw may be (us).
+-- Returns for how long the limiter lives (ms; 0: there is none), how long to wait (us), the rate
+-- (1/1000 s), 1 if the requests may be sent after the wait (0: ask again then), and `since`. So what
+-- a process drew before it died holds up the others by one request's time at most, and who waits long
+-- gets the rate that holds by then.
+if #flat == 0 then return {0, 0, 0, 0, 0} end
+local many, ceiling, ahead = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 join()
 local function pace()
   local found = rate()
@@ -31,5 +31,5 @@ end
 redis.call('HSET', key, unpack(changed))
 return {
   redis.call('PTTL', key), string.format('%.0f', wait), string.format('%.0f', pace() * 1000),
-  granted and 1 or 0
+  granted and 1 or 0, string.format('%.0f', number('since'))
 }

@@ -143,13 +143,13 @@ async def test_a_registry_that_refused_everything_is_soon_asked_as_before(fleet:
         assert await governor.answered(429, 1.0)
         let_a_second_pass(fleet, governor)
     found = state(fleet, governor)
-    # What it refuses at any rate does not say how fast it may be asked.
-    assert found["limit"] == pytest.approx(100, rel=0.01)
+    # What it refuses at any rate does not say how fast it may be asked: the limit of before holds.
+    assert found["limit"] == pytest.approx(125, rel=0.01)
     assert found["base"] < 1
 
-    # It doubles in 4 s while requests wait, up to 0.8 of the rate that was refused.
-    doublings = math.log2(80 / found["base"])
-    for times, rate in ((2, 4 * found["base"]), (doublings, 80.0)):
+    # It doubles in 4 s while requests wait, up to 0.8 of it.
+    doublings = math.log2(100 / found["base"])
+    for times, rate in ((2, 4 * found["base"]), (doublings, 100.0)):
         put(fleet, governor, {"grown": times * 4e6, "free": 0, "last": 0})
         await governor.request()
         assert governor._limiter._rate == pytest.approx(rate, rel=0.1)
@@ -168,6 +168,19 @@ async def test_a_rate_that_is_served_again_and_refused_then_is_the_new_limit(fle
     assert found["base"] == pytest.approx(0.8 * found["limit"])
 
 
+async def test_a_registry_that_ceases_to_serve_while_the_rate_grows_keeps_its_limit(
+    fleet: Fleet,
+) -> None:
+    governor = fleet.worker().governor()
+    at(fleet, governor, 100.0)
+    # On its way up, and served until now.
+    put(fleet, governor, {"base": 5.0})
+    for limit in (5, 125):
+        assert await governor.answered(429, 1.0)
+        assert state(fleet, governor)["limit"] == pytest.approx(limit, rel=0.01)
+        let_a_second_pass(fleet, governor)
+
+
 async def test_what_was_served_before_a_refusal_says_nothing_of_the_rate_after_it(
     fleet: Fleet,
 ) -> None:
@@ -182,7 +195,8 @@ async def test_what_was_served_before_a_refusal_says_nothing_of_the_rate_after_i
     await second.request()
     let_a_second_pass(fleet, first)
     assert await first.answered(429, 1.0)
-    assert state(fleet, first)["limit"] == pytest.approx(100, rel=0.01)
+    # It served nothing at the lower rate, so that the limit of before holds.
+    assert state(fleet, first)["limit"] == pytest.approx(125, rel=0.01)
 
 
 async def test_what_dead_workers_drew_holds_up_nobody_for_long(fleet: Fleet) -> None:

@@ -35,6 +35,7 @@ _GONE: Final = (
     "leases", "expiry", "due:*", "copy:*", "lock:*", "permits:*", "pause:*",
     "state:queued", "state:running", "state:retrying", "from:*:queued",
     "from:*:withdrawn", "from:*:expiry", "from:*:due:*", "from:*:target:*", "from:*:same:*",
+    "from:*:route:*",
     "from:*:cancel:*", "from:*:retry:*", "from:*:rows:*", "from:*:plan:*", "migration:*:pending",
     "celery:push.*", "celery:bulk.*", "celery:copy.*", "celery:plan.*",
 )  # fmt: skip

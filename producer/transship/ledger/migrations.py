@@ -16,13 +16,15 @@ from pydantic import ValidationError
 from transship.errors import UnknownJob
 from transship.ledger.connection import reaching
 from transship.ledger.stored_jobs import sentences
-from transship.model.jobs import JobId, Kind, State
+from transship.ledger.stored_requests import value
+from transship.model.jobs import JobId, Kind, State, names_job
 from transship.model.migration.plan import PlanRow
 from transship.model.migration.record import ImageWarnings, MigrationRecord
-from transship.model.migration.request import MigrationRequest, Mode
+from transship.model.migration.request import Mode
 from transship.model.migration.summary import PlanSummary
 from transship.model.migration.totals import ByteTotals, ImageTotals
 from transship.model.records import ErrorInfo, JobRecord, when
+from transship.model.requests import LONGEST_GLIMPSE, mode_of
 from transship_config.lanes import BULK_COPY_QUEUE, PLAN_QUEUE
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ class StoredMigration:
 
     fields: Mapping[str, str]
     planning: JobRecord | None
-    request: MigrationRequest | None
+    #: The beginning of its request, untrusted; empty: none, or not needed.
+    head: str = ""
     #: Failed images that were asked to be tried again, which no worker heard of yet.
     asked: int = 0
 
@@ -62,7 +65,8 @@ class StoredMigration:
         """What is to become of the rows."""
         if self.fields.get("mode") in set(Mode):
             return Mode(self.fields["mode"])
-        return self.request.mode if self.request else Mode.RUN
+        mode = mode_of(self.head)
+        return Mode(mode) if mode in set(Mode) else Mode.RUN
 
     @property
     def planned(self) -> bool:
@@ -186,16 +190,17 @@ class MigrationLedger:
             pipe = self._redis.pipeline(transaction=False)
             for migration in migrations:
                 pipe.hgetall(self._keys.migration(migration))
-                pipe.get(self._keys.request(migration))
-            replies: list[Any] = pipe.execute()
+                # It may be long, and not ours: its mode is told by the beginning.
+                pipe.getrange(self._keys.request(migration), 0, LONGEST_GLIMPSE - 1)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
         found: list[MigrationRecord | None] = []
         for index, migration in enumerate(migrations):
-            fields, body = replies[2 * index : 2 * index + 2]
+            fields, head = map(value, replies[2 * index : 2 * index + 2])
             job = planning[index]
             if not fields and (job is None or job.kind is not Kind.MIGRATION):
                 found.append(None)
                 continue
-            stored = StoredMigration(fields, job, None if fields else _request(body))
+            stored = StoredMigration(fields, job, "" if fields else head or "")
             if stored.over and _number(fields, "failed"):
                 stored = self._with_asked(migration, stored)
             found.append(compose(migration, stored))
@@ -222,7 +227,7 @@ class MigrationLedger:
         """Images that were asked to be tried again and that no worker heard of yet."""
         with reaching(self._url):
             due = self._keys.due(migration.account, BULK_COPY_QUEUE)
-            waiting = [str(job) for job in _members(self._redis.zrange(due, 0, ASKED_MOST - 1))]
+            waiting = self._members(due, migration.account, 0, ASKED_MOST - 1)
             pipe = self._redis.pipeline(transaction=False)
             for job in waiting:
                 pipe.zscore(self._keys.migration_jobs(migration), job)
@@ -234,7 +239,7 @@ class MigrationLedger:
             found = _members(self._redis.zrange(self._keys.migrations, 0, limit - 1, desc=True))
             for account in self._jobs.account_names():
                 due = self._keys.due(account, PLAN_QUEUE)
-                found += _members(self._redis.zrange(due, 0, limit - 1, desc=True))
+                found += self._members(due, account, 0, limit - 1, desc=True)
         # Ids begin with the time of their submit.
         ids = sorted({str(one) for one in found}, reverse=True)
         records = []
@@ -244,6 +249,15 @@ class MigrationLedger:
             if len(records) >= limit:
                 break
         return sorted(records, key=lambda record: record.created_at, reverse=True)[:limit]
+
+    def _members(
+        self, key: str, account: str, first: int, last: int, *, desc: bool = False
+    ) -> list[str]:
+        """Jobs in a set that an account writes; it may hold anything, or be no set."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zrange(key, first, last, desc=desc)
+        (found,) = pipe.execute(raise_on_error=False)
+        return [str(job) for job in value(found) or [] if names_job(str(job), account)]
 
     def jobs(self, migration: JobId) -> Iterator[JobRecord]:
         """The jobs of its images, in the order in which they were planned."""
@@ -320,16 +334,6 @@ class MigrationLedger:
         """Delete rows that are not to be run after all."""
         with reaching(self._url):
             self._redis.delete(self._keys.rows(migration))
-
-
-def _request(body: str | None) -> MigrationRequest | None:
-    if body is None:
-        return None
-    try:
-        return MigrationRequest.model_validate_json(body)
-    except ValidationError:
-        # Written by hand or by another version.
-        return None
 
 
 def _members(reply: Any) -> list[Any]:

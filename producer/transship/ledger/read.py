@@ -18,11 +18,20 @@ from transship.errors import UnknownJob
 from transship.ledger.connection import reaching
 from transship.ledger.keys import Keys
 from transship.ledger.stored_jobs import Stored, compose
+from transship.ledger.stored_requests import (
+    COMMANDS,
+    StoredRequest,
+    ask,
+    complete,
+    of_another_type,
+    parts_of,
+    value,
+)
 from transship.model.components import Fleet, WorkerView
 from transship.model.jobs import JobId, State, names_job
 from transship.model.records import JobEvent, JobRecord
 from transship.model.requests import parse_request
-from transship.model.stored_text import REQUEST, SPECIFICATION
+from transship.model.stored_text import SPECIFICATION
 from transship_config.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,9 +46,10 @@ ACCOUNT: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
 NAMES_MOST: Final = 200
 #: Entries of one account that are no jobs, of which one list looks at so many.
 FOUL_MOST: Final = 2_000
-#: Commands that read one job, and what the first ones read.
-READS: Final = 6
-_PARTS: Final = ("request", "record")
+#: Commands that read one job, beside those for its request.
+READS: Final = 5
+#: The last byte of a wish that is read: a time is shorter.
+WISH_END: Final = 31
 #: Jobs read in one round trip while listing.
 PAGE = 200
 
@@ -59,20 +69,22 @@ class LedgerReader:
         with reaching(self._url):
             pipe = self._redis.pipeline(transaction=False)
             for job in jobs:
-                # One byte more shows that it is longer: anybody may have written it.
-                pipe.getrange(self._keys.request(job), 0, REQUEST.longest)
+                ask(pipe, self._keys.request(job))
                 pipe.hgetall(self._keys.job(job))
-                pipe.get(self._keys.cancel(job))
-                pipe.get(self._keys.retry(job))
+                # Anybody may have written them, of any length.
+                pipe.getrange(self._keys.cancel(job), 0, WISH_END)
+                pipe.getrange(self._keys.retry(job), 0, WISH_END)
                 pipe.zscore(self._keys.queued(job.account), job)
                 pipe.zscore(self._keys.withdrawn(job.account), job)
             pipe.time()
             replies: list[Any] = pipe.execute(raise_on_error=False)
-        seconds, micros = _value(replies.pop())
+            seconds, micros = value(replies.pop())
+            parts = parts_of(replies, COMMANDS + READS)
+            requests = complete(self._redis, self._keys, jobs, [one[:COMMANDS] for one in parts])
         now = int(seconds) * 1000 + int(micros) // 1000
         return [
-            _record(job, replies[index * READS : (index + 1) * READS], now)
-            for index, job in enumerate(jobs)
+            _record(job, request, part[COMMANDS:], now)
+            for job, request, part in zip(jobs, requests, parts, strict=True)
         ]
 
     def record(self, job: JobId) -> JobRecord:
@@ -94,15 +106,24 @@ class LedgerReader:
             UsageError: it cannot be read.
         """
         with reaching(self._url):
-            body = self._redis.getrange(self._keys.request(job), 0, SPECIFICATION.longest)
-        if not body:
+            pipe = self._redis.pipeline(transaction=False)
+            # One byte more shows that it is longer.
+            pipe.getrange(self._keys.request(job), 0, SPECIFICATION.longest)
+            (body,) = pipe.execute(raise_on_error=False)
+        stored = StoredRequest(value(body) or None, foul=of_another_type(body))
+        if stored.text is None and not stored.foul:
             raise UnknownJob(f"no job {job}; it never was, or its time to be kept ended")
-        return self._parsed(job, str(body))
+        return self._parsed(job, stored)
 
     @staticmethod
-    def _parsed(job: JobId, body: str) -> Request:
+    def _parsed(job: JobId, stored: StoredRequest) -> Request:
+        """The request of a job, which is none where it is not stored whole.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
         try:
-            return parse_request(body)
+            return parse_request((stored.whole and stored.text) or "")
         except ValidationError:
             raise UsageError(
                 f"the request of job {job} cannot be read: it was written by hand or by another "
@@ -165,7 +186,7 @@ class LedgerReader:
         while not account or foul[account] < FOUL_MOST:
             pipe = self._redis.pipeline(transaction=False)
             pipe.zrange(index, start, start + PAGE - 1, desc=True, withscores=True)
-            page: Any = _value(pipe.execute(raise_on_error=False)[0]) or []
+            page: Any = value(pipe.execute(raise_on_error=False)[0]) or []
             for job, score in page:
                 if account and not names_job(job, account):
                     foul[account] += 1
@@ -202,15 +223,20 @@ class LedgerReader:
         return Fleet(workers=[WorkerView.model_validate_json(str(b)) for b in bodies if b])
 
 
-def _record(job: JobId, replies: list[Any], now_ms: int) -> JobRecord | None:
+def _record(
+    job: JobId, request: StoredRequest, replies: Sequence[Any], now_ms: int
+) -> JobRecord | None:
     """The record of a job; ``None``: there is none."""
-    body, fields, cancel, retry, queued, withdrawn = map(_value, replies)
-    # GETRANGE finds nothing where there is no key, and in an empty text.
-    body = body or None
-    wrong = [what for what, reply in zip(_PARTS, replies, strict=False) if _of_another_type(reply)]
+    fields, cancel, retry, queued, withdrawn = map(value, replies)
+    foul = {"request": request.foul, "record": of_another_type(replies[0])}
     submitted = queued if queued is not None else withdrawn
     stored = Stored(
-        body, fields or {}, _number(cancel), _number(retry), _number(submitted), tuple(wrong)
+        request,
+        fields or {},
+        _number(cancel),
+        _number(retry),
+        _number(submitted),
+        tuple(part for part, is_foul in foul.items() if is_foul),
     )
     return compose(job, stored, now_ms) if stored.exists else None
 
@@ -236,23 +262,10 @@ def _streams(reply: Any) -> list[Any]:
     return [entries for _, entries in reply]
 
 
-def _of_another_type(reply: Any) -> bool:
-    return isinstance(reply, redis.ResponseError) and str(reply).startswith("WRONGTYPE")
-
-
-def _value(reply: Any) -> Any:
-    """A reply; what an account wrote as another type than it should is as good as absent."""
-    if _of_another_type(reply):
-        return None
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
-
-
-def _number(value: Any) -> int | None:
+def _number(text: Any) -> int | None:
     """A time that an account wrote, as far as it can be one. Unit: ms."""
     try:
-        number = int(float(value))
+        number = int(float(text))
     except (TypeError, ValueError, OverflowError):
         return None
     return number if 0 <= number < LATEST_MS else None

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from transship.model.jobs import JobId, State, known_state, known_step
 from transship.model.records import ErrorInfo, ForWhom, JobRecord, Progress, submitter, when
 from transship.model.requests import glimpse, parse_request
-from transship.model.stored_text import REQUEST
+from transship.model.stored_text import TOO_LONG
 
 if TYPE_CHECKING:
+    from transship.ledger.stored_requests import StoredRequest
     from transship.model.requests import Request
 
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class Stored:
     """What Redis holds of one job; absent parts are ``None`` or empty."""
 
-    request: str | None
+    request: StoredRequest
     fields: dict[str, str]
     cancel_ms: int | None
     retry_ms: int | None
@@ -37,7 +38,7 @@ class Stored:
     @property
     def exists(self) -> bool:
         """Whether there is such a job at all."""
-        return self.request is not None or bool(self.fields) or bool(self.unreadable)
+        return self.request.text is not None or bool(self.fields) or bool(self.unreadable)
 
 
 def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = False) -> JobRecord:
@@ -49,7 +50,7 @@ def compose(job: JobId, stored: Stored, now_ms: int, *, deduplicated: bool = Fal
     error = ErrorInfo.stored(fields.get("error"))
     finished = _time(fields.get("finished"))
     other = _for_whom(request, fields)
-    if stored.unreadable and not fields:
+    if (stored.unreadable or stored.request.too_long) and not fields:
         # Nobody can run it: what a worker would say of it, too.
         state, finished, error = State.FAILED, when(created), _unreadable(stored)
     elif stored.cancel_ms is not None and state in {State.QUEUED, State.RETRYING}:
@@ -103,6 +104,9 @@ def _labels(text: str | None) -> dict[str, str]:
 
 
 def _unreadable(stored: Stored) -> ErrorInfo:
+    if not stored.unreadable:
+        message = f"the request was not read: {TOO_LONG}"
+        return ErrorInfo(code="request_too_long", message=message, retryable=False)
     parts = " and ".join(stored.unreadable)
     message = f"its {parts} cannot be read: somebody wrote a value of another type there"
     return ErrorInfo(code="unreadable", message=message, retryable=False)
@@ -114,7 +118,7 @@ def _facts(request: Request | None, stored: Stored) -> dict[str, Any]:
     engine = fields.get("engine")
     if request is None:
         image, registry = fields.get("image", "?"), fields.get("registry", "?")
-        seen = glimpse(stored.request) if stored.request else {}
+        seen = glimpse(stored.request.text) if stored.request.text else {}
         return {"image": image, "registry": registry, "engine": engine or None} | seen
     facts = request.facts() | ({"engine": engine} if engine else {})
     if labels := _labels(fields.get("labels")):
@@ -136,12 +140,12 @@ def _too_old(stored: Stored, request: Request, created_ms: int, now_ms: int) -> 
     return stored.retry_ms is None and now_ms > created_ms + request.expires_s * 1000
 
 
-def _request(body: str | None) -> Request | None:
+def _request(stored: StoredRequest) -> Request | None:
     # Of a longer one, which is a specification or nothing, only the beginning was read.
-    if body is None or len(body) > REQUEST.longest:
+    if stored.text is None or not stored.whole:
         return None
     try:
-        return parse_request(body)
+        return parse_request(stored.text)
     except ValidationError:
         # Written by hand or by another version; the worker's record says so.
         return None

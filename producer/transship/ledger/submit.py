@@ -7,9 +7,10 @@ not answer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import redis
 
@@ -19,11 +20,15 @@ from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
 from transship.ledger.read import LedgerReader
 from transship.ledger.replication import WAIT_MS
+from transship.ledger.stored_requests import read
 from transship.model.jobs import JobId
 from transship.model.requests import check_stored
+from transship_config.errors import UsageError
 
 if TYPE_CHECKING:
     from transship.model.requests import Request
+
+logger = logging.getLogger("transship")
 
 #: A job that nobody claimed within this is rung again by the reaper. Unit: ms.
 FIRST_RING_MS = 10_000
@@ -163,21 +168,35 @@ class Ledger(LedgerReader):
         return request
 
     def retry_many(self, jobs: Sequence[JobId]) -> list[tuple[JobId, Request]]:
-        """The same for many jobs in few round trips; those whose request is gone are left out."""
+        """The same for many jobs in few round trips; those whose request is gone are left out.
+
+        So are those whose request cannot be read, which are logged.
+
+        Raises:
+            UsageError: no request of these jobs can be read, and not all of them are gone.
+        """
         asked: list[tuple[JobId, Request]] = []
+        unreadable: list[UsageError] = []
         with reaching(self._url):
             for start in range(0, len(jobs), BATCH):
                 chunk = jobs[start : start + BATCH]
                 for job in chunk:
                     self._check_own(job, "retry")
-                bodies: Any = self._redis.mget([self._keys.request(job) for job in chunk])
-                found = [
-                    (job, self._parsed(job, str(body)))
-                    for job, body in zip(chunk, bodies, strict=True)
-                    if body is not None
-                ]
+                found = []
+                stored = read(self._redis, self._keys, chunk)
+                for job, request in zip(chunk, stored, strict=True):
+                    if request.text is None and not request.foul:
+                        continue
+                    try:
+                        found.append((job, self._parsed(job, request)))
+                    except UsageError as error:
+                        unreadable.append(error)
                 self._functions.call([("retry", self._retry_args(*pair)) for pair in found])
                 asked += found
+        if unreadable and not asked:
+            raise unreadable[0]
+        for problem in unreadable:
+            logger.warning("not retried: %s", problem)
         return asked
 
     def _cancel_args(self, job: JobId, request: Request) -> list[str | int]:

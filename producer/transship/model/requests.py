@@ -41,15 +41,15 @@ VERSIONS: Final = {Kind.PUSH: 3, Kind.COPY: 2, Kind.MIGRATION: 2}
 MIGRATION_HEAD: Final = '{"kind":"migration"'
 #: Above this a version is a mistake.
 _MOST_VERSION: Final = 1_000
-#: Characters of a name that is shown of a request that does not parse.
-_LONGEST_GLIMPSE: Final = 512
+#: What is looked at of a request to know it again, and characters of a name that is shown of it.
+LONGEST_GLIMPSE: Final = 512
 #: What a kind of work may be called.
 _KIND: Final = re.compile(r"[a-z][a-z_-]{0,30}")
 
 #: The same as it is written, up to its name.
 _MIGRATION: Final = re.compile(
     re.escape(MIGRATION_HEAD)
-    + r',"version":\d{1,4},"mode":"[a-z]{1,16}","name":"(?P<name>[A-Za-z0-9_.-]{1,63})"'
+    + r',"version":\d{1,4},"mode":"(?P<mode>[a-z]{1,16})","name":"(?P<name>[A-Za-z0-9_.-]{1,63})"'
 )
 
 _adapter: TypeAdapter[Request] | None = None
@@ -113,8 +113,7 @@ def glimpse(body: str | bytes) -> dict[str, Any]:
 
     Of a long one the beginning is enough.
     """
-    head = body[:_LONGEST_GLIMPSE]
-    if found := _MIGRATION.match(head if isinstance(head, str) else head.decode("latin-1")):
+    if found := _MIGRATION.match(_head(body)):
         return {"kind": Kind.MIGRATION, "image": found["name"], "registry": "", "bulk": True}
     fields = _fields(body)
     kind = fields.get("kind", Kind.PUSH)
@@ -124,8 +123,19 @@ def glimpse(body: str | bytes) -> dict[str, Any]:
     return known | {
         name: text
         for name, text in texts.items()
-        if isinstance(text, str) and text.isprintable() and 0 < len(text) <= _LONGEST_GLIMPSE
+        if isinstance(text, str) and text.isprintable() and 0 < len(text) <= LONGEST_GLIMPSE
     }
+
+
+def mode_of(body: str | bytes) -> str | None:
+    """The mode of a migration from the beginning of its request as we write it; else ``None``."""
+    found = _MIGRATION.match(_head(body))
+    return found and found["mode"]
+
+
+def _head(body: str | bytes) -> str:
+    head = body[:LONGEST_GLIMPSE]
+    return head if isinstance(head, str) else head.decode("latin-1")
 
 
 def _fields(body: str | bytes) -> dict[str, Any]:

@@ -43,6 +43,10 @@ REQUEST: Final = Bounds("a request", 64 * 1024, 2_000)
 SHORT_SPECIFICATION: Final = Bounds("a specification of 64 KiB", 64 * 1024, 5_000)
 #: The same with a longer one.
 SPECIFICATION: Final = Bounds("a specification", 1024 * 1024, 25_000)
+#: What is told of a request that is longer than that.
+TOO_LONG: Final = (
+    f"a push or a copy has {REQUEST.longest} bytes at most, a specification {SPECIFICATION.longest}"
+)
 #: A row of a plan.
 ROW: Final = Bounds("a row of a plan", 256 * 1024, 2_000)
 

@@ -3,8 +3,9 @@
 Until a registry answers 429, nothing is asked of Redis and no request waits. The first 429 makes
 the rate limiter of this registry and login in Redis. It begins at the rate at which the registry
 answered the fleet just before, goes down by a factor of 0.8 at most once a second while the
-registry refuses, and grows again while requests wait for it. The scripts hold the rules. What
-was not refused for ``QUIET_S`` is forgotten.
+registry refuses, and grows again while requests wait for it. After a time in which the registry
+refused everything it doubles every 4 s until it is nearly what it was. The scripts hold the rules.
+What was not refused for ``QUIET_S`` is forgotten.
 
 The other processes learn of it with their look at pauses (``fleet.pause``).
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from redis.commands.core import AsyncScript
@@ -35,6 +38,11 @@ QUIET_S: Final = 300.0
 BATCH_S: Final = 0.02
 #: How long what was drawn may be used. Unit: s.
 LIFE_S: Final = 0.25
+#: How far ahead a draw may be. What is further away is asked for again then: the rate may have
+#: grown, and whoever drew may have died. Unit: s.
+AHEAD_S: Final = 1.0
+#: The longest time between two questions of a process that waits. Unit: s.
+ASK_AGAIN_S: Final = 1.0
 #: How long a call may take while Redis cannot be reached; then the last known rate is kept alone.
 #: Unit: s.
 PATIENCE_S: Final = 2.0
@@ -51,6 +59,8 @@ class Answers:
     """How many requests a registry served of late, and whether it serves any."""
 
     def __init__(self) -> None:
+        #: All that were served.
+        self.total = 0
         self._second = 0
         self._now = self._before = 0
         self._refused = 0
@@ -61,6 +71,7 @@ class Answers:
         second = int(time.monotonic())
         if second != self._second:
             self._turn(second)
+        self.total += 1
         self._now += 1
         self._refused = 0
 
@@ -90,17 +101,35 @@ class Answers:
         self._second = second
 
 
-def refusal(token: str, rate: float, named_s: float | None, first_rate: float) -> list[str | int]:
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a process tells with each call of a script."""
+
+    #: Names the process.
+    token: str
+    #: At which the registry answered it of late. Unit: 1/s.
+    rate: float = 0.0
+    #: How many requests it served to the process since it last told.
+    served: int = 0
+    #: The last refusal that lowered the rate, as far as the process knows; Redis's clock. Unit: µs.
+    since: int = 0
+
+    @property
+    def args(self) -> list[str | int]:
+        """The first arguments of each script."""
+        return [self.token, f"{self.rate:.3f}", self.served, self.since]
+
+
+def refusal(news: News, named_s: float | None, first_rate: float) -> list[str | int]:
     """Arguments of the script that hears of a refusal.
 
     Args:
-        token: names the process.
-        rate: at which the registry answered it of late. Unit: 1/s.
+        news: what the process tells with it.
         named_s: the wait that the registry named; ``None``: it named none. Unit: s.
         first_rate: to begin with where no process was answered. Unit: 1/s.
     """
     named_us = int((named_s or 0) * 1_000_000)
-    return [token, f"{rate:.3f}", named_us, f"{first_rate:.3f}", int(QUIET_S * 1000)]
+    return [*news.args, named_us, f"{first_rate:.3f}", int(QUIET_S * 1000)]
 
 
 class RateLimiter:
@@ -122,6 +151,10 @@ class RateLimiter:
         self._began = 0.0
         #: The newest that is known. Unit: 1/s.
         self._rate = FIRST_RATE
+        #: How many of the served answers Redis was told of, or need not know.
+        self._told = 0
+        #: The last refusal that is known; see ``News``.
+        self._since = 0
         #: What was drawn and not used, and from when until when it may be.
         self._left = 0
         self._from = self._end = 0.0
@@ -182,30 +215,48 @@ class RateLimiter:
                 return
 
     async def _draw(self, ceiling: float) -> None:
+        """Draw, or wait until it is worth asking again."""
         many = max(1, int(self._rate * BATCH_S))
-        args: list[str | int] = [self._token, f"{self.answers.rate:.3f}", many, f"{ceiling:.3f}"]
+        args = [*self._news().args, many, f"{ceiling:.3f}", int(AHEAD_S * 1_000_000)]
         asked = time.monotonic()
         reply = await self._ask(self._draw_script, args)
-        wait_s = many / self._rate
+        wait_s, granted = many / self._rate, 1
         if reply is not None:
-            life_ms, wait_us, rate = map(int, reply)
+            life_ms, wait_us, rate, granted, since = map(int, reply)
             self.heard(life_ms, asked)
             if life_ms < 1:
                 return
-            self._rate, wait_s = max(rate, 1) / 1000, wait_us / 1_000_000
+            self._learn(rate, since)
+            wait_s = wait_us / 1_000_000
+        if not granted:
+            # Not all processes at the same moment.
+            spread = random.uniform(0.8, 1.0)  # noqa: S311 - only spreads questions
+            await asyncio.sleep(min(wait_s, ASK_AGAIN_S) * spread)
+            return
         self._left = many
         self._from = time.monotonic() + wait_s
         self._end = self._from + LIFE_S
 
+    def _news(self) -> News:
+        served, self._told = self.answers.total - self._told, self.answers.total
+        return News(self._token, self.answers.rate, served, self._since)
+
+    def _learn(self, rate: int, since: int) -> None:
+        """``rate`` in 1/1000 s; ``since`` as in ``News``."""
+        self._rate = max(rate, 1) / 1000
+        if since != self._since:
+            # Only what is served from now on says anything of the new rate.
+            self._since, self._told = since, self.answers.total
+
     async def _refuse(self, named_s: float | None, first_rate: float) -> None:
-        args = refusal(self._token, self.answers.rate, named_s, first_rate)
+        args = refusal(self._news(), named_s, first_rate)
         reply = await self._ask(self._refused_script, args)
         if reply is None:
             self._rate = max(self._rate * ALONE_FACTOR, ALONE_LEAST)
             return
-        life_ms, made, rate = map(int, reply)
+        life_ms, made, rate, since = map(int, reply)
         self._until = time.monotonic() + life_ms / 1000
-        self._rate = max(rate, 1) / 1000
+        self._learn(rate, since)
         if made:
             logger.info(
                 "%s asks for fewer requests; the fleet sends %.1f/s and adapts",

@@ -22,7 +22,7 @@ from transship.ledger.connection import plain
 from transship.ledger.keys import Keys
 from transship.ledger.scripts import read_script
 from transship_worker.fleet.budget_pots import PERMIT_S, Line, Pots
-from transship_worker.fleet.limiter import FIRST_RATE, refusal
+from transship_worker.fleet.limiter import FIRST_RATE, News, refusal
 from transship_worker.fleet.limits import Limits
 from transship_worker.fleet.pause import Pause, alone, set_arguments
 from transship_worker.oci.login import Login
@@ -108,7 +108,7 @@ class EngineGate:
         """
         login = Login.of(self._keys, registry, username)
         # How many requests of the engine the registry answered, nobody knows.
-        args = refusal(self._token, 0.0, named_s, FIRST_RATE)
+        args = refusal(News(self._token), named_s, FIRST_RATE)
         try:
             self._refused(keys=[self._keys.limiter(login.registry, login.name)], args=args)
         except redis.RedisError as error:

@@ -42,6 +42,9 @@ DEFER_LEAST_MS, DEFER_MOST_MS = 1_000, 60_000
 #: How long the mark of a worker that died while it read a request is kept: longer than a lease and
 #: the longest time between two bells. Unit: ms.
 READING_KEPT_MS = 24 * 3600 * 1000
+#: How often a claim goes on to look for its job among what the account wrote before it: each time,
+#: 500 entries that are no jobs are removed.
+CLAIM_ROUNDS = 20
 #: Queues of engines that are looked after.
 LISTENING_MOST = 1000
 #: Jobs of one migration that are on the queue or run at once. Enough for a few workers' slots; what
@@ -94,6 +97,8 @@ class Answer(StrEnum):
     NOT_DUE = "not_due"
     #: An older job for the same target is not final yet.
     BEHIND = "behind"
+    #: Its own account wrote so much before it that it was not found yet.
+    CLUTTERED = "cluttered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,26 +280,27 @@ class Claims:
         said = {} if other is None else {"account": other.account, "subject": other.subject}
         name, mode = getattr(request, "name", None), getattr(request, "mode", None)
         planning = {} if name is None else {"migration_name": name, "migration_mode": mode}
-        reply = self._run(
-            "claim",
-            json.dumps(
-                {
-                    **planning,
-                    "id": job,
-                    "queue": request.queue,
-                    "reference": request.target(job),
-                    "registry": getattr(request, "registry", ""),
-                    "fingerprint": request.fingerprint(),
-                    "expires": request.expires_s * 1000,
-                    "token": token,
-                    "worker": self._worker,
-                    "engine": engine,
-                    "flavor": flavor,
-                    "labels": json.dumps(dict(labels)) if labels else "",
-                    "on_behalf_of": json.dumps(said) if said else "",
-                }
-            ),
+        want = json.dumps(
+            {
+                **planning,
+                "id": job,
+                "queue": request.queue,
+                "reference": request.target(job),
+                "registry": getattr(request, "registry", ""),
+                "fingerprint": request.fingerprint(),
+                "expires": request.expires_s * 1000,
+                "token": token,
+                "worker": self._worker,
+                "engine": engine,
+                "flavor": flavor,
+                "labels": json.dumps(dict(labels)) if labels else "",
+                "on_behalf_of": json.dumps(said) if said else "",
+            }
         )
+        for _ in range(CLAIM_ROUNDS):
+            reply = self._run("claim", want)
+            if reply[0] != Answer.CLUTTERED:
+                break
         answer = Answer(reply[0])
         if answer is Answer.CLAIMED:
             streams = str(reply[4]) == Via.STREAM

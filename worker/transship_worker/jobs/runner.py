@@ -31,7 +31,7 @@ from transship.model.jobs import JobId, Kind, State
 from transship.model.records import ErrorInfo, Progress
 from transship.model.request_fields import request_problem
 from transship.model.requests import newer, parse_request
-from transship.model.stored_text import REQUEST, SPECIFICATION
+from transship.model.stored_text import TOO_LONG
 from transship_config import __version__
 from transship_config.errors import TransshipError
 from transship_config.settings import Settings
@@ -197,6 +197,8 @@ class Runner:
             labels=accepted.rights.labels,
         )
         if result.claim is None:
+            if result.answer is Answer.CLUTTERED:
+                tools.claims.defer(job, request)
             return self._no_claim(job, result)
         control = Control(
             tools.claims,
@@ -222,6 +224,7 @@ class Runner:
             Answer.UNKNOWN: "nothing to do: no such job",
             Answer.RUNNING: f"nothing to do: {result.detail} runs it",
             Answer.NOT_DUE: "nothing to do: its next attempt is not due yet",
+            Answer.CLUTTERED: "waits: entries before it that are no jobs are being removed",
             Answer.BEHIND: f"waits behind {result.detail or 'others'}, for the same target",
         }
         return reasons[result.answer]
@@ -398,10 +401,7 @@ class _Problem:
 def _parsed(body: Body, *, in_a_thread: bool = False) -> Request | _Problem:
     """The request of a body, or what is wrong with it."""
     if body.found is Found.LONG:
-        message = (
-            f"the request has {body.count} bytes and was not read; a push or a copy has "
-            f"{REQUEST.longest} at most, a specification {SPECIFICATION.longest}"
-        )
+        message = f"the request has {body.count} bytes and was not read: {TOO_LONG}"
         return _Problem("request_too_long", message)
     if body.found is not Found.READ:
         return _Problem()

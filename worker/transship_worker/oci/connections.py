@@ -22,6 +22,7 @@ from transship_config import __version__
 from transship_worker.credentials.access import Access
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.guard import REFUSED_BEHIND_PROXIES, GuardedConnector, Home, Rule
+from transship_worker.oci.heads import bound_heads
 from transship_worker.oci.manifest_cache import KeptManifests
 from transship_worker.oci.manifest_memory import ManifestMemory
 from transship_worker.oci.proxies import Proxies, Proxy
@@ -181,6 +182,7 @@ def _connector_options() -> dict[str, Any]:
 
 
 def _made_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    bound_heads(connector)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

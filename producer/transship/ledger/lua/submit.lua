@@ -33,8 +33,9 @@ local function is_last(other)
 end
 
 local same = base .. 'same:' .. fingerprint
-local other = fingerprint ~= '' and redis.call('GET', same)
-if other and redis.call('ZSCORE', base .. 'queued', other)
+-- An id is shorter; what else is there may be of any length.
+local other = fingerprint ~= '' and redis.call('GETRANGE', same, 0, 63)
+if other and other ~= '' and redis.call('ZSCORE', base .. 'queued', other)
     and redis.call('EXISTS', base .. 'request:' .. other) == 1 and is_last(other) then
   return {other, 1, ms}
 end
@@ -44,6 +45,8 @@ local last = redis.call('ZREVRANGE', target, 0, 0, 'WITHSCORES')
 if last[2] and tonumber(last[2]) >= us then us = tonumber(last[2]) + 1 end
 
 redis.call('SET', base .. 'request:' .. id, request)
+-- What the reaper needs to know, which reads no request.
+redis.call('SET', base .. 'route:' .. id, queue .. ' ' .. reference)
 if fingerprint ~= '' then redis.call('SET', same, id, 'PX', expires) end
 redis.call('ZADD', base .. 'queued', string.format('%.0f', ms), id)
 redis.call('ZADD', base .. 'expiry', string.format('%.0f', ms + expires), id)

@@ -1,8 +1,8 @@
--- A registry refused a request for its rate. ARGV: process, its rate, the wait that the registry
--- named (us; 0: none), the rate to begin with where no process was answered (1/s), and how long the
--- limiter lives after a refusal (ms).
--- Returns for how long it lives (ms), 1 if it was made just now, and the rate (1/1000 s).
-local named, first, life = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+-- A registry refused a request for its rate. ARGV: process, its rate, what it was served, `since`,
+-- the wait that the registry named (us; 0: none), the rate to begin with where no process was
+-- answered (1/s), and how long the limiter lives after a refusal (ms).
+-- Returns for how long it lives (ms), 1 if it was made just now, the rate (1/1000 s), and `since`.
+local named, first, life = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local made = #flat == 0
 if made then
   set('limit', 0)
@@ -18,8 +18,20 @@ else
   join()
   -- Requests that were on their way when the limiter was made are not its fault.
   if now - number('started') > 2000000 then count('r', 1) end
+  set('bad', number('bad') + 1)
   if now - number('since') >= 1000000 then
-    local down = FACTOR * rate()
+    local refused_at = rate()
+    local down = FACTOR * refused_at
+    if number('good') >= number('bad') then
+      set('was', number('limit'))
+      set('limit', refused_at)
+    elseif number('good') == 0 then
+      -- It serves nothing, however slowly it is asked: that says nothing of the rate that it will
+      -- serve again, nor did the refusal with which that began. It is asked once within about DOUBLE.
+      down = refused_at / 2
+      local was = number('was')
+      if state['was'] and (was == 0 or was > number('limit')) then set('limit', was) end
+    end
     local granted, refused = number('g0') + number('g1'), number('r0') + number('r1')
     if refused >= 3 and refused > granted / 2 then
       -- It serves far less: go on at what it does serve, after the time that it named.
@@ -27,13 +39,16 @@ else
       down = math.min(down, math.max((granted - refused) / span, down / 4))
       set('free', math.max(number('free'), now + named))
     end
-    down = math.max(down, LEAST)
-    set('limit', down / FACTOR)
-    set('base', down)
+    set('base', math.max(down, LEAST))
     set('since', now)
     set('grown', 0)
+    set('good', 0)
+    set('bad', 0)
   end
 end
 if #changed > 0 then redis.call('HSET', key, unpack(changed)) end
 redis.call('PEXPIRE', key, life)
-return {life, made and 1 or 0, string.format('%.0f', rate() * 1000)}
+return {
+  life, made and 1 or 0, string.format('%.0f', rate() * 1000),
+  string.format('%.0f', number('since'))
+}

@@ -106,6 +106,9 @@ end
 if not score(base .. 'target:' .. reference, id) then
   redis.call('ZADD', base .. 'target:' .. reference, text(time[1] * 1000000 + time[2]), id)
 end
+-- Its own account may have put more before it than one script goes through: nobody else waits for
+-- that, and what comes after it is not judged before it is found.
+if not end_of(account_of(id), reference, 'ZRANGE', id, looks) then return {'cluttered'} end
 hear_of_all()
 local head = head_of(reference, id)
 for _ = 1, 20 do

@@ -172,21 +172,30 @@ local function move(id, state)
   tally(id, old, state)
 end
 
--- The record of a job begins with its first claim (or its end before one).
+-- Queue and target of a job that no worker claimed, as its account wrote them beside the request;
+-- nil: it did not (an older version), or it wrote what cannot be.
+local function route_of(id)
+  local found = redis.pcall('GETRANGE', base_of(id) .. 'route:' .. id, 0, 1023)
+  if type(found) ~= 'string' or #found > 1000 or string.find(found, '%c') then return nil end
+  return string.match(found, '^([%w_.*-]+) ([^ ]+)$')
+end
+
+-- The record of a job begins with its first claim (or its end before one). `queue` may be nil.
 local function adopt(id, queue, reference, registry, fingerprint)
   local base = base_of(id)
   if redis.call('EXISTS', job_key(id)) == 0 then
     local created = score(base .. 'queued', id) or score(base .. 'withdrawn', id) or now
     created = math.max(0, math.min(now, created))
-    redis.call('HSET', job_key(id), 'created', text(created), 'queue', queue,
+    redis.call('HSET', job_key(id), 'created', text(created),
       'image', reference, 'registry', registry, 'failures', 0, 'attempts', 0, 'fence', 0)
+    if queue then redis.call('HSET', job_key(id), 'queue', queue) end
     move(id, 'queued')
   end
   -- The account may have put anything there; that ends no script that others need.
-  for _, name in ipairs({'queued', 'withdrawn', 'expiry', 'due:' .. queue}) do
+  for _, name in ipairs({'queued', 'withdrawn', 'expiry', queue and 'due:' .. queue}) do
     redis.pcall('ZREM', base .. name, id)
   end
-  redis.call('DEL', base .. 'retry:' .. id)
+  redis.call('DEL', base .. 'retry:' .. id, base .. 'route:' .. id)
   if fingerprint and redis.pcall('GETRANGE', base .. 'same:' .. fingerprint, 0, #id) == id then
     redis.call('DEL', base .. 'same:' .. fingerprint)
   end
@@ -228,15 +237,15 @@ end
 
 -- The first (or last) job of an account that counts for a target, and its order; or nil. What does
 -- not count is thrown out; if it is too much for once, the account holds up nobody this time.
--- `sure`: a job that is known to count.
-local function end_of(account, reference, command, sure)
+-- `sure`: a job that is known to count. `limit`: entries that are looked at.
+local function end_of(account, reference, command, sure, limit)
   local key = from(account) .. 'target:' .. reference
   local found = redis.pcall(command, key, 0, 0, 'WITHSCORES')
   if not found[1] then return nil end
   if found[1] == sure or counts(account, reference, found[1]) then
     return found[1], tonumber(found[2])
   end
-  local most = math.min(looks, 50)
+  local most = math.min(looks, limit or 50)
   local foul, head, order = {}, nil, nil
   found = most > 0 and redis.pcall(command, key, 0, most - 1, 'WITHSCORES') or {}
   for i = 1, #found, 2 do
@@ -349,10 +358,10 @@ local function display_of(id)
   return registry and registry ~= '' and image .. ' → ' .. registry or image
 end
 
--- No bell is rung any more for what an account put into any queue.
-local function forget_dues(id)
+-- No bell is rung any more for jobs of an account, into whatever queue it put them.
+local function forget_dues(base, ids)
   for _, queue in ipairs(live_queues()) do
-    redis.pcall('ZREM', base_of(id) .. 'due:' .. queue, id)
+    redis.pcall('ZREM', base .. 'due:' .. queue, unpack(ids))
   end
 end
 
@@ -363,7 +372,7 @@ local function ends_unread(id)
   if not state or state == 'queued' or state == 'retrying' then return true end
   if state ~= 'running' then
     redis.call('DEL', base_of(id) .. 'retry:' .. id)
-    forget_dues(id)
+    forget_dues(base_of(id), {id})
   end
   return false
 end

@@ -5,7 +5,7 @@ know(id)
 redis.call('DEL', reading_key(id))
 if not ends_unread(id) then return 0 end
 adopt(id, queue_of(id), '?', '?', nil)
-forget_dues(id)
+forget_dues(base_of(id), {id})
 local attempts = redis.call('HINCRBY', job_key(id), 'failures', lost)
 redis.call('HSET', job_key(id), 'attempts', attempts)
 finish(id, 'failed', error_text('worker_lost', 'given up after ' .. attempts

@@ -5,6 +5,6 @@ know(id)
 redis.call('DEL', reading_key(id))
 if not ends_unread(id) then return 0 end
 adopt(id, ARGV[3], '?', '?', nil)
-forget_dues(id)
+forget_dues(base_of(id), {id})
 finish(id, 'failed', ARGV[4])
 return 1

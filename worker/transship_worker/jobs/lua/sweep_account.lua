@@ -5,44 +5,19 @@
 -- the rank to go on at, and how many entries were thrown out of all.
 local account, most, many = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local base = from(account)
-local ring, expired, foul = {}, 0, {}
--- Bytes of requests that one script looks at.
-local unread = 131072
+local ring, expired, foul, unrouted = {}, 0, {}, {}
 
--- A field of a request as a producer of ours writes it; nothing is parsed. Without a plain search a
--- long text would be gone through too slowly.
-local function field(body, name, pattern)
-  local at = string.find(body, '"' .. name .. '"', 1, true)
-  return at and string.match(body, '^"' .. name .. '"%s*:%s*' .. pattern, at)
-end
-
--- What the request says of its target and queue. A longer one is a specification.
-local function read(id)
-  local key = base .. 'request:' .. id
-  local length = redis.pcall('STRLEN', key)
-  if type(length) ~= 'number' then return '?', 'push.*' end
-  if length > 65536 then return 'migration:' .. id, 'plan.*' end
-  unread = unread - length
-  local body = redis.call('GET', key)
-  local kind = field(body, 'kind', '"(%l+)"')
-  if kind == 'migration' then return 'migration:' .. id, 'plan.*' end
-  local image = field(body, 'image', '"([^"\\]+)"') or '?'
-  if kind == 'copy' then
-    return image, field(body, 'migration', '"') and 'copy.bulk' or 'copy.*'
-  end
-  local engine = field(body, 'engine', '"([%w_.-]+)"') or '*'
-  return image, (field(body, 'bulk', 'true') and 'bulk.' or 'push.') .. engine
-end
-
+-- No request is read: whoever wrote it must not stop the one that all rely on.
 local function expire(id)
   if redis.call('EXISTS', job_key(id)) == 1 then return end
-  local image, queue = read(id)
-  adopt(id, queue, image, '?', nil)
+  local queue, image = route_of(id)
+  adopt(id, queue, image or '?', '?', nil)
+  if not queue then unrouted[#unrouted + 1] = id end
   if wants_cancel(id) then cancelled(id) else
     finish(id, 'failed', error_text('expired', 'no worker started it in time', false))
   end
   expired = expired + 1
-  local head = head_of(image)
+  local head = image and head_of(image)
   if head then ring[#ring + 1] = {head, '', tonumber(get(head, 'failures') or '0') + 1} end
 end
 
@@ -54,10 +29,7 @@ local late = redis.pcall(
   'ZRANGEBYSCORE', base .. 'expiry', '-inf', text(now), 'LIMIT', 0, most)
 local more = #late == most
 for _, id in ipairs(late) do
-  if unread <= 0 then
-    more = true
-    break
-  elseif is_job(id) then
+  if is_job(id) then
     expire(id)
     redis.pcall('ZREM', base .. 'expiry', id)
     redis.pcall('ZREM', base .. 'queued', id)
@@ -65,6 +37,7 @@ for _, id in ipairs(late) do
     foul[#foul + 1] = id
   end
 end
+if #unrouted > 0 then forget_dues(base, unrouted) end
 throw_out(base .. 'expiry', foul, 'expiry_entry')
 local thrown = #foul
 

@@ -13,7 +13,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -270,10 +270,12 @@ class Claims:
         engine: str,
         flavor: str,
         labels: Mapping[str, str] = MappingProxyType({}),
+        writers: Collection[str] | None = None,
     ) -> ClaimResult:
         """Claim a job for this worker, or learn why not.
 
-        ``labels``: those that its account gives each of its jobs.
+        ``labels``: those that its account gives each of its jobs. ``writers``: accounts that may
+        write to its target, whose jobs alone it waits for or gives way to; ``None``: all may.
         """
         token = secrets.token_hex(16)
         other = request.on_behalf_of
@@ -283,6 +285,7 @@ class Claims:
         want = json.dumps(
             {
                 **planning,
+                **({} if writers is None else {"writers": [job.account, *writers]}),
                 "id": job,
                 "queue": request.queue,
                 "reference": request.target(job),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from transship.errors import NotAllowed, UnknownComponent
-from transship.model.rights import Rights, refusal
+from transship.errors import InvalidReference, NotAllowed, UnknownComponent
+from transship.model.references import ImageReference
+from transship.model.rights import Rights, Verb, refusal, repository_in
 
 if TYPE_CHECKING:
     from transship.model.references import RegistryUri
     from transship.model.requests import Request
+    from transship_worker.flavors.base import BaseContainerRegistry
 
 
 class Accounts(Protocol):
@@ -55,3 +57,41 @@ def rights_for(accounts: Accounts, account: str, request: Request) -> Rights:
     if found is None:
         raise NotAllowed(acting.refusal_to_act_for(other.account))
     return found
+
+
+class Catalog(Protocol):
+    """Registry components, and the rights of all accounts: one version of the catalogue."""
+
+    @property
+    def registries(self) -> Mapping[str, BaseContainerRegistry]:
+        """All components by name."""
+
+    @property
+    def accounts(self) -> Mapping[str, Rights] | None:
+        """What each account may do; ``None``: everything."""
+
+
+def writers_of(catalog: Catalog, target: str) -> frozenset[str] | None:
+    """Accounts that may push or copy to a target, also on behalf of another; ``None``: all may.
+
+    A job waits for jobs that were submitted before it for its target, and gives way to newer ones.
+    Of an account that may not write there they do not count, whatever it puts before that target.
+    """
+    accounts = catalog.accounts
+    if accounts is None:
+        return None
+    try:
+        image = ImageReference.parse(target)
+    except InvalidReference:
+        return frozenset()
+    places = [
+        (entry, repository)
+        for entry, component in catalog.registries.items()
+        if (repository := repository_in(image, component.registry_uri)) is not None
+    ]
+    found = frozenset(
+        name
+        for name, rights in accounts.items()
+        if any(rights.may(verb, *one) for verb in (Verb.PUSH, Verb.COPY_TO) for one in places)
+    )
+    return found | {name for name, rights in accounts.items() if rights.acts_for & found}

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -87,6 +87,8 @@ class Tools:
     doorbell: Doorbell
     #: Set when the worker was told to stop.
     stopping: threading.Event
+    #: Accounts that may write to a target; ``None``: all may.
+    writers: Callable[[str], Collection[str] | None] = lambda _: None
 
 
 class Runner:
@@ -195,6 +197,7 @@ class Runner:
             engine=accepted.engine,
             flavor=accepted.flavor,
             labels=accepted.rights.labels,
+            writers=tools.writers(request.target(job)),
         )
         if result.claim is None:
             if result.answer is Answer.CLUTTERED:

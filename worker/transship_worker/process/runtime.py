@@ -35,6 +35,7 @@ from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.handler import Work
 from transship_worker.jobs.heartbeat import Heart
 from transship_worker.jobs.reaper import Reaper
+from transship_worker.jobs.rights import writers_of
 from transship_worker.jobs.runner import Runner, Tools
 from transship_worker.jobs.sweep import FIXED_QUEUES
 from transship_worker.process.file_limit import fit
@@ -120,6 +121,7 @@ class Runtime:
                 work=self._work,
                 doorbell=self._doorbell,
                 stopping=self.draining,
+                writers=lambda target: writers_of(catalog.current(), target),
             )
         )
         self.presence = Presence(

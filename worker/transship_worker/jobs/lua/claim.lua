@@ -1,11 +1,15 @@
 -- Claim a job, or learn why not.
 -- ARGV[2]: {id, queue, reference, registry, fingerprint, expires (ms), token, worker, engine,
---           flavor, labels (JSON text or ''), on_behalf_of (the same)}; `kind` migration also has name
---           and mode
+--           flavor, labels (JSON text or ''), on_behalf_of (the same), writers (accounts that may
+--           write to the target; none: all may)}; `kind` migration also has name and mode
 -- Returns {outcome, ...}: see claims.py.
 local want = cjson.decode(ARGV[2])
 local id, reference = want.id, want.reference
 local base = base_of(id)
+if want.writers then
+  writers = {}
+  for _, account in ipairs(want.writers) do writers[account] = true end
+end
 
 -- Its request was read. Workers that did not outlive that count as attempts of this job.
 local mark = redis.call('GETDEL', reading_key(id))
@@ -100,6 +104,21 @@ if state == 'retrying' then
   end
   local next_at = tonumber(get(id, 'next_at') or '0')
   if next_at > now then return {'not_due', text(next_at)} end
+end
+
+if writers then
+  -- What an account put before a target that it may not write holds up nobody, now or when this job
+  -- ends.
+  hear_of_all()
+  for _, account in ipairs(accounts()) do
+    if not writers[account] then
+      local key = from(account) .. 'target:' .. reference
+      local gone = redis.pcall('ZREMRANGEBYRANK', key, 0, 99)
+      if type(gone) == 'number' and gone > 0 then
+        redis.call('HINCRBY', ns .. ':refused', 'target_entry', gone)
+      end
+    end
+  end
 end
 
 -- Its turn? One at a time for a target, in the order of submission.

@@ -235,10 +235,15 @@ local function counts(account, reference, id)
   return record[2] == reference
 end
 
+-- Accounts whose jobs count for the target of this script's job: those that may write there. A
+-- claim sets it where accounts have rights; nil: all.
+local writers
+
 -- The first (or last) job of an account that counts for a target, and its order; or nil. What does
 -- not count is thrown out; if it is too much for once, the account holds up nobody this time.
 -- `sure`: a job that is known to count. `limit`: entries that are looked at.
 local function end_of(account, reference, command, sure, limit)
+  if writers and not writers[account] then return nil end
   local key = from(account) .. 'target:' .. reference
   local found = redis.pcall(command, key, 0, 0, 'WITHSCORES')
   if not found[1] then return nil end

@@ -19,6 +19,7 @@ from typing import Any, Final
 import pydantic
 from yarl import URL
 
+from tests.fuzz.rights import rights
 from transship.errors import AnswerMalformed, CatalogError, InvalidReference, PushError, UnknownJob
 from transship.model.jobs import JobId
 from transship.model.migration.expression import Expression
@@ -387,6 +388,7 @@ TARGETS: Final[dict[str, Target]] = {
             *("registries", "flavors", "flavor_paths", "anonymous_sources", "flavor", "uri"),
             *("username", "password", "env", "file", "insecure", "ca", "endpoint", "auth_realms"),
             "allowed_networks",
+            *("accounts", "groups", "members", "acts_for", "labels", "limits", "weight", "push"),
             *("default", "dockerhub", "aws", "gcp", "azure", "layout", "rate", "path"),
         ),
     ),
@@ -424,7 +426,13 @@ TARGETS: Final[dict[str, Target]] = {
             "labels",
             "spec",
             "mode",
+            *("on_behalf_of", "account", "subject", "scope"),
         ),
+    ),
+    "rights": Target(
+        rights,
+        longest=400,
+        words=("prod/", "/**", "*a*", "docker.io/", '{"account":"', '"scope":{"push":["'),
     ),
     "stored": Target(
         _stored,

@@ -107,7 +107,8 @@ def test_what_an_account_may_not_push_is_final_without_an_attempt(
         *(State.FAILED, 0, "registry.example.com/web:1"),
     )
     assert record.error == ErrorInfo(code="not_allowed", message=REFUSAL, retryable=False)
-    assert bench.redis.hget(bench.keys.refused, "not_allowed") == "1"
+    # It is counted with its account, and is no foreign message.
+    assert bench.ledger.refused() == {}
     assert bench.redis.hget(bench.keys.refused_of("default"), "not_allowed") == "1"
     # Whoever waited for the same target is rung, and nothing is left to be rung for the job.
     assert stage.bells.rung == [behind]

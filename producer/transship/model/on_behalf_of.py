@@ -18,8 +18,9 @@ from transship_config.text import did_you_mean
 
 #: Characters of a subject.
 LONGEST_SUBJECT: Final = 128
-#: Patterns of one verb in a scope.
+#: Patterns of one verb in a scope, and characters of all: each copy of a migration carries it.
 MOST_PATTERNS: Final = 64
+LONGEST_SCOPE: Final = 4_096
 _FIELDS: Final = ("account", "subject", "scope")
 _ACCOUNT: Final = re.compile(ACCOUNT_PATTERN)
 
@@ -102,7 +103,10 @@ def _scope(value: object) -> Grants | None:
             )
         if not isinstance(patterns, list | tuple) or len(patterns) > MOST_PATTERNS:
             raise ValueError(f"scope: {verb} must be a list of at most {MOST_PATTERNS} patterns")
-    return Grants.of(value)
+    found = Grants.of(value)
+    if sum(len(str(one)) for verb in Verb for one in found.patterns(verb)) > LONGEST_SCOPE:
+        raise ValueError(f"scope: its patterns have more than {LONGEST_SCOPE} characters")
+    return found
 
 
 def _shown(value: object) -> str:

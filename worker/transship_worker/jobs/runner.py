@@ -165,7 +165,6 @@ class Runner:
         problem = ErrorInfo(code=error.code, message=error.message, retryable=False)
         refused = self._tools.claims.refuse(job, request, problem)
         if refused.accepted:
-            self._tools.claims.count_refused(problem.code)
             logger.warning("request refused: %s", problem.message, extra={"job": job})
             self._ring_next(refused.ring)
             self.ring(refused.more)

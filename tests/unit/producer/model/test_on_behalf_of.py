@@ -78,6 +78,13 @@ def test_it_is_a_text_or_a_mapping(value: object, expected: OnBehalfOf) -> None:
         ),
         ({"account": "a", "scope": {"push": ["prod/A"]}}, "has a bad path segment"),
         ({"account": "a", "scope": {"push": [7]}}, "is not a pattern"),
+        (
+            {
+                "account": "a",
+                "scope": {"push": [f"p/{'a' * 400}"] * 8, "copy_to": [f"p/{'b' * 200}"] * 8},
+            },
+            "scope: its patterns have more than 4096 characters",
+        ),
     ],
 )
 def test_what_is_none_is_refused_in_one_line(value: object, problem: str) -> None:

@@ -170,7 +170,7 @@ def _login(login: str) -> tuple[str, str]:
         named = f"account {user[:40]!r}" if password else "account in TRANSSHIP_URL"
         raise InvalidSettings(
             f"the Redis {named} cannot be used: its name becomes part of keys and "
-            "job ids; use up to 32 letters, digits and '_' (a password alone is written "
-            "redis://:PASSWORD@host)"
+            "job ids; use up to 32 letters, digits, '_' and '-', no '-' first (a password alone is "
+            "written redis://:PASSWORD@host)"
         )
     return user, password

@@ -280,7 +280,7 @@ class Client:
         return migration
 
     def migrations(self, *, limit: int = 50) -> list[MigrationRecord]:
-        """Migrations, newest first."""
+        """Migrations, newest first; of a narrow account (``reads_all``), its own."""
         return self._migrations().newest(limit)
 
     def _migrations(self) -> Migrations:
@@ -426,7 +426,10 @@ class Client:
         labels: Mapping[str, str] | None = None,
         limit: int = 50,
     ) -> list[JobRecord]:
-        """Jobs, newest first. By state they are found by an index; other filters look at each."""
+        """Jobs, newest first. By state they are found by an index; other filters look at each.
+
+        Of an account that may not read the jobs of others (``reads_all``), its own.
+        """
         wanted = dict(labels or {})
 
         def keep(record: JobRecord) -> bool:
@@ -435,6 +438,20 @@ class Client:
             )
 
         return self._ledger.newest(state, keep, limit)
+
+    @property
+    def account(self) -> str:
+        """The Redis account that this client submits as."""
+        return self._ledger.account
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether this account may read the jobs of all others; else lists hold only its own.
+
+        Raises:
+            RedisUnreachable: Redis does not answer.
+        """
+        return self._ledger.reads_all
 
     def records(self, jobs: Iterable[Job]) -> list[JobRecord]:
         """The records of many jobs in one round trip; one whose retention ended is left out."""

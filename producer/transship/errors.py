@@ -97,7 +97,7 @@ class UnknownJob(UsageError):
 
 
 class NotYours(UsageError):
-    """A job of another Redis account: it can be read, not cancelled or retried."""
+    """A job of another Redis account: it cannot be cancelled or retried, nor perhaps be read."""
 
     code = "not_yours"
 

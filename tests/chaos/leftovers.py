@@ -33,7 +33,7 @@ MORE_FILES: Final = 16
 #: as their copies are there.
 _GONE: Final = (
     "leases", "expiry", "due:*", "copy:*", "lock:*", "permits:*", "pause:*",
-    "state:queued", "state:running", "state:retrying", "from:*:queued",
+    "of:*:state:queued", "of:*:state:running", "of:*:state:retrying", "from:*:queued",
     "from:*:withdrawn", "from:*:expiry", "from:*:due:*", "from:*:target:*", "from:*:same:*",
     "from:*:route:*",
     "from:*:cancel:*", "from:*:retry:*", "from:*:rows:*", "from:*:plan:*", "migration:*:pending",
@@ -41,7 +41,7 @@ _GONE: Final = (
 )  # fmt: skip
 #: These stay without an end, or as long as their jobs are kept.
 _STAYS: Final = (
-    "job:*", "events:*", "retention", "migrations", "migration:*", "state:*", "workers",
+    "job:*", "events:*", "retention", "migration:*", "of:*:migrations", "of:*:state:*", "workers",
     "listening", "refused", "functions", "accounts", "accounts:known", "from:*:request:*",
     "celery:_kombu.binding.*", "celery:_kombu.binding_deadlines", "celery:unacked",
     "celery:unacked_index",

@@ -11,7 +11,7 @@ import redis
 from tests.support.ledger.bench import Bench
 from tests.support.servers.redis import RedisServer
 from transship import Client, State
-from transship.ledger.read import PAGE
+from transship.ledger.indexes import PAGE
 from transship.model.push_request import PushRequest
 from transship_config.settings import Settings
 from transship_worker.jobs.sweep import SWEEP_MOST

@@ -13,7 +13,7 @@ import redis
 from tests.support.ledger.bench import BROKEN
 from tests.support.ledger.played_migration import SPEC, row
 from tests.support.servers.redis import redis_binary, valkey_binary
-from tests.support.servers.redis_accounts import OTHER, GuardedRedis
+from tests.support.servers.redis_accounts import OTHER, TEAMS, GuardedRedis
 from transship import Client, JobFailed, Push, State
 from transship.cli.diagnosis import diagnose
 from transship.errors import NotYours, RedisUnreachable
@@ -29,6 +29,10 @@ pytestmark = pytest.mark.redis
 
 IMAGE = "registry.example.com/ml/train"
 JOB = "0" * 20 + "-ci"
+#: Those whose rules are the same but for the name.
+PRODUCERS = ("producer", OTHER, *TEAMS)
+#: Names that a pattern for `team-a` could take for it.
+LOOKALIKES = ("a", "team-a-b", "x-team-a", "team-aa", "team_a", "Team-a", "team-b", "default")
 #: Redis says it in three ways: for a command, for its keys or channels, within a script.
 REFUSED = r"permission|can't (run|access)"
 
@@ -107,7 +111,11 @@ FOREIGN: Table = (
     ["EVAL", "return redis.call('DEL', KEYS[1])", 1, f"transship:job:{JOB}"],
     ["XADD", f"transship:events:{JOB}", "*", "state", "succeeded"],
     ["DEL", f"transship:events:{JOB}"],
-    ["ZADD", "transship:state:succeeded", 1, JOB],
+    ["ZADD", "transship:of:ci:state:succeeded", 1, JOB],
+    ["ZADD", "transship:of:producer:state:succeeded", 1, JOB],
+    ["ZREM", "transship:of:producer:migrations", JOB],
+    ["SET", "transship:rights:producer:x", "{}"],
+    ["SET", "transship:admission", "{}"],
     ["ZADD", "transship:leases", 1, JOB],
     ["ZREM", "transship:leases", JOB],
     ["ZADD", "transship:due:push.*", 1, JOB],
@@ -119,7 +127,7 @@ FOREIGN: Table = (
     ["HSET", f"transship:migration:{JOB}", "complete", "1"],
     ["ZADD", f"transship:migration:{JOB}:jobs", 1, JOB],
     ["RPUSH", f"transship:migration:{JOB}:pending", JOB],
-    ["ZADD", "transship:migrations", 1, JOB],
+    ["ZADD", "transship:of:ci:migrations", 1, JOB],
     # Workers' views say which components there are, and where they lead.
     ["SET", "transship:worker:transship@evil.1", "{}"],
     ["ZADD", "transship:workers", 9e15, "transship@evil.1"],
@@ -172,6 +180,9 @@ QUEUES: Table = (
     ["ZADD", "transship:celery:unacked_index", 1, "x"],
     ["PUBLISH", "transship:celery:/0.celeryev/worker.offline", "{}"],
 )
+
+#: Who else has an account: for workers and monitors.
+NAMES: Table = (["ACL", "USERS"],)
 
 #: What only a producer of that prefix writes.
 OWN: Table = (
@@ -234,17 +245,16 @@ def test_nobody_comes_in_without_a_name_and_a_password(server: GuardedRedis) -> 
             stranger.ping()
 
 
-@pytest.mark.parametrize("account", ["producer", OTHER])
+@pytest.mark.parametrize("account", PRODUCERS)
 def test_a_producer_does_all_its_work(server: GuardedRedis, account: str) -> None:
     with server.refusing_nothing(), client_of(server, account) as client:
+        assert not client.reads_all
         job = client.push(f"{IMAGE}:1", registry="prod")
-        again = client.push(f"{IMAGE}:1", registry="prod")
         many = client.push_many(Push(f"{IMAGE}:{n}", registry="prod", bulk=True) for n in range(9))
         copy = client.copy(f"{IMAGE}:1", f"{IMAGE}:2", source_registry="a", target_registry="b")
 
         assert job.id.endswith(f"-{account}")
-        assert again.id == job.id
-        mine = {one.id for one in client.jobs(limit=50) if one.submitted_by == account}
+        mine = {one.id for one in client.jobs(limit=50)}
         assert {job.id, copy.id, *(one.id for one in many)} == mine
         assert job.cancel().state is State.CANCELLED
         assert job.retry().state is State.QUEUED
@@ -272,32 +282,159 @@ def test_a_producer_plans_and_runs_migrations(server: GuardedRedis) -> None:
         assert run.retry().state is State.QUEUED
 
 
-def test_a_producer_reads_anothers_jobs_and_changes_none(server: GuardedRedis) -> None:
-    with client_of(server, OTHER) as ci, client_of(server, "producer") as producer:
-        job = ci.push(f"{IMAGE}:theirs", registry="prod")
-        seen = producer.job(job.id)
+def test_a_producer_sees_no_job_of_another_account(server: GuardedRedis) -> None:
+    with client_of(server, "team-a") as theirs, client_of(server, "team-b") as mine:
+        job = theirs.push(f"{IMAGE}:theirs", registry="prod")
+        plan = theirs.plan(SPEC)
+        own = mine.push(f"{IMAGE}:mine", registry="prod")
 
-        assert seen.record().submitted_by == OTHER
-        with pytest.raises(NotYours):
-            seen.cancel()
+        for read in (mine.job, mine.find, mine.migration):
+            for hidden in (job.id, plan.id):
+                with pytest.raises(NotYours, match="account 'team-b' may not read it"):
+                    read(hidden)
+        assert {one.submitted_by for one in mine.jobs(limit=100)} == {"team-b"}
+        assert own.id in {one.id for one in mine.jobs(limit=100)}
+        assert mine.migrations() == []
+        assert {one.submitted_by for one in theirs.jobs(limit=100)} == {"team-a"}
+        assert [one.id for one in theirs.migrations()] == [plan.id]
+        # A plan of another account may be run; only what it was called is not known.
+        run = mine.migrate([row(plan.id, 1)])
+        assert run.record().submitted_by == "team-b"
         job.cancel()
-        with pytest.raises(NotYours):
-            seen.retry()
-        assert job.record().state is State.CANCELLED
+
+
+def test_an_account_that_cannot_see_the_targets_of_others_submits_anew(
+    server: GuardedRedis,
+) -> None:
+    """Another account may have submitted later for it, and the newest submit ends last."""
+    with client_of(server, "team-c") as alone, closing(server.client()) as admin:
+        others = admin.smembers("transship:accounts") - {"team-c"}
+        known = admin.smembers("transship:accounts:known") - {"team-c"}
+        for key, names in (("transship:accounts", others), ("transship:accounts:known", known)):
+            if names:
+                admin.srem(key, *names)
+        job = alone.push(f"{IMAGE}:same", registry="prod")
+        assert alone.push(f"{IMAGE}:same", registry="prod").id == job.id
+
+        with client_of(server, "team-b") as another:
+            another.push(f"{IMAGE}:unrelated", registry="prod")
+        anew = alone.push(f"{IMAGE}:same", registry="prod")
+
+    assert anew.id != job.id
+    assert not anew.deduplicated
 
 
 def test_a_producer_is_refused_all_else(server: GuardedRedis) -> None:
-    assert accepted(server, "producer", ADMIN, FOREIGN, QUEUES, LOADING, SCRIPTS) == []
+    assert accepted(server, "producer", ADMIN, FOREIGN, QUEUES, LOADING, SCRIPTS, NAMES) == []
+
+
+def a_job(account: str) -> JobId:
+    return JobId("0" * 20 if account == "default" else "0" * 20 + f"-{account}")
+
+
+def reads_index(key: str) -> list[str | float]:
+    return ["ZRANGE", key, 0, -1]
+
+
+def reads_of(account: str) -> Table:
+    """What an account reads of its own jobs."""
+    keys, job = Keys("transship"), a_job(account)
+    request, record = keys.request(job), keys.job(job)
+    return [
+        ["GET", request],
+        ["GETRANGE", request, 0, 9],
+        ["EXISTS", request],
+        ["MGET", request],
+        ["HGETALL", record],
+        ["HGET", record, "state"],
+        ["EXISTS", record],
+        ["XREAD", "STREAMS", keys.events(job), "0"],
+        ["GET", keys.cancel(job)],
+        ["GET", keys.retry(job)],
+        ["ZSCORE", keys.queued(account), job],
+        ["ZRANGE", keys.withdrawn(account), 0, -1],
+        ["ZRANGE", keys.due(account, "push.*"), 0, -1],
+        ["ZREVRANGE", f"{keys.account(account)}target:{IMAGE}:1", 0, 0],
+        *(reads_index(keys.state(account, state)) for state in State),
+        reads_index(keys.migrations(account)),
+        ["HGETALL", keys.migration(job)],
+        ["ZRANGE", keys.migration_jobs(job), 0, -1],
+        ["EXISTS", keys.pending(job)],
+        ["GET", f"transship:rights:{account}:x"],
+    ]
+
+
+def foreign_reads(own: str, account: str) -> Table:
+    """All that Redis holds of the jobs of another account, also beside what is one's own."""
+    keys, mine, theirs = Keys("transship"), a_job(own), a_job(account)
+    return (
+        *reads_of(account),
+        ["MGET", keys.request(mine), keys.request(theirs)],
+        ["EXISTS", keys.job(mine), keys.job(theirs)],
+        ["XREAD", "STREAMS", keys.events(mine), keys.events(theirs), "0", "0"],
+        ["GET", keys.reading(theirs)],
+        ["LRANGE", keys.rows(theirs), 0, -1],
+        ["LPOP", keys.plan(theirs)],
+        ["SMEMBERS", f"{keys.of(account)}x"],
+    )
+
+
+#: What is told of the jobs of all accounts together, and what workers know of images.
+SHARED_READS: Table = (
+    ["EXISTS", "transship:of:*"],
+    ["ZRANGE", "transship:state:succeeded", 0, -1],
+    ["ZRANGE", "transship:migrations", 0, -1],
+    ["ZRANGE", "transship:leases", 0, -1],
+    ["ZRANGE", "transship:retention", 0, -1],
+    ["ZRANGE", "transship:expiry", 0, -1],
+    ["ZRANGE", "transship:due:push.*", 0, -1],
+    ["ZRANGE", "transship:functions", 0, -1],
+    ["HGETALL", "transship:refused"],
+    ["GET", "transship:reaper"],
+    ["SMEMBERS", "transship:blob:registry.example.com:sha256:x"],
+    ["ZRANGE", "transship:blob:registry.example.com:sha256:x", 0, -1],
+    ["GET", "transship:lead:registry.example.com:sha256:x"],
+    ["ZRANGE", "transship:line:registry.example.com:sha256:x", 0, -1],
+    ["GET", "transship:copy:x"],
+    ["GET", "transship:layer:registry.example.com:sha256:x"],
+    ["GET", "transship:pushed:registry.example.com/ml/train:sha256:x"],
+    ["GET", "transship:subset:x:y"],
+    ["GET", "transship:mounts:registry.example.com"],
+    ["GET", "transship:pause:registry.example.com:x"],
+    ["HGETALL", "transship:rate:registry.example.com:x"],
+    ["ZRANGE", "transship:permits:registry.example.com:x", 0, -1],
+)
+
+
+@pytest.mark.parametrize("other", LOOKALIKES)
+def test_a_team_reads_nothing_of_another_account(server: GuardedRedis, other: str) -> None:
+    assert accepted(server, "team-a", foreign_reads("team-a", other)) == []
+
+
+@pytest.mark.parametrize("account", PRODUCERS)
+def test_a_producer_reads_what_is_its_own_and_nothing_of_all(
+    server: GuardedRedis, account: str
+) -> None:
+    others = [foreign_reads(account, name) for name in PRODUCERS if name != account]
+    assert accepted(server, account, *others, SHARED_READS) == []
+    with closing(server.as_account(account)) as client, server.refusing_nothing():
+        for command in reads_of(account):
+            client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def test_a_monitor_sees_everything(server: GuardedRedis) -> None:
-    with client_of(server, "producer") as producer:
-        job = producer.push(f"{IMAGE}:seen", registry="prod")
+    jobs, plans = {}, set()
+    for account in PRODUCERS:
+        with client_of(server, account) as producer:
+            jobs[account] = producer.push(f"{IMAGE}:seen", registry="prod").id
+            plans.add(producer.plan(SPEC).id)
     with server.refusing_nothing(), client_of(server, "monitor") as client:
-        assert client.job(job.id).record().image == f"{IMAGE}:seen"
-        assert job.id in {one.id for one in client.jobs(limit=100)}
+        assert client.reads_all
+        for job in jobs.values():
+            assert client.job(job).record().image == f"{IMAGE}:seen"
+        assert set(jobs.values()) <= {one.id for one in client.jobs(limit=200)}
         assert client.fleet().workers == []
-        assert {one.submitted_by for one in client.migrations()} <= {"producer"}
+        assert plans <= {one.id for one in client.migrations()}
         assert client.refused() == {}
         assert [(one.check, one.code) for one in diagnose(client)] == [
             ("redis", "ok"),

@@ -212,7 +212,7 @@ def newer_record(bench: Bench) -> JobId:
             "tomorrow": "1",
         },
     )
-    bench.redis.zadd(bench.keys.state(State.RUNNING), {job: now_ms(bench.redis)})
+    bench.redis.zadd(bench.keys.state("default", State.RUNNING), {job: now_ms(bench.redis)})
     events = [
         {"kind": "signature", "state": "suspended", "step": "signing", "by": "a key"},
         {"kind": "state", "state": "running", "progress": "half"},

@@ -2,8 +2,11 @@
 
 Keys are split by writer, so that Redis accounts can hold the line: what lies under
 ``from:ACCOUNT:`` is written by that producer account (and tidied by workers); all else is
-written by workers and readable by producers. ``accounts`` is the one shared exception: a
-producer adds its own name there, and workers keep those that have jobs in ``accounts:known``.
+written by workers. ``accounts`` is the one shared exception: a producer adds its own name there,
+and workers keep those that have jobs in ``accounts:known``.
+
+A narrow account reads its own jobs only, and patterns of keys hold that: what tells of the jobs of
+one account has its name in the key. An id ends with it, and indexes lie under ``of:ACCOUNT:``.
 
 =============================== ====== ========= ==========================================
 key (after the namespace)        type   writer    meaning and lifetime
@@ -24,14 +27,14 @@ key (after the namespace)        type   writer    meaning and lifetime
 ``accounts:known``               set    worker    accounts of whose jobs a worker heard
 ``job:ID``                       hash   worker    the record, from the first claim on
 ``events:ID``                    stream worker    the last changes of one job
-``state:STATE``                  zset   worker    jobs with a record by state → submitted (ms)
+``of:A:state:STATE``             zset   worker    jobs with a record by state → submitted (ms)
+``of:A:migrations``              zset   worker    migrations that a worker began → submitted (ms)
 ``leases``                       zset   worker    running jobs → end of the lease (ms)
 ``due:QUEUE``                    zset   worker    jobs with a record that wait → next ring (ms)
 ``expiry``                       zset   worker    jobs with a record that wait → when they expire
 ``listening``                    zset   worker    queues of live workers → when that ends (ms)
 ``reading:ID``                   string worker    there while a worker reads the request; expires
 ``retention``                    zset   worker    final jobs → when all of it is deleted (ms)
-``migrations``                   zset   worker    migrations that a worker began → submitted (ms)
 ``migration:ID``                 hash   worker    a migration's totals; until retention ends
 ``migration:ID:jobs``            zset   worker    rows and jobs of a migration → their number
 ``migration:ID:pending``         list   worker    its jobs that are not on the queue yet
@@ -132,9 +135,18 @@ class Keys:
         """The stream of a job's changes."""
         return f"{self.namespace}:events:{job}"
 
-    def state(self, state: State) -> str:
-        """Index of the jobs with a record in one state."""
-        return f"{self.namespace}:state:{state}"
+    def of(self, account: str) -> str:
+        """Prefix of what workers write of one account's jobs."""
+        return f"{self.namespace}:of:{account}:"
+
+    @property
+    def of_all(self) -> str:
+        """A key that nobody writes: only who may read the jobs of all accounts may ask for it."""
+        return f"{self.namespace}:of:*"
+
+    def state(self, account: str, state: State) -> str:
+        """Index of an account's jobs with a record in one state."""
+        return f"{self.of(account)}state:{state}"
 
     def queue(self, name: str) -> str:
         """The list that Celery keeps a queue's messages in."""
@@ -195,10 +207,9 @@ class Keys:
         """Planned rows on their way to the producer."""
         return f"{self.account(migration.account)}plan:{migration}"
 
-    @property
-    def migrations(self) -> str:
-        """Index of the migrations that a worker began."""
-        return f"{self.namespace}:migrations"
+    def migrations(self, account: str) -> str:
+        """Index of an account's migrations that a worker began."""
+        return f"{self.of(account)}migrations"
 
     def migration(self, migration: str) -> str:
         """A migration's totals."""

@@ -6,12 +6,16 @@ the job of its planning says how it stands.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import ValidationError
+from redis.exceptions import NoPermissionError
 
 from transship.errors import UnknownJob
 from transship.ledger.connection import reaching
@@ -235,13 +239,13 @@ class MigrationLedger:
 
     def newest(self, limit: int) -> list[MigrationRecord]:
         """Migrations, newest first, those that no worker began included."""
+        indexes = self._jobs.indexes
         with reaching(self._url):
-            found = _members(self._redis.zrange(self._keys.migrations, 0, limit - 1, desc=True))
-            for account in self._jobs.account_names():
-                due = self._keys.due(account, PLAN_QUEUE)
-                found += self._members(due, account, 0, limit - 1, desc=True)
+            begun = [(self._keys.migrations(account), "") for account in indexes.accounts()]
+            found = list(islice(indexes.newest(begun, Counter()), limit))
+            found += indexes.waiting(PLAN_QUEUE, limit)
         # Ids begin with the time of their submit.
-        ids = sorted({str(one) for one in found}, reverse=True)
+        ids = sorted(set(found), reverse=True)
         records = []
         for start in range(0, len(ids), PAGE):
             chunk = [JobId(one) for one in ids[start : start + PAGE]]
@@ -295,9 +299,10 @@ class MigrationLedger:
         return ImageWarnings(images=images, first=first, complete=False)
 
     def name_of(self, migration: JobId) -> str | None:
-        """What a migration was called; ``None``: Redis has forgotten it."""
-        with reaching(self._url):
+        """What a migration was called; ``None``: it is forgotten, or not for this account."""
+        with reaching(self._url), suppress(NoPermissionError):
             return cast("str | None", self._redis.hget(self._keys.migration(migration), "name"))
+        return None
 
     def take_rows(self, migration: JobId) -> list[PlanRow]:
         """Take out planned rows that are there."""

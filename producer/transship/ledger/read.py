@@ -5,17 +5,16 @@ Every call raises ``RedisUnreachable`` when Redis does not answer.
 
 from __future__ import annotations
 
-import heapq
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
 from pydantic import ValidationError
 
-from transship.errors import UnknownJob
+from transship.errors import NotYours, UnknownJob
 from transship.ledger.connection import reaching
+from transship.ledger.indexes import PAGE, Indexes, pages
 from transship.ledger.keys import Keys
 from transship.ledger.stored_jobs import Stored, compose
 from transship.ledger.stored_requests import (
@@ -28,7 +27,7 @@ from transship.ledger.stored_requests import (
     value,
 )
 from transship.model.components import Fleet, WorkerView
-from transship.model.jobs import JobId, State, names_job
+from transship.model.jobs import JobId, State
 from transship.model.records import JobEvent, JobRecord
 from transship.model.requests import parse_request
 from transship.model.stored_text import SPECIFICATION
@@ -40,30 +39,40 @@ if TYPE_CHECKING:
 
 #: Times from here on are no times: the year 5138. Unit: ms.
 LATEST_MS = 10**14
-#: How an account may be called.
-ACCOUNT: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
-#: Names of those that producers add, of which one list looks at so many.
-NAMES_MOST: Final = 200
-#: Entries of one account that are no jobs, of which one list looks at so many.
-FOUL_MOST: Final = 2_000
 #: Commands that read one job, beside those for its request.
 READS: Final = 5
 #: The last byte of a wish that is read: a time is shorter.
 WISH_END: Final = 31
-#: Jobs read in one round trip while listing.
-PAGE = 200
 
 
 class LedgerReader:
-    """Reads the jobs of all accounts."""
+    """Reads jobs, as one Redis account: those of all accounts, or its own only."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, url: str) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, account: str, url: str) -> None:
         self._redis = client
         self._keys = keys
+        self._account = account
         self._url = url
+        #: The indexes of jobs; its calls raise what redis-py raises.
+        self.indexes = Indexes(client, keys, account)
+
+    @property
+    def account(self) -> str:
+        """The Redis account that it reads as."""
+        return self._account
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether this account may read the jobs of all others."""
+        with reaching(self._url):
+            return self.indexes.reads_all
 
     def read(self, jobs: Sequence[JobId]) -> list[JobRecord | None]:
-        """The records of jobs, in their order; ``None`` for one that does not exist."""
+        """The records of jobs, in their order; ``None`` for one that does not exist.
+
+        Raises:
+            NotYours: this account may not read one of another account.
+        """
         if not jobs:
             return []
         with reaching(self._url):
@@ -78,6 +87,7 @@ class LedgerReader:
                 pipe.zscore(self._keys.withdrawn(job.account), job)
             pipe.time()
             replies: list[Any] = pipe.execute(raise_on_error=False)
+            self._check_readable(jobs, replies)
             seconds, micros = value(replies.pop())
             parts = parts_of(replies, COMMANDS + READS)
             requests = complete(self._redis, self._keys, jobs, [one[:COMMANDS] for one in parts])
@@ -87,11 +97,30 @@ class LedgerReader:
             for job, request, part in zip(jobs, requests, parts, strict=True)
         ]
 
+    def _check_readable(self, jobs: Sequence[JobId], replies: Sequence[Any]) -> None:
+        """See that no read was refused.
+
+        Raises:
+            NotYours: one of a job of another account was.
+            redis.exceptions.NoPermissionError: one of a job of its own was, or of the time.
+        """
+        for index, reply in enumerate(replies):
+            if isinstance(reply, redis.exceptions.NoPermissionError):
+                place = index // (COMMANDS + READS)
+                job = jobs[place] if place < len(jobs) else None
+                if job is None or job.account == self._account:
+                    raise reply
+                raise NotYours(
+                    f"job {job} was submitted by account {job.account!r}; account "
+                    f"{self._account!r} may not read it"
+                )
+
     def record(self, job: JobId) -> JobRecord:
         """One job's record.
 
         Raises:
             UnknownJob: there is none of this id, or its retention ended.
+            NotYours: it is of another account, and this one may not read it.
         """
         found = self.read([job])[0]
         if found is None:
@@ -133,13 +162,17 @@ class LedgerReader:
     def newest(
         self, state: State | None, keep: Callable[[JobRecord], bool], limit: int
     ) -> list[JobRecord]:
-        """Jobs in a state (or all), newest first, that ``keep`` accepts; at most ``limit``."""
+        """Jobs in a state (or all), newest first, that ``keep`` accepts; at most ``limit``.
+
+        Those of all accounts, where this one may read them; else its own.
+        """
         found: list[JobRecord] = []
         seen: set[str] = set()
         # Whose sets hold so much that is no job is read no further.
         foul: Counter[str] = Counter()
         with reaching(self._url):
-            for page in _pages(self._merged(self._indexes(state), foul)):
+            members = self.indexes.newest(self.indexes.of_state(state), foul)
+            for page in pages(members, PAGE):
                 fresh = [JobId(job) for job in page if job not in seen]
                 seen.update(fresh)
                 for job, record in zip(fresh, self.read(fresh), strict=True):
@@ -150,51 +183,6 @@ class LedgerReader:
                         if len(found) >= limit:
                             return found
         return found
-
-    def _indexes(self, state: State | None) -> list[tuple[str, str]]:
-        """Sorted sets, and the account that writes each; empty: workers do."""
-        accounts = self.account_names()
-        indexes = [(self._keys.state(s), "") for s in State if state in {None, s}]
-        if state in {None, State.QUEUED}:
-            indexes += [(self._keys.queued(a), a) for a in accounts]
-        if state in {None, State.CANCELLED}:
-            indexes += [(self._keys.withdrawn(a), a) for a in accounts]
-        return indexes
-
-    def account_names(self) -> list[str]:
-        """Accounts that have jobs.
-
-        Anybody may add names to those that producers add, so some of them are read; workers know
-        all that they heard of.
-        """
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.smembers(self._keys.known_accounts)
-        pipe.srandmember(self._keys.accounts, NAMES_MOST)
-        known, added = pipe.execute()
-        return sorted({str(name) for name in (*known, *added) if ACCOUNT.fullmatch(str(name))})
-
-    def _merged(self, indexes: Iterable[tuple[str, str]], foul: Counter[str]) -> Iterator[str]:
-        """Members of several sorted sets, highest score first."""
-        streams = [self._descending(index, account, foul) for index, account in indexes]
-        for _, job in heapq.merge(*streams, reverse=True):
-            yield job
-
-    def _descending(
-        self, index: str, account: str, foul: Counter[str]
-    ) -> Iterator[tuple[float, str]]:
-        start = 0
-        while not account or foul[account] < FOUL_MOST:
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.zrange(index, start, start + PAGE - 1, desc=True, withscores=True)
-            page: Any = value(pipe.execute(raise_on_error=False)[0]) or []
-            for job, score in page:
-                if account and not names_job(job, account):
-                    foul[account] += 1
-                else:
-                    yield score, job
-            if len(page) < PAGE:
-                return
-            start += PAGE
 
     def events(self, job: JobId, after: str, block_ms: int) -> list[JobEvent]:
         """A job's changes after one of them (``"0"``: from the first that is kept).
@@ -239,17 +227,6 @@ def _record(
         tuple(part for part, is_foul in foul.items() if is_foul),
     )
     return compose(job, stored, now_ms) if stored.exists else None
-
-
-def _pages(items: Iterator[str]) -> Iterator[list[str]]:
-    page: list[str] = []
-    for item in items:
-        page.append(item)
-        if len(page) >= PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 def _streams(reply: Any) -> list[Any]:

@@ -56,15 +56,9 @@ class Ledger(LedgerReader):
         self, client: redis.Redis, keys: Keys, account: str, url: str, *, wait_replicas: int = 0
     ) -> None:
         """``wait_replicas``: those that must acknowledge a submit."""
-        super().__init__(client, keys, url)
+        super().__init__(client, keys, account, url)
         self._wait_replicas = wait_replicas
-        self._account = account
         self._functions = Functions(client, keys)
-
-    @property
-    def account(self) -> str:
-        """The Redis account that it writes as."""
-        return self._account
 
     def submit(
         self, requests: Sequence[Request], ids: Sequence[JobId] | None = None
@@ -222,5 +216,5 @@ class Ledger(LedgerReader):
         if job.account != self._account:
             raise NotYours(
                 f"job {job} was submitted by account {job.account!r}; account "
-                f"{self._account!r} can read it, not {verb} it"
+                f"{self._account!r} cannot {verb} it"
             )

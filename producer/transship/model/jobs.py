@@ -12,7 +12,9 @@ from transship.errors import UnknownJob
 from transship_config.names import DEFAULT_ACCOUNT
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
-_JOB_ID = re.compile(r"(?P<core>[0-9a-hjkmnp-tv-z]{20})(?:-(?P<account>[A-Za-z0-9_]{1,32}))?")
+_JOB_ID = re.compile(
+    r"(?P<core>[0-9a-hjkmnp-tv-z]{20})(?:-(?P<account>[A-Za-z0-9_][A-Za-z0-9_-]{0,31}))?"
+)
 
 
 class Kind(StrEnum):

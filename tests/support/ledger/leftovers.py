@@ -12,9 +12,10 @@ from transship.ledger.keys import Keys
 #: Records and their history until retention ends, hints and memories that expire, what live
 #: workers publish, and Celery's own keys.
 _STAYS = re.compile(
-    r"(job|events|state|blob|rate|mounts|subset|migration|worker|celery):.*"
+    r"(job|events|blob|rate|mounts|subset|migration|worker|celery):.*"
+    r"|of:[^:]+:(state:.*|migrations)"
     r"|from:[^:]+:(request:.*|plan:.*|rows:.*)"
-    r"|accounts|accounts:known|listening|retention|migrations|workers|worker|reaper|refused|functions"
+    r"|accounts|accounts:known|listening|retention|workers|worker|reaper|refused|functions"
 )
 
 

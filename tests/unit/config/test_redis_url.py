@@ -18,6 +18,7 @@ _CHECKED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         ("redis://h", RedisUrl("redis", (("h", 6379),), "", 0, "", "", {})),
         ("redis://h:1/2", RedisUrl("redis", (("h", 1),), "", 2, "", "", {})),
         ("redis://[::1]:7/0", RedisUrl("redis", (("::1", 7),), "", 0, "", "", {})),
+        ("redis://team-a:x@h/0", RedisUrl("redis", (("h", 6379),), "", 0, "team-a", "x", {})),
         ("rediss://ci:a%40b@h/0", RedisUrl("rediss", (("h", 6379),), "", 0, "ci", "a@b", _CHECKED)),
         (
             "sentinel://a:26380,b,[fe80::1%eth0]:7/mymaster/3",
@@ -76,6 +77,11 @@ def test_a_url_says_where_redis_is(url: str, parsed: RedisUrl) -> None:
         ("redis://a/0?ssl=true", "for rediss:// only"),
         ("rediss://a/0?sentinel_password=x", "an unknown option"),
         ("redis://a,b/0", "no host name has"),
+        (
+            "redis://-a:x@h/0",
+            "account '-a' cannot be used: .*up to 32 letters, digits, '_' and '-'",
+        ),
+        ("redis://a%2A:x@h/0", "account 'a\\*' cannot be used"),
         ("redis+sentinel://a/m/0", re.escape("redis+sentinel:// is not supported")),
     ],
 )

@@ -6,7 +6,14 @@ import hashlib
 
 import pytest
 
-from tests.support.servers.redis_accounts import PASSWORDS, made, shipped, with_another
+from tests.support.servers.redis_accounts import (
+    PASSWORDS,
+    TEAMS,
+    made,
+    shipped,
+    with_another,
+    with_teams,
+)
 
 
 def test_one_line_an_account_with_the_hash_of_its_password() -> None:
@@ -56,6 +63,41 @@ def test_the_command_in_the_file_adds_a_producer_with_rules_of_its_own() -> None
     producer, ci = (line.rpartition(" #")[0] for line in (lines[1], lines[-1]))
     assert ci == producer.replace("producer", "ci")
     assert "~transship:from:ci:*" in ci
+    assert "producer" not in ci
+
+
+def test_the_teams_are_examples_that_a_command_in_the_file_switches_on() -> None:
+    assert not any(team in made(shipped(), PASSWORDS).stdout for team in TEAMS)
+
+    words = PASSWORDS | {"ci": "pw"} | {team: f"pw-{team}" for team in TEAMS}
+    lines = made(with_teams(), words).stdout.splitlines()
+
+    rules = {line.split()[1]: line.rpartition(" #")[0] for line in lines}
+    producer = rules["producer"]
+    assert {team: rules[team] for team in TEAMS} == {
+        team: producer.replace("producer", team) for team in TEAMS
+    }
+    hashed = hashlib.sha256(b"pw-ci-gateway").hexdigest()
+    assert [line for line in lines if line.endswith(hashed)] == [f"{rules['ci-gateway']} #{hashed}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("producer", "account producer is there twice\n"),
+        (
+            "PRODUCER",
+            "account PRODUCER: REDIS_PRODUCER_PASSWORD is another account's password, too\n",
+        ),
+        ("-x", "account -x: letters, digits, _ and - only, no - first\n"),
+        ("a*", "account a*: letters, digits, _ and - only, no - first\n"),
+        ("a:b", "account a:b: letters, digits, _ and - only, no - first\n"),
+    ],
+)
+def test_a_name_that_would_mix_accounts_up_is_refused(name: str, says: str) -> None:
+    done = made(f"{shipped()}\nuser {name} on +ping\n", PASSWORDS)
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", says)
 
 
 def test_an_account_with_a_hash_of_its_own_needs_no_variable() -> None:

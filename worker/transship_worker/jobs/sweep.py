@@ -24,7 +24,7 @@ HEAVY: Final = 50
 LIGHT: Final = 100
 #: Scripts of one kind that a sweep runs for one account or queue while they find something.
 ROUNDS: Final = 20
-#: Migrations that one script looks at, and one sweep, the newest ones.
+#: Migrations that one script looks at, and one sweep of an account, the newest ones.
 MIGRATIONS, MIGRATIONS_MOST = 200, 5_000
 #: Queues that any worker may listen to.
 FIXED_QUEUES: Final = (
@@ -83,7 +83,6 @@ class Sweep:
         """One sweep."""
         swept = Swept()
         self._leases(swept)
-        self._migrations(swept)
         for _ in range(ROUNDS):
             if self._run("sweep_accounts", LIGHT) < LIGHT // 2:
                 break
@@ -94,6 +93,7 @@ class Sweep:
         self._turn += 1
         searched = (*SETS, f"due:{queues[self._turn % len(queues)]}")
         for account in accounts:
+            self._migrations(account, swept)
             self._account(account, searched, swept)
         for queue in queues:
             self._queue(queue, accounts, swept)
@@ -109,11 +109,11 @@ class Sweep:
             if not more:
                 return
 
-    def _migrations(self, swept: Swept) -> None:
+    def _migrations(self, account: str, swept: Swept) -> None:
         rounds = ROUNDS
         for first in range(0, MIGRATIONS_MOST, MIGRATIONS):
             while True:
-                ring, again, last = self._run("sweep_migrations", first, MIGRATIONS)
+                ring, again, last = self._run("sweep_migrations", account, first, MIGRATIONS)
                 swept.ring += dues(ring)
                 rounds -= 1
                 if not again or rounds <= 0:

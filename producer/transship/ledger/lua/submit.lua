@@ -17,7 +17,8 @@ if redis.call('EXISTS', base .. 'request:' .. id) == 1 then return {id, 0, ms} e
 local target = base .. 'target:' .. reference
 
 -- Whether no job of any account for this target was submitted after that one. If one was, this
--- submit is the newest wish for the target, and must run after it.
+-- submit is the newest wish for the target, and must run after it. What a narrow account may not see
+-- of another one counts as submitted.
 local function is_last(other)
   local order = tonumber(redis.call('ZSCORE', target, other) or 0)
   local root = string.sub(base, 1, -2 - #account)
@@ -26,6 +27,7 @@ local function is_last(other)
     for _, name in ipairs(names) do
       local last = redis.pcall(
         'ZREVRANGE', root .. name .. ':target:' .. reference, 0, 0, 'WITHSCORES')
+      if last.err and not string.find(last.err, 'WRONGTYPE', 1, true) then return false end
       if last[1] and last[1] ~= other and tonumber(last[2]) > order then return false end
     end
   end

@@ -31,6 +31,8 @@ def test_ids_sort_by_time_and_name_their_account() -> None:
     assert len(set(ids)) == 3
     assert {JobId.parse(i).account for i in ids} == {"ci"}
     assert JobId.parse(JobId.new()).account == "default"
+    for account in ("team-a", "a-b-c", "_x", "9", "x" * 32, "a-"):
+        assert JobId.parse(JobId.new(account)).account == account
 
 
 @given(st.text(max_size=60))
@@ -44,7 +46,8 @@ def test_any_text_is_an_id_or_refused(text: str) -> None:
 
 
 def test_an_id_cannot_reach_out_of_its_account() -> None:
-    for text in ["0" * 20 + "-a:b", "0" * 20 + "-*", "0" * 20 + "-default", "../" + "0" * 20]:
+    names = ["a:b", "*", "?", "[a]", "default", "-a", "a b", "", "x" * 33, "a\nb", "ä"]
+    for text in ["../" + "0" * 20, *("0" * 20 + f"-{name}" for name in names)]:
         with pytest.raises(UnknownJob):
             JobId.parse(text)
 

@@ -158,7 +158,7 @@ if want.migration_name then
   redis.call('HSETNX', own, 'created', created)
   -- A wish to cancel it that still stood would have ended this claim.
   redis.call('HDEL', own, 'complete', 'error', 'cancel')
-  redis.call('ZADD', ns .. ':migrations', created, id)
+  redis.call('ZADD', index(id) .. 'migrations', created, id)
   settle(id)
 end
 redis.call('HSETNX', job_key(id), 'started', text(now))

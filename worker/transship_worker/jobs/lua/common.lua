@@ -16,6 +16,8 @@ end
 
 local function from(account) return ns .. ':from:' .. account .. ':' end
 local function base_of(id) return from(account_of(id)) end
+-- What workers write of an account's jobs.
+local function index(id) return ns .. ':of:' .. account_of(id) .. ':' end
 local function job_key(id) return ns .. ':job:' .. id end
 
 -- A field of a job's record; false: it has none, or there is no record, or it is none.
@@ -53,7 +55,7 @@ local function guarded(act, id, key)
 end
 
 local function names_account(name)
-  return #name <= 32 and string.find(name, '^[%w_]+$') ~= nil
+  return #name <= 32 and string.find(name, '^[%w_][%w_-]*$') ~= nil
 end
 
 -- Whether this is how a job of that account can be called.
@@ -166,9 +168,9 @@ end
 local function move(id, state)
   local record = redis.call('HMGET', job_key(id), 'state', 'created')
   local old = record[1]
-  if old then redis.call('ZREM', ns .. ':state:' .. old, id) end
+  if old then redis.call('ZREM', index(id) .. 'state:' .. old, id) end
   redis.call('HSET', job_key(id), 'state', state)
-  redis.call('ZADD', ns .. ':state:' .. state, record[2] or text(now), id)
+  redis.call('ZADD', index(id) .. 'state:' .. state, record[2] or text(now), id)
   tally(id, old, state)
 end
 

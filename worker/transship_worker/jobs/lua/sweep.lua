@@ -58,7 +58,10 @@ each(ns .. ':retention', function(id)
   if ends then
     redis.call('ZADD', ns .. ':retention', text(ends), id)
   else
-    if state then redis.call('ZREM', ns .. ':state:' .. state, id) end
+    -- All of them: a worker of another version may have moved it elsewhere.
+    for _, name in ipairs({'queued', 'running', 'retrying', 'succeeded', 'failed', 'cancelled'}) do
+      redis.call('ZREM', index(id) .. 'state:' .. name, id)
+    end
     redis.call('DEL', job_key(id), ns .. ':events:' .. id, base .. 'request:' .. id,
       base .. 'cancel:' .. id)
     redis.call('ZREM', ns .. ':retention', id)

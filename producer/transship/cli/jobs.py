@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from transship.cli.job_text import detail, fields
 from transship.cli.options import json_option, label_option, timeout_option
-from transship.cli.output import complain, say, say_fields, say_json, say_table
+from transship.cli.output import complain, own_only, say, say_fields, say_json, say_table
 from transship.client import Client
 from transship.formatting import age
 from transship.jobs import Job
 from transship.model.jobs import State
 from transship.model.records import JobRecord
+from transship_config.names import DEFAULT_ACCOUNT
 
 _id_argument = click.argument("some_id", metavar="ID")
 
@@ -57,30 +60,41 @@ def status(some_id: str, as_json: bool) -> None:
 def jobs(
     state: str | None, registry: str | None, labels: dict[str, str], limit: int, as_json: bool
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first.
+
+    An account that may not read the jobs of others sees its own.
+    """
     with Client() as client:
         records = client.jobs(
             state=State(state) if state else None, registry=registry, labels=labels, limit=limit
         )
+        own = own_only(client, "jobs")
     if as_json:
         for record in records:
             say_json(record.to_json())
     elif records:
-        rows = [_row(record) for record in records]
-        say_table(["ID", "STATE", "AGE", "IMAGE", "REGISTRY", "DETAIL"], rows)
+        _say_jobs(records)
     else:
         complain("no jobs" if not (state or registry or labels) else "no jobs like that")
+    if own:
+        complain(own)
 
 
-def _row(record: JobRecord) -> list[str]:
-    return [
-        record.id,
-        str(record.state),
-        age(record.created_at),
-        record.image,
-        record.registry,
-        detail(record),
+def _say_jobs(records: Sequence[JobRecord]) -> None:
+    """A table; it names who submitted what as soon as one of them is not ``default``."""
+    rows = [
+        [
+            *(record.id, str(record.state), age(record.created_at)),
+            *(record.image, record.registry, record.submitted_by, detail(record)),
+        ]
+        for record in records
     ]
+    head = ["ID", "STATE", "AGE", "IMAGE", "REGISTRY", "SUBMITTED BY", "DETAIL"]
+    if {record.submitted_by for record in records} == {DEFAULT_ACCOUNT}:
+        by = head.index("SUBMITTED BY")
+        for row in (head, *rows):
+            del row[by]
+    say_table(head, rows)
 
 
 @click.command

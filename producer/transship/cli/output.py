@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from transship.cli.terminal import coloured, terminal_width
 from transship.formatting import clean, clean_json, table
+
+if TYPE_CHECKING:
+    from transship.client import Client
 
 
 def complain(message: str) -> None:
@@ -22,6 +26,13 @@ def complain(message: str) -> None:
 def warn(message: str) -> None:
     """One line on stderr that a person should read although the command goes on."""
     complain(f"warning: {message}")
+
+
+def own_only(client: Client, what: str) -> str:
+    """That a list holds what is the account's own; empty: it may read what others have, too."""
+    if client.reads_all:
+        return ""
+    return f"only {what} of account {client.account} are listed: it may not read those of others"
 
 
 def say(line: str) -> None:

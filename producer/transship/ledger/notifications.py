@@ -18,6 +18,7 @@ from kombu.exceptions import BatchPublishError, OperationalError
 from transship.ledger.broker_connection import celery_app
 from transship.model.jobs import JobId
 from transship_config.celery_settings import PUSH_TASK
+from transship_config.names import DEFAULT_ACCOUNT
 from transship_config.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,13 +40,24 @@ class Bell:
     @classmethod
     def of(cls, job: JobId, request: Request, attempt: int = 1, *, again: bool = False) -> Bell:
         """The bell for a request."""
-        return cls(job, request.queue, request.display, attempt, again)
+        return cls(job, request.queue, shown(job, request), attempt, again)
 
     @property
     def task_id(self) -> str:
         """The Celery task's id: the job, the attempt, and a suffix when rung again."""
         suffix = f".{secrets.token_hex(3)}" if self.again else ""
         return f"{self.job}.{self.attempt}{suffix}"
+
+
+def shown(job: JobId, request: Request) -> str:
+    """``IMAGE → REGISTRY``, and who submitted it: ``… by ci-gateway for team-a/ann``.
+
+    The account ``default`` is not named: where there is no other one, it says nothing.
+    """
+    other = request.on_behalf_of
+    if job.account == DEFAULT_ACCOUNT and other is None:
+        return request.display
+    return f"{request.display} by {job.account}{f' for {other}' if other is not None else ''}"
 
 
 class Doorbell:

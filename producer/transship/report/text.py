@@ -34,6 +34,7 @@ def _head(report: Report) -> list[str]:
     rows = [
         ("migration", f"{record.name} ({record.id})"),
         ("state", record.state + ("" if record.state.final else " (so far)")),
+        ("submitted by", record.submitted_by),
         ("took" if record.finished_at else "so far", span(report.seconds)),
         ("images", f"{images.planned} planned" + (f": {', '.join(parts)}" if parts else "")),
         ("moved", f"{size(sizes.moved)}{_rate(report)}"),

@@ -16,12 +16,12 @@ from transship.cli.lazy import Entry, LazyGroup
 from transship.cli.migration.text import (
     ending,
     format_of,
+    migration_table,
     summary_lines,
-    table_row,
     trouble,
 )
 from transship.cli.options import json_option, on_behalf_of_option, timeout_option
-from transship.cli.output import complain, say, say_json, say_table, warn
+from transship.cli.output import complain, own_only, say, say_json, say_table, warn
 from transship.client import Client
 from transship.formatting import clean, clean_json
 from transship.migrations import Migration, MigrationFailed
@@ -204,17 +204,22 @@ def _read(name: str) -> SpecText | PlanLines:
 )
 @json_option
 def list_migrations(limit: int, as_json: bool) -> None:
-    """List migrations, newest first."""
+    """List migrations, newest first.
+
+    An account that may not read the migrations of others sees its own.
+    """
     with Client() as client:
         records = client.migrations(limit=limit)
+        own = own_only(client, "migrations")
     if as_json:
         for record in records:
             say_json(record.to_json())
     elif records:
-        head = ["ID", "STATE", "AGE", "NAME", "IMAGES", "FAILED", "MOVED", "SAVED"]
-        say_table(head, [table_row(record) for record in records])
+        say_table(*migration_table(records))
     else:
         complain("no migrations")
+    if own:
+        complain(own)
 
 
 @click.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from transship.model.jobs import State
 from transship.model.migration.record import MigrationRecord
 from transship.model.migration.request import Mode
 from transship.report.render import Format
+from transship_config.names import DEFAULT_ACCOUNT
 
 #: Formats of a report.
 _ENDS: Final[dict[str, Format]] = {".json": "json", ".csv": "csv", ".html": "html", ".htm": "html"}
@@ -23,7 +25,18 @@ def format_of(name: str | None) -> Format:
     return _ENDS.get(Path(name).suffix.lower(), "text") if name else "text"
 
 
-def table_row(record: MigrationRecord) -> list[str]:
+def migration_table(records: Sequence[MigrationRecord]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a list; it names who submitted what unless ``default`` did all."""
+    head = ["ID", "STATE", "AGE", "NAME", "IMAGES", "FAILED", "MOVED", "SAVED"]
+    rows = [_table_row(record) for record in records]
+    if {record.submitted_by for record in records} != {DEFAULT_ACCOUNT}:
+        head.insert(4, "SUBMITTED BY")
+        for row, record in zip(rows, records, strict=True):
+            row.insert(4, record.submitted_by)
+    return head, rows
+
+
+def _table_row(record: MigrationRecord) -> list[str]:
     """A migration's line in a list."""
     images, sizes = record.images, record.bytes
     start = [record.id, str(record.state), age(record.created_at)]

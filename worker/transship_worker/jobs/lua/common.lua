@@ -358,11 +358,24 @@ local function queue_of(id)
   return 'push.*'
 end
 
+-- The same with who submitted it, as producers write it: ` by ACCOUNT for ACCOUNT/SUBJECT`.
+-- `other`: what the record says of for whom; false: nothing.
+local function by(id, shown, other)
+  local account = account_of(id)
+  local fine, whom = pcall(cjson.decode, other or '')
+  if not fine or type(whom) ~= 'table' or type(whom.account) ~= 'string' then
+    return account == 'default' and shown or shown .. ' by ' .. account
+  end
+  local subject = type(whom.subject) == 'string' and whom.subject ~= '' and '/' .. whom.subject or ''
+  return shown .. ' by ' .. account .. ' for ' .. whom.account .. subject
+end
+
 -- What Flower shows of a job that has a record; else ''.
 local function display_of(id)
   local image, registry = get(id, 'image'), get(id, 'registry')
   if not image or image == '?' then return '' end
-  return registry and registry ~= '' and image .. ' → ' .. registry or image
+  local shown = registry and registry ~= '' and image .. ' → ' .. registry or image
+  return by(id, shown, get(id, 'on_behalf_of'))
 end
 
 -- No bell is rung any more for jobs of an account, into whatever queue it put them.
@@ -500,14 +513,14 @@ local function release(migration)
   while room > 0 do
     local id = redis.call('LPOP', pending)
     if not id then break end
-    local record = redis.call('HMGET', job_key(id), 'state', 'queue', 'image')
+    local record = redis.call('HMGET', job_key(id), 'state', 'queue', 'image', 'on_behalf_of')
     if record[1] == 'queued' then
       local order = text(time[1] * 1000000 + time[2] + #found)
       redis.pcall('ZADD', base_of(id) .. 'target:' .. record[3], order, id)
       know(id)
       redis.call('HSET', job_key(id), 'since', text(now))
       redis.call('ZADD', ns .. ':due:' .. record[2], text(now + 10000), id)
-      found[#found + 1] = {id, record[2], 1, record[3]}
+      found[#found + 1] = {id, record[2], 1, by(id, record[3], record[4])}
       room = room - 1
     end
   end

@@ -14,6 +14,7 @@ from transship.errors import NotReplicated, SubmitInterrupted, UnknownJob
 from transship.fleet_warnings import copy_warnings, push_warnings
 from transship.forks import follow_forks, loading
 from transship.jobs import Job
+from transship.ledger.account_names import catalog_names, redis_names
 from transship.ledger.connection import address, connect, connection_url, reaching
 from transship.ledger.keys import Keys
 from transship.ledger.primary import primary_of
@@ -306,6 +307,26 @@ class Client:
             RedisUnreachable: Redis does not answer.
         """
         return list(self._rights_at(self.fleet()).rights)
+
+    def catalog_accounts(self, versions: Sequence[str]) -> frozenset[str] | None:
+        """Accounts of the workers' catalogs; ``None``: this account may not know all of them.
+
+        ``versions``: those of the catalogs' sections that live workers go by.
+
+        Raises:
+            RedisUnreachable: Redis does not answer.
+        """
+        with reaching(self._url):
+            return catalog_names(self._redis, self._keys, versions)
+
+    def redis_accounts(self) -> frozenset[str] | None:
+        """Accounts of Redis; ``None``: this account may not list them.
+
+        Raises:
+            RedisUnreachable: Redis does not answer.
+        """
+        with reaching(self._url):
+            return redis_names(self._redis)
 
     def _rights_at(self, fleet: Fleet) -> SubmitRights:
         with reaching(self._url):

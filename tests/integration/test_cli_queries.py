@@ -297,8 +297,8 @@ def checks(shell: Shell, status: int) -> dict[str, list[tuple[str, str]]]:
 def test_doctor_finds_nothing_missing_where_nothing_is(shell: Shell) -> None:
     shell.publish()
     found = checks(shell, 0)
-    assert {code for codes in found.values() for code, _ in codes} == {"ok"}
-    assert found.keys() == {"redis", "workers", "engine", "catalogue"}
+    assert {code for codes in found.values() for code, _ in codes} == {"ok", "everything_allowed"}
+    assert found.keys() == {"redis", "workers", "engine", "catalogue", "accounts"}
     status, out, _ = shell.run("doctor")
     assert status == 0
     assert out.split()[:2] == ["ok", "redis"]

@@ -38,6 +38,7 @@ COMMANDS = {
     "workers": Entry("transship.cli.workers:workers", "List live workers; fails when none is."),
     "doctor": Entry("transship.cli.workers:doctor", "Say what is missing and what mends it."),
     "registry": Entry("transship.cli.registry:registry", "Show and edit registry components."),
+    "accounts": Entry("transship.cli.accounts:accounts", "Show accounts and their rights."),
     "worker": Entry(
         "transship_worker.cli.worker:worker",
         "Run a worker.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from transship.cli.account_findings import account_findings
+from transship.cli.finding import Finding
 from transship.client import Client
 from transship.errors import CredentialsMissing, Denied, RedisUnreachable
 from transship.model.components import Fleet
@@ -21,18 +22,6 @@ JOBS_LOOKED_AT = 200
 _CREDENTIAL_CODES = frozenset({CredentialsMissing.code, Denied.code})
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One piece: there, or missing and what would mend it."""
-
-    check: str
-    ok: bool
-    #: A stable name for programs.
-    code: str
-    message: str
-    mend: str = ""
-
-
 def diagnose(client: Client) -> list[Finding]:
     """All findings; only the first when Redis cannot be reached."""
     try:
@@ -43,6 +32,7 @@ def diagnose(client: Client) -> list[Finding]:
     findings = [*_redis(client), *_workers(fleet)]
     if fleet.workers:
         findings += [*_engines(fleet), *_catalogues(fleet), *_secrets(fleet)]
+        findings += account_findings(client, fleet)
         findings += _refused(client)
         findings += _credentials(
             client, unread={n for w in fleet.workers for n in w.credential_errors}

@@ -10,7 +10,8 @@ from typing import Final
 
 import click
 
-from transship.cli.diagnosis import Finding, diagnose
+from transship.cli.diagnosis import diagnose
+from transship.cli.finding import Finding
 from transship.cli.options import json_option
 from transship.cli.output import complain, say, say_json, say_table
 from transship.client import Client

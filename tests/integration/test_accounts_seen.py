@@ -14,9 +14,11 @@ from tests.support.servers.redis_accounts import GuardedRedis
 from tests.support.workers.command_line import publish
 from transship import Client
 from transship.cli import main
+from transship.ledger import indexes
 from transship.ledger.functions import Functions
 from transship.ledger.keys import Keys
 from transship.ledger.notifications import Bell
+from transship.model.jobs import State
 from transship.model.requests import parse_request
 from transship_config.settings import Settings
 
@@ -203,3 +205,30 @@ def test_doctor_of_a_narrow_account_shows_its_rights_and_says_what_it_cannot_see
         "no_rights": "account team-b may push and copy nothing: no catalogue has it",
         "not_compared": blind.format("team-b"),
     }
+
+
+@pytest.mark.parametrize("first_pages", [10_000, 1])
+def test_a_list_merges_the_jobs_of_many_accounts_newest_first(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, first_pages: int
+) -> None:
+    """Also where so little of each index is read at first that each is read on."""
+    monkeypatch.setattr(indexes, "FIRST_PAGES", first_pages)
+    monkeypatch.setattr(indexes, "PAGE", 2)
+    bench = Bench(redis_url)
+    names = [f"team-{number}" for number in range(12)]
+    with closing(bench.redis):
+        jobs = []
+        for turn in range(5):
+            for name in names:
+                jobs.append(bench.submit(push_request(f"{name}.{turn}"), name))
+                # Some have a record, and others none.
+                if turn % 2:
+                    bench.succeed(bench.claimed(jobs[-1]))
+        created = [bench.record(job).created_at for job in jobs]
+
+        found = bench.ledger.newest(None, lambda _: True, 37)
+        done = bench.ledger.newest(State.SUCCEEDED, lambda _: True, 100)
+
+    assert [one.created_at for one in found] == sorted(created, reverse=True)[:37]
+    assert {one.submitted_by for one in found} == set(names)
+    assert sorted(one.id for one in done) == sorted(jobs[12:24] + jobs[36:48])

@@ -10,7 +10,7 @@ from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
-from transship.errors import NotReplicated, SubmitInterrupted, UnknownJob
+from transship.errors import NotReplicated, NotYours, SubmitInterrupted, UnknownJob
 from transship.fleet_warnings import copy_warnings, push_warnings
 from transship.forks import follow_forks, loading
 from transship.jobs import Job
@@ -30,9 +30,11 @@ from transship.submit_rights import SubmitRights
 from transship_config.errors import UsageError
 from transship_config.redis_url import host_and_port
 from transship_config.settings import Settings, settings_with_url
+from transship_config.text import did_you_mean
 
 if TYPE_CHECKING:
     from transship.migrations import Migration, Migrations
+    from transship.model.accounts import AccountRecord
     from transship.model.copy_request import CopyRequest
     from transship.model.migration.plan import PlanRow
     from transship.model.migration.record import MigrationRecord
@@ -318,6 +320,46 @@ class Client:
         """
         with reaching(self._url):
             return catalog_names(self._redis, self._keys, versions)
+
+    def accounts(self) -> list[AccountRecord]:
+        """All accounts of the workers' catalogs and those that have jobs, sorted by name.
+
+        Of an account that may not read those of others (``reads_all``), itself.
+
+        Raises:
+            RedisUnreachable: Redis does not answer.
+        """
+        with loading():
+            from transship.ledger.account_records import account_record
+            from transship.model.accounts import shared
+
+        versions = [one for one in self.fleet().rights_versions if one]
+        with reaching(self._url):
+            names = {self.account}
+            if self.reads_all:
+                known = self._ledger.indexes.accounts()
+                names = {*known, *(catalog_names(self._redis, self._keys, versions) or ())}
+            found = [
+                account_record(self._redis, self._keys, name, versions) for name in sorted(names)
+            ]
+        return shared(found) if self.reads_all else found
+
+    def account_record(self, name: str) -> AccountRecord:
+        """What is known of one account.
+
+        Raises:
+            NotYours: this account may read its own rights only.
+            UsageError: no catalog and no job names it.
+            RedisUnreachable: Redis does not answer.
+        """
+        if name != self.account and not self.reads_all:
+            raise NotYours(
+                f"account {self.account} may see its own rights and jobs, not those of {name}"
+            )
+        found = {record.name: record for record in self.accounts()}
+        if name in found:
+            return found[name]
+        raise UsageError(f"no account {name!r};{did_you_mean(name, sorted(found))}")
 
     def redis_accounts(self) -> frozenset[str] | None:
         """Accounts of Redis; ``None``: this account may not list them.

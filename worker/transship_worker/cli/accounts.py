@@ -22,7 +22,7 @@ user {name} on resetkeys resetchannels -@all
   +auth +hello +select +ping +client|setname +time
   +fcall +wait
   +get +getrange +mget +exists +hget +hgetall +smembers +srandmember
-  +zscore +zrange +zrevrange +xread
+  +zscore +zcard +zrange +zrevrange +xread
   %R~transship:accounts %R~transship:accounts:known
   %R~transship:worker:* %R~transship:workers %R~transship:listening %R~transship:admission
   %R~transship:rights:{name}:* %R~transship:of:{name}:*

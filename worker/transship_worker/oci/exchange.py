@@ -31,7 +31,7 @@ from transship_worker.oci.errors import (
     shown,
     unanswered,
 )
-from transship_worker.oci.guard import under
+from transship_worker.oci.guard import Attempt
 from transship_worker.oci.pacing import Pacing
 
 #: A connection must stand by then, TLS included. Unit: s.
@@ -222,7 +222,7 @@ class Exchanges:
         )
         async with Stall(silence_s, CONNECT_TIMEOUT_S) as stall:
             data = self._watched(request, stall)
-            with under(way.rule):
+            with Attempt(way.rule):
                 return await way.session.request(
                     request.method,
                     request.url,

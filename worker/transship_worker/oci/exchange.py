@@ -220,7 +220,7 @@ class Exchanges:
         timeout = aiohttp.ClientTimeout(
             total=request.total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s
         )
-        async with Stall(silence_s, CONNECT_TIMEOUT_S) as stall:
+        async with Stall(self._connections.deadlines, silence_s, CONNECT_TIMEOUT_S) as stall:
             data = self._watched(request, stall)
             with Attempt(way.rule):
                 return await way.session.request(

@@ -129,7 +129,6 @@ class Copying:
             progress = CopyProgress(control, slot)
             memory = grounds.way.pool.connections.manifest_memory
             try:
-                memory = grounds.way.pool.connections.manifest_memory
                 with patient(control.patient):
                     async with sharing(memory, progress.parked):
                         return await copy_image(

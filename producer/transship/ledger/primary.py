@@ -261,7 +261,7 @@ class _ToPrimary:
     @property
     def is_left(self) -> bool:
         """Whether it leads to a server that was found not to be the primary any more."""
-        return bool(self.is_connected) and self._generation != self._primary.generation
+        return self._generation != self._primary.generation and bool(self.is_connected)
 
     def connect(self) -> None:
         """Connect, anew if the primary has moved since."""
@@ -273,15 +273,14 @@ class _ToPrimary:
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send, but not to a server that is known to be the wrong one."""
         line: Any = super()
-        if self.is_connected:
-            if self.is_left:
-                self.disconnect()
-                # Not connected anew here: a transaction would lose what it watches.
-                raise NotPrimary("the primary has moved")
-            if check_health and time.monotonic() > self._role_known_until:
-                self.send_command("HELLO", 3, check_health=False)
-                self._check_role(self.read_response(), fresh=False)
-                self._confirm()
+        if self.is_left:
+            self.disconnect()
+            # Not connected anew here: a transaction would lose what it watches.
+            raise NotPrimary("the primary has moved")
+        if check_health and time.monotonic() > self._role_known_until and self.is_connected:
+            self.send_command("HELLO", 3, check_health=False)
+            self._check_role(self.read_response(), fresh=False)
+            self._confirm()
         line.send_packed_command(command, check_health)
 
     def _check_role(self, reply: object, *, fresh: bool) -> None:

@@ -15,6 +15,7 @@ the error, decided here once. An error that is not in this tree is never retried
     │   ├── NotYours
     │   └── CatalogError
     ├── RedisUnreachable              exit 3
+    │   ├── RedisIsReplica            exit 2
     │   ├── FunctionsMissing
     │   └── NotReplicated
     ├── WaitTimeout                   exit 4: the job goes on
@@ -112,6 +113,17 @@ class RedisUnreachable(TransshipError):
     code = "redis_unreachable"
     retryable = True
     exit_status = 3
+
+
+class RedisIsReplica(RedisUnreachable):
+    """The address in ``TRANSSHIP_URL`` is that of a replica, and was so from the first connection.
+
+    Of an address that led to a primary before, ``RedisUnreachable`` is raised: it may again.
+    """
+
+    code = "redis_is_replica"
+    retryable = False
+    exit_status = 2
 
 
 class FunctionsMissing(RedisUnreachable):

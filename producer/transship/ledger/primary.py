@@ -42,6 +42,10 @@ class NotPrimary(redis.exceptions.ConnectionError):
     """The server is not the primary, or is left because another connection found so."""
 
 
+class IsReplica(NotPrimary):
+    """The one address that is known leads to a replica, and never led to a primary."""
+
+
 class Primary:
     """Where the primary of one Redis is; shared by all connections of a process to it.
 
@@ -142,7 +146,9 @@ class Primary:
             NotPrimary: it is a replica, or a primary of the past.
         """
         if role not in {None, "master", b"master"}:
-            raise NotPrimary(f"{host_and_port(address)} is a replica, not the primary")
+            never = not self.url.service and self.address is None and not self._left
+            kind = IsReplica if never else NotPrimary
+            raise kind(f"{host_and_port(address)} is a replica, not the primary")
         other = self.address is not None and self.address != address
         if not fresh:
             if other:

@@ -17,6 +17,7 @@ the error, decided here once. An error that is not in this tree is never retried
     │   ├── RightMissing              not_allowed
     │   └── CatalogError
     ├── RedisUnreachable              exit 3
+    │   ├── RedisIsReplica            exit 2
     │   ├── FunctionsMissing
     │   └── NotReplicated
     ├── WaitTimeout                   exit 4: the job goes on
@@ -126,6 +127,17 @@ class RedisUnreachable(TransshipError):
     code = "redis_unreachable"
     retryable = True
     exit_status = 3
+
+
+class RedisIsReplica(RedisUnreachable):
+    """The address in ``TRANSSHIP_URL`` is that of a replica, and was so from the first connection.
+
+    Of an address that led to a primary before, ``RedisUnreachable`` is raised: it may again.
+    """
+
+    code = "redis_is_replica"
+    retryable = False
+    exit_status = 2
 
 
 class FunctionsMissing(RedisUnreachable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -20,8 +21,12 @@ from tests.support.images.registry_client import (
 )
 from tests.support.images.registry_images import WatchedControl
 from tests.support.scripted_servers.hostile import HostileServer, Reply, Seen
-from transship.errors import AnswerMalformed, PushError
+from transship.errors import AnswerMalformed, PushError, UploadLost
+from transship.model.references import RegistryUri
 from transship_worker.fleet.port import Place
+from transship_worker.handlers.migration.readers import RegistrySide
+from transship_worker.handlers.registries import OpenedRegistry
+from transship_worker.oci.client import RegistryClient
 from transship_worker.oci.descriptors import OCI_INDEX, OCI_MANIFEST, Manifest
 from transship_worker.oci.digests import digest_of
 from transship_worker.oci.pool import ClientPool
@@ -182,6 +187,8 @@ async def test_an_honest_target_is_asked_no_more_than_before(
         "POST uploads": 1,
         "PUT uploads": 1,
         "PUT manifests": 1,
+        # Of the first uploads and images alone.
+        "GET blobs": 1,
     }
 
 
@@ -189,8 +196,139 @@ async def test_one_request_more_tells_that_an_honest_target_has_all(
     server: HostileServer, other: HostileServer, target: Target
 ) -> None:
     target.manifests = {"1": MANIFEST.raw, MANIFEST.digest: MANIFEST.raw}
+    target.blobs = {EMPTY_DIGEST: EMPTY}
     assert (await copy(server, other)).skipped
-    assert target.asked == {"HEAD manifests": 2}
+    assert target.asked == {"HEAD manifests": 2, "GET manifests": 1, "GET blobs": 1}
+
+
+class Dropping(Target):
+    """It takes a blob, loses it, and accepts manifests that name it."""
+
+    #: Uploads that are lost.
+    loses = 99
+    #: How ``HEAD`` of what was lost is answered.
+    head = 404
+
+    def _upload(self, seen: Seen) -> Reply:
+        reply = super()._upload(seen)
+        if seen.method == "PUT" and self.loses:
+            self.loses -= 1
+            del self.blobs[EMPTY_DIGEST]
+        return reply
+
+    def _honest(self, seen: Seen) -> Reply:
+        reply = super()._honest(seen)
+        lost = "/blobs/" in seen.target and "/uploads/" not in seen.target and reply.status == 404
+        was_uploaded = self.asked["PUT uploads"] > 0
+        if not (lost and was_uploaded and seen.method == "HEAD"):
+            return reply
+        return Reply(self.head, headers={"Content-Length": "2"} if self.head == 200 else {})
+
+
+@pytest.fixture
+def dropping(other: HostileServer) -> Dropping:
+    target = Dropping(other)
+    target.checks = False
+    return target
+
+
+@pytest.mark.parametrize("head", [200, 404])
+async def test_a_blob_that_is_lost_after_its_upload_is_no_success_however_often_it_is_tried(
+    server: HostileServer, other: HostileServer, dropping: Dropping, head: int
+) -> None:
+    """Not by the same worker, which remembers it, nor by another, whose first looks are checked."""
+    dropping.head = head
+    source(server)
+    for _ in range(2):
+        async with ClientPool({}) as pool:
+            for _ in range(3):
+                with pytest.raises(UploadLost, match=f"{EMPTY_DIGEST}: the registry answered its"):
+                    await copy_by(pool, server, other)
+    assert dropping.manifests["1"] == MANIFEST.raw
+
+
+async def test_a_blob_that_is_lost_once_is_uploaded_again_by_the_next_attempt(
+    server: HostileServer, other: HostileServer, dropping: Dropping
+) -> None:
+    dropping.loses = 1
+    source(server)
+    async with ClientPool({}) as pool:
+        with pytest.raises(UploadLost):
+            await copy_by(pool, server, other)
+        assert not (await copy_by(pool, server, other)).skipped
+    assert dropping.blobs == {EMPTY_DIGEST: EMPTY}
+
+
+@pytest.mark.parametrize("status", [401, 403, 405])
+async def test_a_target_that_this_login_may_not_read_is_not_asked_in_vain(
+    server: HostileServer, other: HostileServer, target: Target, status: int
+) -> None:
+    target.lies = lambda seen: Reply(status) if seen.method == "GET" else None
+    assert not (await copy(server, other)).skipped
+    assert (await copy(server, other)).skipped
+
+
+async def test_a_blob_of_another_size_is_no_success(
+    server: HostileServer, other: HostileServer, target: Target
+) -> None:
+    target.lies = lambda seen: (
+        Reply(200, EMPTY + b"x") if seen.method == "GET" and "/blobs/" in seen.target else None
+    )
+    with pytest.raises(UploadLost):
+        await copy(server, other)
+
+
+@pytest.mark.parametrize("what", ["a manifest", "a blob"])
+async def test_an_image_that_is_there_by_head_alone_is_copied(
+    server: HostileServer, other: HostileServer, target: Target, what: str
+) -> None:
+    target.manifests = {"1": MANIFEST.raw, MANIFEST.digest: MANIFEST.raw}
+
+    def lies(seen: Seen) -> Reply | None:
+        written = target.asked["PUT manifests"] > 0
+        hidden = what == "a manifest" and "/manifests/" in seen.target and not written
+        return Reply(404) if hidden and seen.method == "GET" else None
+
+    target.lies = lies
+    assert not (await copy(server, other)).skipped
+    assert target.blobs == {EMPTY_DIGEST: EMPTY}
+
+
+@pytest.mark.parametrize("reference", ["1", MANIFEST.digest])
+async def test_a_plan_believes_no_head_that_get_refutes(
+    other: HostileServer, target: Target, reference: str
+) -> None:
+    size = {"Content-Length": str(len(MANIFEST.raw)), "Docker-Content-Digest": MANIFEST.digest}
+    target.lies = lambda seen: (
+        Reply(200, headers=size)
+        if seen.method == "HEAD" and seen.target.endswith(reference)
+        else None
+    )
+    async with ClientPool({}) as pool:
+        way: Any = Ways(client(pool, other, None))
+        opened = OpenedRegistry("prod", RegistryUri.parse(other.address), way.only.endpoint)
+        assert await RegistrySide(opened, way, writing=True).head("acme/app", reference) is None
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Stands for the worker's clients: there is one."""
+
+    only: RegistryClient
+
+    def client(self, *_: Any) -> RegistryClient:
+        return self.only
+
+
+async def copy_by(pool: ClientPool, server: HostileServer, other: HostileServer) -> Copied:
+    return await copy_image(
+        CopyTask("1", ("1",)),
+        RegistryRepository(client(pool, server, None).repository("acme/app")),
+        RegistryRepository(client(pool, other, None).repository("acme/app", writing=True)),
+        AloneLeads(),
+        WatchedControl(),
+        "a copy",
+    )
 
 
 # --- referrers ---------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -14,13 +14,16 @@ from tests.support.ledger.bench import Bench, push_request
 from tests.support.processes import eventually
 from tests.support.servers.redis import redis_binary, valkey_binary
 from tests.support.servers.redis_accounts import GuardedRedis
+from tests.support.servers.redis_time import script_times
 from tests.support.workers.command_line import PROD
 from transship import Client, State
 from transship.errors import RedisUnreachable
 from transship.ledger import functions
 from transship.ledger.functions import LIBRARIES_MOST, Functions, library_text
 from transship.ledger.keys import Keys
+from transship.ledger.submit import Ledger
 from transship.model.components import WorkerView
+from transship.model.jobs import JobId
 from transship_config.settings import Settings
 from transship_worker.process.presence import EVERY_S, Presence
 
@@ -122,8 +125,8 @@ def test_a_function_does_no_more_than_its_caller_may(server: GuardedRedis) -> No
         named = Functions(worker, Keys("transship"))
     arguments: dict[str, list[Any]] = {
         "submit": [
-            *("transship:from:ci:", "transship:accounts", "transship:accounts:known", "ci"),
-            *("0" * 20 + "-ci", "{}", "push.*", f"{IMAGE}:1", "", 1000, 1000),
+            *("transship:from:ci:", "ci", "0" * 20 + "-ci", "{}", "push.*"),
+            *(f"{IMAGE}:1", "", 1000, 1000),
         ],
         "cancel": ["transship:from:ci:", "0" * 20 + "-ci", "push.*", 60, f"{IMAGE}:1"],
         "retry": ["transship:from:ci:", "0" * 20 + "-ci", "push.*", f"{IMAGE}:1", 1000, "x"],
@@ -148,6 +151,34 @@ def test_a_function_does_no_more_than_its_caller_may(server: GuardedRedis) -> No
             with pytest.raises(redis.ResponseError):
                 producer.fcall(named.name(name), 0)
         assert {key: admin.dump(key) for key in admin.scan_iter()} == before
+
+
+def test_no_argument_makes_a_function_long(server: GuardedRedis) -> None:
+    """An account may name a set of its own, of any size, wherever a function takes a text."""
+    large = "transship:from:producer:large"
+    with (
+        closing(server.as_account("admin")) as admin,
+        closing(server.as_account("producer")) as producer,
+    ):
+        ledger = Ledger(producer, Keys("transship"), "producer", server.url_of("producer"))
+        presence(admin).publish()
+        request = push_request()
+        job = ledger.submit([request])[0].job
+        for start in range(0, 200_000, 1_000):
+            producer.sadd(large, *range(start, start + 1_000))
+        calls = {
+            "submit": ledger._submit_args(request, JobId.new("producer")),
+            "cancel": ledger._cancel_args(job, request),
+            "retry": ledger._retry_args(job, request),
+        }
+        with script_times(admin) as times:
+            for name, words in calls.items():
+                for place in range(len(words)):
+                    given = [*words[:place], large, *words[place + 1 :]]
+                    with suppress(redis.ResponseError):
+                        ledger._functions.call([(name, given)])
+        assert len(times) == len(calls)
+        assert {name: max(found) for name, found in times.items() if max(found) > 20} == {}
 
 
 def test_two_versions_work_beside_each_other(

@@ -8,12 +8,14 @@ import pickle
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.processes import eventually, free_port
 from tests.support.workers.process import Site, WorkerProcess
+from transship.ledger.bounded_parser import LONGEST_VALUE
 from transship_config.celery_settings import PUSH_TASK
 from transship_config.lanes import COPY_QUEUE, queue_name
 from transship_worker.broker.messages import LONGEST_BELL
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.redis
 QUEUES = [queue_name(bulk=False, engine="build-7"), COPY_QUEUE]
 #: A job that is not there: its bell is a bell.
 NOBODY = "0" * 20
+MIB = 1024 * 1024
 EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 GOOD_BODY = [[NOBODY, "x"], {}, EMBED]
 FOLLOWER = {"task": PUSH_TASK, "args": [NOBODY, "y"], "kwargs": {}, "options": {}}
@@ -129,6 +132,35 @@ def test_what_is_no_bell_is_refused_and_counted_and_takes_no_slot(
     # With one slot each, one that was lost would show.
     ring(site, queue, "unknown_job", [message()])
     assert site.client.jobs() == []
+
+
+@pytest.mark.parametrize("piece", [b"[],", b"x"], ids=["small values without end", "one long text"])
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_message_of_any_length_takes_no_memory_of_a_worker(
+    site: Site, worker: WorkerProcess, queue: str, piece: bytes
+) -> None:
+    bomb = b"[" + piece * (8 * MIB // len(piece)) + b"0]"
+    # The first message makes Celery load what it needs.
+    ring(site, queue, "unknown_job", [message()])
+    before = peak(worker)
+    ring(site, queue, "too_long", [bomb, bomb])
+    assert peak(worker) - before < 16 * MIB
+    ring(site, queue, "unknown_job", [message()])
+
+
+@pytest.mark.parametrize("length", [LONGEST_VALUE, LONGEST_VALUE + 1, 3 * LONGEST_VALUE])
+def test_what_comes_behind_a_long_message_is_read(
+    site: Site, worker: WorkerProcess, length: int
+) -> None:
+    reason = "no_bell" if length == LONGEST_VALUE else "too_long"
+    ring(site, COPY_QUEUE, reason, [b"\r" * length])
+    ring(site, COPY_QUEUE, "unknown_job", [message()])
+
+
+def peak(worker: WorkerProcess) -> int:
+    """The most memory that a worker had. Unit: bytes."""
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def ring(site: Site, queue: str, reason: str, messages: list[bytes]) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from tests.support.ledger.bench import push_request
 from tests.support.processes import eventually, free_port
+from tests.support.proxies.tcp import TcpProxy
 from tests.support.servers.certificates import Authority
 from tests.support.servers.redis import RedisTls
 from tests.support.servers.sentinel import ReplicatedRedis, SentinelServer, Watched
 from transship import Client, RedisUnreachable
 from transship.cli import main
+from transship.errors import RedisIsReplica
 from transship.ledger import primary
 from transship.ledger.connection import address, connect
 from transship.ledger.notifications import Bell, Doorbell
@@ -195,6 +197,44 @@ def test_a_replica_is_refused_where_a_primary_is_meant() -> None:
         replica = next(one for one in made.servers if one is not made.primary)
         with (
             Client(settings=_settings(replica.url)) as client,
-            pytest.raises(RedisUnreachable, match="is a replica, not the primary"),
+            pytest.raises(RedisIsReplica, match="is a replica, not the primary"),
         ):
             client.jobs()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["push", "registry.example.com/a:1", "--registry", "prod"],
+        ["copy", "a.example/b:1", "c.example/d:1", "--from", "a", "--to", "b"],
+        ["cancel", "0" * 20],
+        ["retry", "0" * 20],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_that_writes_says_which_address_would_be_right(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Watched(sentinels=1) as made:
+        replica = next(one for one in made.servers if one is not made.primary)
+        monkeypatch.setenv("TRANSSHIP_URL", replica.url)
+        status = main(command)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"127.0.0.1:{replica.port}/0 is a replica, not the primary, and takes no writes" in line
+    assert "set TRANSSHIP_URL to its primary, or to the sentinels" in line
+    assert "of@redis" not in line
+    assert status == 2
+
+
+def test_an_address_that_led_to_a_primary_before_may_do_so_again() -> None:
+    with Watched(sentinels=1) as made:
+        replica = next(one for one in made.servers if one is not made.primary)
+        with TcpProxy(made.primary.port) as way:
+            url = made.primary.url.replace(f":{made.primary.port}/", f":{way.port}/")
+            with Client(settings=_settings(url)) as client:
+                client.jobs()
+                way.lead_to(replica.port)
+                way.cut()
+                with pytest.raises(RedisUnreachable, match="is a replica") as refused:
+                    client.jobs()
+                assert refused.value.exit_status == 3

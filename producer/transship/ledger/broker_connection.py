@@ -17,6 +17,7 @@ from kombu import Connection
 from kombu.connection import ConnectionPool, PooledConnection
 from kombu.transport import redis as kombu_redis
 
+from transship.ledger.bounded_parser import BoundedParser
 from transship.ledger.primary import (
     Primary,
     PrimaryConnection,
@@ -42,7 +43,7 @@ class PrimaryChannel(kombu_redis.Channel):
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         options: dict[str, Any] = super()._connparams(asynchronous)
         primary: Primary = self.connection.client.primary
-        return options | pool_options(primary)
+        return options | pool_options(primary) | {"parser_class": BoundedParser}
 
 
 class PrimaryTransport(kombu_redis.Transport):

@@ -9,9 +9,10 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from transship.errors import RedisUnreachable
+from transship.errors import RedisIsReplica, RedisUnreachable
 from transship.ledger.local_url import local_url
 from transship.ledger.primary import (
+    IsReplica,
     NotPrimary,
     PrimaryConnection,
     PrimarySSLConnection,
@@ -107,6 +108,12 @@ def reaching(url: str) -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         if problem := handshake_problem(error, url):
             raise RedisUnreachable(f"Redis at {address(url)}: {problem}") from None
+        if isinstance(error, IsReplica):
+            raise RedisIsReplica(
+                f"Redis at {address(url)} is a replica, not the primary, and takes no writes; set "
+                "TRANSSHIP_URL to its primary, or to the sentinels that know it "
+                "(sentinel://HOST:PORT/SERVICE)"
+            ) from None
         if isinstance(error, NotPrimary):
             raise RedisUnreachable(f"Redis at {address(url)}: {plain(error)}") from None
         raise RedisUnreachable(

@@ -50,7 +50,7 @@ _MISSING: Final = "Function not found"
 
 @cache
 def library_text() -> str:
-    """The functions as Lua, with ``@LIBRARY@`` in place of the library's name."""
+    """The functions as Lua; ``@LIBRARY@`` and ``@NAMESPACE@`` stand for these names."""
     parts = []
     for name in NAMES:
         body = read_script("transship.ledger", name)
@@ -68,7 +68,8 @@ class Functions:
         text = library_text()
         digest = hashlib.sha256(f"{keys.namespace}\n{text}".encode()).hexdigest()
         self.library = f"{PREFIX}{digest[:16]}"
-        self._text = f"#!lua name={self.library}\n{text.replace('@LIBRARY@', self.library)}"
+        text = text.replace("@LIBRARY@", self.library).replace("@NAMESPACE@", keys.namespace)
+        self._text = f"#!lua name={self.library}\n{text}"
         #: Whether this process loaded it once: what somebody changed does not outlast a start.
         self._loaded = False
         self._told = False

@@ -42,6 +42,10 @@ class NotPrimary(redis.exceptions.ConnectionError):
     """The server is not the primary, or is left because another connection found so."""
 
 
+class IsReplica(NotPrimary):
+    """The one address that is known leads to a replica, and never led to a primary."""
+
+
 class Primary:
     """Where the primary of one Redis is; shared by all connections of a process to it.
 
@@ -142,7 +146,9 @@ class Primary:
             NotPrimary: it is a replica, or a primary of the past.
         """
         if role not in {None, "master", b"master"}:
-            raise NotPrimary(f"{host_and_port(address)} is a replica, not the primary")
+            never = not self.url.service and self.address is None and not self._left
+            kind = IsReplica if never else NotPrimary
+            raise kind(f"{host_and_port(address)} is a replica, not the primary")
         other = self.address is not None and self.address != address
         if not fresh:
             if other:
@@ -261,7 +267,7 @@ class _ToPrimary:
     @property
     def is_left(self) -> bool:
         """Whether it leads to a server that was found not to be the primary any more."""
-        return bool(self.is_connected) and self._generation != self._primary.generation
+        return self._generation != self._primary.generation and bool(self.is_connected)
 
     def connect(self) -> None:
         """Connect, anew if the primary has moved since."""
@@ -273,15 +279,14 @@ class _ToPrimary:
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send, but not to a server that is known to be the wrong one."""
         line: Any = super()
-        if self.is_connected:
-            if self.is_left:
-                self.disconnect()
-                # Not connected anew here: a transaction would lose what it watches.
-                raise NotPrimary("the primary has moved")
-            if check_health and time.monotonic() > self._role_known_until:
-                self.send_command("HELLO", 3, check_health=False)
-                self._check_role(self.read_response(), fresh=False)
-                self._confirm()
+        if self.is_left:
+            self.disconnect()
+            # Not connected anew here: a transaction would lose what it watches.
+            raise NotPrimary("the primary has moved")
+        if check_health and time.monotonic() > self._role_known_until and self.is_connected:
+            self.send_command("HELLO", 3, check_health=False)
+            self._check_role(self.read_response(), fresh=False)
+            self._confirm()
         line.send_packed_command(command, check_health)
 
     def _check_role(self, reply: object, *, fresh: bool) -> None:

@@ -133,8 +133,6 @@ class Ledger(LedgerReader):
         check_stored(text)
         return [
             self._keys.account(self._account),
-            self._keys.accounts,
-            self._keys.known_accounts,
             self._account,
             job,
             text,

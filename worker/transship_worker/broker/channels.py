@@ -15,6 +15,7 @@ from typing import Any, Final
 import redis
 from kombu.transport.redis import Channel, QoS
 
+from transship.ledger.bounded_parser import DROPPED, LONGEST_VALUE
 from transship.ledger.connection import plain
 
 logger = logging.getLogger("transship.worker")
@@ -94,8 +95,10 @@ def survive(channel: Any, refused: Callable[[str], None]) -> None:
         try:
             return read(*args, **kwargs)
         except _UNREADABLE as error:
-            logger.warning("a message that is no bell was dropped: %s", plain(error))
-            refused("no_bell")
+            too_long = getattr(error, "doc", None) == DROPPED.decode()
+            reason = f"more than {LONGEST_VALUE} bytes" if too_long else plain(error)
+            logger.warning("a message that is no bell was dropped: %s", reason)
+            refused("too_long" if too_long else "no_bell")
             return None
 
     restore = channel.qos.restore_unacked_once

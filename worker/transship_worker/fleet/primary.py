@@ -54,23 +54,27 @@ class _ToPrimary:
         # It may have let all others be given up.
         self._generation = self._primary.generation
 
+    @property
+    def _is_left(self) -> bool:
+        """Whether it leads to a server that was found not to be the primary any more."""
+        return self._generation != self._primary.generation and bool(self.is_connected)
+
     async def connect(self) -> None:
         """Connect, anew if the primary has moved since."""
         line: Any = super()
-        if self.is_connected and self._generation != self._primary.generation:
+        if self._is_left:
             await self.disconnect(nowait=True)
         await line.connect()
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send, but not to a server that is known to be the wrong one."""
         line: Any = super()
-        if self.is_connected:
-            if self._generation != self._primary.generation:
-                await self.disconnect(nowait=True)
-                raise NotPrimary("the primary has moved")
-            if check_health and time.monotonic() > self._role_known_until:
-                await self._ask_role(fresh=False)
-                await self._confirm()
+        if self._is_left:
+            await self.disconnect(nowait=True)
+            raise NotPrimary("the primary has moved")
+        if check_health and time.monotonic() > self._role_known_until and self.is_connected:
+            await self._ask_role(fresh=False)
+            await self._confirm()
         await line.send_packed_command(command, check_health)
 
     async def _ask_role(self, *, fresh: bool) -> None:

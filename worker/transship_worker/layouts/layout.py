@@ -150,6 +150,14 @@ class LayoutTarget(LayoutSource):
         """Whether the repository holds a blob, and its content is that of the digest."""
         return await in_thread(self.find_blob, digest)
 
+    async def has_image(self, digest: str) -> bool:  # noqa: ARG002 - ``head`` looked at the files
+        """See ``ContentTarget``."""
+        return True
+
+    async def lost(self) -> list[str]:
+        """See ``ContentTarget``; what is written is on the disk, or the write failed."""
+        return []
+
     async def mount(self, digest: str, source: str) -> NotLinked | None:
         """Take a blob over from another repository of the folder, as a hard link.
 

@@ -62,7 +62,7 @@ class BlobStream:
         """
         client = self._repository.client
         try:
-            async for piece in metered(client.governor, timely(self._response.content.iter_any())):
+            async for piece in metered(client.governor, timely(self._response.content)):
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
             raise unanswered(error, self._response.url, client.speaker, self._what) from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import aiohttp
 import aiohttp.payload
 from aiohttp.abc import AbstractStreamWriter
 
 from transship.errors import PushError
+from transship_worker.oci.deadlines import Deadline, Deadlines
 from transship_worker.oci.errors import ERROR_LIMIT, too_large
 
 #: The longest silence within an answer, before its first byte, and while a body is taken. Unit: s.
@@ -148,7 +148,7 @@ async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + _PIECE]
 
 
-async def timely(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def timely(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """The pieces of a body, each of which must come in time.
 
     What a server sends besides (chunk extensions, trailers) counts for the HTTP library as a sign
@@ -157,16 +157,17 @@ async def timely(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     Raises:
         TimeoutError: one did not.
     """
-    while True:
-        try:
+    while not content.at_eof():
+        # What has come needs no clock.
+        piece = content.read_nowait()
+        if not piece:
             async with asyncio.timeout(SILENCE_S):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        yield piece
+                piece = await content.readany()
+        if piece:
+            yield piece
 
 
-class Stall:
+class Stall(Deadline):
     """A limit on how long a registry may take to accept a piece of a body, and then to answer.
 
     Waiting for a piece is the source's silence, which has a limit of its own. An answer may
@@ -174,41 +175,20 @@ class Stall:
     HTTP library reads before it (1xx answers, single header fields) is not the answer.
     """
 
-    def __init__(self, silence_s: float, connect_s: float) -> None:
+    def __init__(self, deadlines: Deadlines, silence_s: float, connect_s: float) -> None:
         """``connect_s``: what the connection may take besides. Unit: s."""
+        super().__init__(deadlines)
         self._silence_s = silence_s
         self._connect_s = connect_s
-        self._timeout = asyncio.timeout(None)
-        self._watching = False
-
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
-        self._watching = True
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._watching = False
-        await self._timeout.__aexit__(kind, error, trace)
 
     async def watched(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The pieces, each with the limit on its being taken."""
-        loop = asyncio.get_running_loop()
         async for piece in pieces:
-            self._until(loop.time() + self._silence_s)
+            self.set(self._silence_s)
             yield piece
-            self._until(None)
-        self._until(loop.time() + self._silence_s)
+            self.set(None)
+        self.set(self._silence_s)
 
     def wait_for_answer(self) -> None:
         """Nothing is sent but the head of the request: the answer is to come."""
-        loop = asyncio.get_running_loop()
-        self._until(loop.time() + self._connect_s + self._silence_s)
-
-    def _until(self, when: float | None) -> None:
-        if self._watching and not self._timeout.expired():
-            self._timeout.reschedule(when)
+        self.set(self._connect_s + self._silence_s)

@@ -167,8 +167,11 @@ class RegistryClient:
             request = replace(request, body=body)
         async with self.open(request) as response:
             try:
-                # The whole exchange may have no limit, because of its body.
-                async with asyncio.timeout(exchange.EXCHANGE_S):
+                if request.total_s is None and not response.content.is_eof():
+                    # It has no limit because of its body; what is still to come has one.
+                    async with asyncio.timeout(exchange.EXCHANGE_S):
+                        found = await read_bounded(response, limit, taken)
+                else:
                     found = await read_bounded(response, limit, taken)
             except (aiohttp.ClientError, OSError) as error:
                 raise self._exchanges.broken(error, response.url, request) from error

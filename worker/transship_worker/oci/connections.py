@@ -20,6 +20,7 @@ from yarl import URL
 from transship.errors import CredentialsMissing, RegistryUntrusted
 from transship_config import __version__
 from transship_worker.credentials.access import Access
+from transship_worker.oci.deadlines import Deadlines
 from transship_worker.oci.endpoint import Endpoint
 from transship_worker.oci.guard import REFUSED_BEHIND_PROXIES, GuardedConnector, Home, Rule
 from transship_worker.oci.heads import bound_heads
@@ -75,6 +76,7 @@ class Connections:
         #: What all clients keep and hold of manifests.
         self.kept = KeptManifests()
         self.manifest_memory = ManifestMemory()
+        self.deadlines: Final = Deadlines()
         self._tls_lock = asyncio.Lock()
         self._ways: dict[tuple[object, ...], Way] = {}
 

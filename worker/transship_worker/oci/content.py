@@ -155,6 +155,15 @@ class ContentTarget(Protocol):
     ) -> Written:
         """Write a manifest's bytes under a tag or its digest; given up after ``timeout_s``."""
 
+    async def has_image(self, digest: str) -> bool:
+        """Whether a manifest that is said to be here is, with what it names; not always checked."""
+
+    async def lost(self) -> list[str]:
+        """Blobs that were written here and are not there, once manifests name them.
+
+        Not all are looked for; each only once.
+        """
+
     async def lists(self, manifest: Manifest) -> bool:
         """Whether the target itself lists a manifest that is here as a referrer of its subject."""
 

@@ -288,6 +288,8 @@ def _type_of(entry: object) -> str:
 
 
 def _needed(annotations: Mapping[str, str]) -> Mapping[str, str]:
+    if not annotations:
+        return _NOTHING
     found = {name: annotations[name] for name in _KEPT if name in annotations}
     return found or _NOTHING
 
@@ -330,7 +332,9 @@ class _Reader:
         return found
 
     def annotations(self, data: dict[str, Any]) -> dict[str, str]:
-        found = data.get("annotations") or {}
+        found = data.get("annotations")
+        if not found:
+            return {}
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
             raise AnswerMalformed(f"{self._what}: annotations are not texts")
         return found

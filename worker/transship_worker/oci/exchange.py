@@ -31,7 +31,7 @@ from transship_worker.oci.errors import (
     shown,
     unanswered,
 )
-from transship_worker.oci.guard import under
+from transship_worker.oci.guard import Attempt
 from transship_worker.oci.led import check_led
 from transship_worker.oci.pacing import Pacing
 
@@ -222,9 +222,9 @@ class Exchanges:
         timeout = aiohttp.ClientTimeout(
             total=request.total_s, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s
         )
-        async with Stall(silence_s, CONNECT_TIMEOUT_S) as stall:
+        async with Stall(self._connections.deadlines, silence_s, CONNECT_TIMEOUT_S) as stall:
             data = self._watched(request, stall)
-            with under(way.rule):
+            with Attempt(way.rule):
                 return await way.session.request(
                     request.method,
                     request.url,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.abc import ResolveResult
@@ -25,6 +25,7 @@ from transship_worker.oci.endpoint import literal_address
 from transship_worker.oci.errors import ForbiddenAddress
 
 if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
@@ -70,6 +71,11 @@ class Home:
         # A registry on this machine may have an address of either kind.
         return found | (self.seen & _HERE if outermost is Kind.OWN else _NONE)
 
+    def arrived(self, kind: Kind) -> None:
+        """Remember the class of an address at which the host was reached."""
+        if kind not in self.seen:
+            self.seen |= kind
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -96,7 +102,7 @@ class Rule:
         if kind is None:
             return _NONE
         passes = only is not None and kind not in only
-        if passes or kind in self._allowed:
+        if passes or kind in _allowed(self.home.seen, named=self.named, proven=self.proven):
             return kind
         if kind not in _NEVER and addresses.lies_in(text, self.networks):
             return kind
@@ -105,17 +111,7 @@ class Rule:
     def arrived(self, kind: Kind) -> None:
         """Remember the class of an address at which the host was reached."""
         if self.named:
-            self.home.seen |= kind
-
-    @property
-    def _allowed(self) -> Kind:
-        if not self.named:
-            return self.home.leads & ~_NEVER
-        if not self.home.seen:
-            return ~_NEVER
-        # A name that led elsewhere before does not lead here now, whoever answers there.
-        proven = _ELSEWHERE if self.proven else _NONE
-        return (self.home.seen | self.home.leads | proven) & ~_NEVER
+            self.home.arrived(kind)
 
     def _refusal(self, text: str, kind: Kind) -> ForbiddenAddress:
         what = f"{text[:80]} is {kind.label}"
@@ -135,29 +131,45 @@ class Rule:
         )
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """The connection that one request is being given."""
-
-    rule: Rule
-    #: Addresses that the rule allowed.
-    tried: int = 0
-    refused: list[ForbiddenAddress] = field(default_factory=list)
-
-
-#: What the connection that is made here and now is for; ``None``: for a proxy, which this
-#: machine's own settings name.
-_ATTEMPT: ContextVar[_Attempt | None] = ContextVar("attempt", default=None)
+@lru_cache(maxsize=256)
+def _allowed(seen: Kind, *, named: bool, proven: bool) -> Kind:
+    """Classes that a rule allows for a host, or a registry, that was seen at these."""
+    leads = Home(seen).leads
+    if not named:
+        return leads & ~_NEVER
+    if not seen:
+        return ~_NEVER
+    # A name that led elsewhere before does not lead here now, whoever answers there.
+    return (seen | leads | (_ELSEWHERE if proven else _NONE)) & ~_NEVER
 
 
-@contextmanager
-def under(rule: Rule | None) -> Iterator[None]:
-    """Have all connections of a block, and of the tasks that it starts, obey a rule."""
-    token = _ATTEMPT.set(None if rule is None else _Attempt(rule))
-    try:
-        yield
-    finally:
-        _ATTEMPT.reset(token)
+class Attempt:
+    """Has all connections of a block, and of the tasks that it starts, obey a rule.
+
+    Not ``contextlib``'s: one is made for each request. ``rule``: ``None`` for a proxy, which this
+    machine's own settings name.
+    """
+
+    __slots__ = ("_token", "refused", "rule", "tried")
+
+    _token: Token[Attempt | None]
+
+    def __init__(self, rule: Rule | None) -> None:
+        self.rule = rule
+        #: Addresses that the rule allowed.
+        self.tried = 0
+        #: The first refusal.
+        self.refused: ForbiddenAddress | None = None
+
+    def __enter__(self) -> None:
+        self._token = _ATTEMPT.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _ATTEMPT.reset(self._token)
+
+
+#: What the connection that is made here and now is for.
+_ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 
 
 def make_socket(info: Any) -> socket.socket:
@@ -168,11 +180,11 @@ def make_socket(info: Any) -> socket.socket:
     """
     family, kind, protocol, _, address = info
     attempt = _ATTEMPT.get()
-    if attempt is not None:
+    if attempt is not None and attempt.rule is not None:
         try:
             attempt.rule.check(str(address[0]))
         except ForbiddenAddress as error:
-            attempt.refused.append(error)
+            attempt.refused = attempt.refused or error
             raise
         attempt.tried += 1
     made = socket.socket(family=family, type=kind, proto=protocol)
@@ -187,6 +199,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         """``options``: those of ``aiohttp.TCPConnector``."""
         super().__init__(socket_factory=make_socket, resolver=Resolver(), **options)
+        #: The rule that let a connection pass last, and where its registry was seen by then. The
+        #: peer of a connection stays the same, whoever has its address later.
+        self._passed: WeakKeyDictionary[ResponseHandler, tuple[Rule, Kind]] = WeakKeyDictionary()
 
     async def connect(
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -202,19 +217,33 @@ class GuardedConnector(aiohttp.TCPConnector):
             found = await super().connect(req, traces, timeout)
         except aiohttp.ClientConnectorError as error:
             # Of several refusals the library makes one error, without their kind.
-            if attempt is not None and attempt.refused and not attempt.tried:
-                refused = attempt.refused[0]
-                raise aiohttp.ClientConnectorError(req.connection_key, refused) from error
+            if attempt is not None and attempt.refused is not None and not attempt.tried:
+                raise aiohttp.ClientConnectorError(req.connection_key, attempt.refused) from error
             raise
-        peer = found.transport.get_extra_info("peername") if found.transport else None
-        if attempt is not None and peer is not None:
+        if attempt is not None and attempt.rule is not None:
             try:
                 # An idle connection may have been made for another registry.
-                attempt.rule.arrived(attempt.rule.check(str(peer[0])))
+                self._check(found.protocol, attempt.rule)
             except ForbiddenAddress as error:
                 found.release()
                 raise aiohttp.ClientConnectorError(req.connection_key, error) from error
         return found
+
+    def _check(self, protocol: ResponseHandler | None, rule: Rule) -> None:
+        """Return if a rule allows a connection.
+
+        Raises:
+            ForbiddenAddress: it does not.
+        """
+        if protocol is None or protocol.transport is None:
+            return
+        rule_before, seen_before = self._passed.get(protocol, (None, None))
+        if rule_before is rule and seen_before is rule.home.seen:
+            return
+        peer = protocol.transport.get_extra_info("peername")
+        if peer is not None:
+            rule.arrived(rule.check(str(peer[0])))
+            self._passed[protocol] = (rule, rule.home.seen)
 
 
 class Resolver(ThreadedResolver):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -55,6 +56,34 @@ class HeadSupport:
 
 
 @dataclass(slots=True)
+class Sampling:
+    """Which of many things are checked: the first ones, then by chance, all again after a bad one.
+
+    A registry that loses each is caught by the first, one that loses some after a while.
+    """
+
+    #: How many are checked at first, and after a bad one.
+    first: int
+    #: Then one of so many.
+    one_in: int
+    _left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._left = self.first
+
+    def takes(self) -> bool:
+        """Whether the next one is to be checked."""
+        if self._left > 0:
+            self._left -= 1
+            return True
+        return secrets.randbelow(self.one_in) == 0
+
+    def bad(self) -> None:
+        """Remember that one was not what it should be."""
+        self._left = self.first
+
+
+@dataclass(slots=True)
 class Learned:
     """What one client learned about its registry."""
 
@@ -62,6 +91,12 @@ class Learned:
     linked_lists: set[str] = field(default_factory=set)
     manifest_heads: HeadSupport = field(default_factory=HeadSupport)
     blob_heads: HeadSupport = field(default_factory=HeadSupport)
+    #: Blobs that were uploaded, and are read once their manifest was accepted.
+    uploads: Sampling = field(default_factory=lambda: Sampling(8, 64))
+    #: Images that are said to be at a target, of which the manifest and some blobs are read.
+    images: Sampling = field(default_factory=lambda: Sampling(2, 128))
+    #: Manifests that a planner is told to be at a target, and reads.
+    planned: Sampling = field(default_factory=lambda: Sampling(4, 256))
     #: A blob was there after a mount that was answered by 201.
     mounts: bool = False
     #: One looks whether that is so.

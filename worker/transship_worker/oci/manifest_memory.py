@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+)
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from transship.errors import RegistryUnavailable
 from transship_worker.oci.descriptors import Manifest
@@ -117,26 +122,41 @@ class Share:
                 await self._memory.take()
                 self.is_large = True
 
-    @contextmanager
-    def incoming(self) -> Iterator[Callable[[int], bool]]:
+    def incoming(self) -> Incoming:
         """``take`` for a body while a block reads it; its bytes are not counted any more then."""
-        size = 0
-
-        def taken(more: int) -> bool:
-            nonlocal size
-            size += more
-            return self.take(more)
-
-        try:
-            yield taken
-        finally:
-            self.used -= size
+        return Incoming(self)
 
     def close(self) -> None:
         """Give all back."""
         if self.is_large:
             self.is_large = False
             self._memory.give_back()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Incoming:
+    """The bytes of a body that a block reads. One is made for each manifest."""
+
+    __slots__ = ("_share", "_size")
+
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._size = 0
+
+    def __enter__(self) -> Callable[[int], bool]:
+        return self._take
+
+    def __exit__(self, *_: object) -> None:
+        self._share.used -= self._size
+
+    def _take(self, size: int) -> bool:
+        self._size += size
+        return self._share.take(size)
 
 
 #: Of the copy that runs here; ``None``: each manifest is read for itself.
@@ -154,27 +174,18 @@ async def sharing(
     waiting: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
 ) -> AsyncIterator[Share]:
     """Count all manifests that a block and its tasks read as one share, held to its end."""
-    share = Share(memory, waiting)
-    token = _SHARE.set(share)
-    try:
-        yield share
-    finally:
-        _SHARE.reset(token)
-        share.close()
+    with Share(memory, waiting) as share:
+        token = _SHARE.set(share)
+        try:
+            yield share
+        finally:
+            _SHARE.reset(token)
 
 
-@asynccontextmanager
-async def reading(memory: ManifestMemory) -> AsyncIterator[Share]:
+def reading(memory: ManifestMemory) -> AbstractContextManager[Share]:
     """The share of the copy that runs here, or one for a single manifest."""
     share = _SHARE.get()
-    if share is not None:
-        yield share
-        return
-    share = Share(memory)
-    try:
-        yield share
-    finally:
-        share.close()
+    return Share(memory) if share is None else nullcontext(share)
 
 
 def cost_of(manifest: Manifest) -> int:

@@ -181,7 +181,7 @@ async def get(repository: Repository, reference: str, *, stored: bool = True) ->
         what,
         headers=_ACCEPT,
     )
-    async with reading(repository.client.manifest_memory) as share:
+    with reading(repository.client.manifest_memory) as share:
         answer = await _asked(repository, request, share)
         if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise AnswerMalformed(f"{what}: the registry compressed it, which was not asked for")

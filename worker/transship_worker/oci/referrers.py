@@ -153,7 +153,7 @@ async def _by_api(repository: Repository, digest: str) -> tuple[Descriptor, ...]
     )
     listing = _Listing()
     try:
-        async with reading(repository.client.manifest_memory) as share:
+        with reading(repository.client.manifest_memory) as share:
             try:
                 await _read_list(repository, request, listing, share)
             except NoRoom:

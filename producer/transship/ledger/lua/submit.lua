@@ -1,12 +1,14 @@
 -- Write a request, unless an equal one of this account was never claimed yet and is the newest
 -- for its target.
--- ARGV: prefix of the account's keys, names of the sets of accounts (that producers add, that
---       workers know), account, id, request, queue, target reference, fingerprint (empty: nothing is
---       equal to it), expiry (ms from now), first ring (ms from now)
+-- ARGV: prefix of the account's keys, account, id, request, queue, target reference, fingerprint
+--       (empty: nothing is equal to it), expiry (ms from now), first ring (ms from now)
 -- Returns {id, deduplicated (0 or 1), time in ms}.
-local base, accounts, known, account = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local id, request, queue, reference, fingerprint = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local expires, ring = tonumber(ARGV[10]), tonumber(ARGV[11])
+local base, account, id, request, queue = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local reference, fingerprint = ARGV[6], ARGV[7]
+local expires, ring = tonumber(ARGV[8]), tonumber(ARGV[9])
+-- Sets of accounts: those whose names producers added, and those that workers know. They are no
+-- arguments: all members of the second are read, and a caller could name a set of its own.
+local accounts, known = '@NAMESPACE@:accounts', '@NAMESPACE@:accounts:known'
 local time = redis.call('TIME')
 local us = time[1] * 1000000 + time[2]
 local ms = math.floor(us / 1000)
@@ -21,12 +23,11 @@ local target = base .. 'target:' .. reference
 -- of another one counts as submitted.
 local function is_last(other)
   local order = tonumber(redis.call('ZSCORE', target, other) or 0)
-  local root = string.sub(base, 1, -2 - #account)
   -- Anybody may add names to the first one: some of it are read, by chance.
   for _, names in ipairs({redis.call('SRANDMEMBER', accounts, 50), redis.call('SMEMBERS', known)}) do
     for _, name in ipairs(names) do
       local last = redis.pcall(
-        'ZREVRANGE', root .. name .. ':target:' .. reference, 0, 0, 'WITHSCORES')
+        'ZREVRANGE', '@NAMESPACE@:from:' .. name .. ':target:' .. reference, 0, 0, 'WITHSCORES')
       if last.err and not string.find(last.err, 'WRONGTYPE', 1, true) then return false end
       if last[1] and last[1] ~= other and tonumber(last[2]) > order then return false end
     end

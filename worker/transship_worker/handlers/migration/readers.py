@@ -15,7 +15,7 @@ from transship_worker.handlers.registries import OpenedLayout, OpenedRegistry, R
 from transship_worker.layouts.folders import LayoutFolder
 from transship_worker.layouts.layout import LayoutSource
 from transship_worker.migrate.port import NamedReferrer, Side
-from transship_worker.oci import manifests, referrers, tags
+from transship_worker.oci import manifests, referrers, stored, tags
 from transship_worker.oci.client import RegistryClient, Repository
 from transship_worker.oci.descriptors import Descriptor, Manifest
 from transship_worker.oci.digests import is_digest
@@ -83,7 +83,12 @@ class RegistrySide:
         """What a tag that is listed, or a digest, is; ``None``: there is none."""
         # That a target does not have a digest is common; of a listed tag it is a contradiction.
         confirm = not (self.writing and is_digest(reference))
-        return await manifests.head(self._repository(repository), reference, confirm=confirm)
+        where = self._repository(repository)
+        found = await manifests.head(where, reference, confirm=confirm, doubted=self.writing)
+        # On Docker Hub a read counts as a pull.
+        if found is None or not self.writing or self.is_hub:
+            return found
+        return await stored.confirmed(where, reference, found)
 
     async def look(self, repository: str, tag: str) -> ManifestHead | None:
         """``head`` of a tag whose image will be copied; may read the manifest for the copy."""

@@ -109,6 +109,9 @@ class _ImageCopy:
     async def run(self) -> Copied:
         """See ``copy_image``."""
         digest, root, here, heads = await self._look()
+        if here and not await self._target.has_image(digest):
+            # Its manifest cannot be read, or what it names: all of it is copied again.
+            here, heads = False, {tag: _unless(head, digest) for tag, head in heads.items()}
         wanted, kept = self._sorted_tags(digest, heads)
         if not wanted and (not self._task.referrers if here else kept):
             return Copied(digest, skipped=True, kept=kept)
@@ -126,6 +129,7 @@ class _ImageCopy:
             except (BlobMissing, DigestInvalid) as error:
                 image, here = await self._restored(error, image, referrers, here=here)
                 await self._write_again(image, referrers, wanted, here=here)
+            await self._bringing.check()
             await self._bringing.end()
         except BaseException:
             await self._bringing.give_up()
@@ -398,6 +402,11 @@ def _manifests(image: Tree, referrers: Iterable[Referrer]) -> tuple[Manifest, ..
 def _is_whole(head: ManifestHead | None, digest: str) -> bool:
     """Whether a look found this manifest, and nothing of it missing or damaged."""
     return head is not None and head.is_whole(digest)
+
+
+def _unless(head: ManifestHead | None, digest: str) -> ManifestHead | None:
+    """What a tag is, unless it is this manifest."""
+    return None if head is not None and head.digest == digest else head
 
 
 def _named(source: ContentSource, reference: str) -> str:

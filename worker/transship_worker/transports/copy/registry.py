@@ -13,9 +13,9 @@ from contextlib import (
 from typing import Any, Final, TypeVar
 
 from transship.errors import BlobMissing, Denied, PushError, RegistryUnavailable
-from transship_worker.concurrency.gather import first_of
+from transship_worker.concurrency.gather import first_of, together
 from transship_worker.fleet.budget import transfers
-from transship_worker.oci import blobs, digests, manifests, referrers, uploads
+from transship_worker.oci import blobs, digests, manifests, referrers, stored, uploads
 from transship_worker.oci.blobs import BlobHead
 from transship_worker.oci.budget import GovernorPort
 from transship_worker.oci.client import Repository
@@ -62,6 +62,8 @@ class RegistryRepository:
         self.repository = repository.name
         self.mounts_need_manifest = mounts_need_manifest
         self.can_mount = can_mount
+        #: Blobs that were uploaded, with their sizes, until manifests name them.
+        self._uploaded: dict[str, int] = {}
 
     def __str__(self) -> str:
         return str(self._repository)
@@ -148,6 +150,28 @@ class RegistryRepository:
         reading = source.governor if isinstance(source, RegistryRepository) else None
         async with _permitted(moved, self.governor, reading):
             await copy.run(opened if isinstance(opened, Upload) else None)
+        self._uploaded[blob.digest] = blob.size
+
+    async def lost(self) -> list[str]:
+        """See ``ContentTarget``. A registry answered 201 to the uploads, and took the manifests."""
+        learned = self._repository.client.learned
+        chosen = [one for one in self._uploaded.items() if learned.uploads.takes()]
+        self._uploaded.clear()
+        there = await together(stored.has_blob(self._repository, *one) for one in chosen)
+        found = [digest for (digest, _), here in zip(chosen, there, strict=True) if not here]
+        if found:
+            learned.uploads.bad()
+            # The manifest that names it is there.
+            learned.images.bad()
+        return found
+
+    async def has_image(self, digest: str) -> bool:
+        """See ``ContentTarget``."""
+        images = self._repository.client.learned.images
+        if not images.takes() or await stored.has_image(self._repository, digest):
+            return True
+        images.bad()
+        return False
 
     async def put(
         self, reference: str, manifest: Manifest, *, timeout_s: float | None = None

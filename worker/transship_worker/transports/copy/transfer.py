@@ -17,6 +17,7 @@ from transship.errors import (
     ImageNotFound,
     PushRejected,
     RepositoryMissing,
+    UploadLost,
 )
 from transship_worker.concurrency.gather import together
 from transship_worker.fleet.port import Found, Leads, Place, Where
@@ -227,6 +228,22 @@ class Bringing:
             await self._leads.forget(self._place, digest)
         await self.bring({digest: self._taken[digest] for digest in lacking})
         return bool(lacking)
+
+    async def check(self) -> None:
+        """See that blobs are there that were uploaded, and that manifests name by now.
+
+        Raises:
+            UploadLost: one is not, although the target took it.
+        """
+        lost = await self._target.lost()
+        for digest in lost:
+            self._later.discard(digest)
+            await self._leads.forget(self._place, digest)
+        if lost:
+            raise UploadLost(
+                f"{self._target}@{lost[0]}: the registry answered its upload with 201, took the "
+                "manifest that names it, and does not have it"
+            )
 
     def _begin(self, blobs: _Further) -> None:
         """Go on with blobs of which this is known."""

@@ -16,7 +16,7 @@ from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, Progress
 from transship_config.lanes import queue_name
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Answer
+from transship_worker.jobs.claim_results import Answer
 
 pytestmark = pytest.mark.redis
 

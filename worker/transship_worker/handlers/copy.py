@@ -18,7 +18,7 @@ from transship_worker.flavors.options import Use
 from transship_worker.fleet.port import Leads
 from transship_worker.handlers.copy_progress import CopyProgress, CopySlots
 from transship_worker.handlers.registries import Opened, Registries, Way
-from transship_worker.jobs.claims import Claim
+from transship_worker.jobs.claim_results import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome
 from transship_worker.oci.manifest_memory import sharing

@@ -29,7 +29,8 @@ from transship_config.redis_url import host_and_port
 from transship_config.settings import Settings, settings_with_url
 
 if TYPE_CHECKING:
-    from transship.migrations import Migration, Migrations
+    from transship.migration_start import Migrations
+    from transship.migrations import Migration
     from transship.model.migration.plan import PlanRow
     from transship.model.migration.record import MigrationRecord
     from transship.model.migration.specification import Spec
@@ -270,7 +271,7 @@ class Client:
 
     def _migrations(self) -> Migrations:
         with loading():
-            from transship.migrations import Migrations
+            from transship.migration_start import Migrations
 
         return Migrations(self._redis, self._keys, self._ledger, self._url, self._notifier.again)
 

@@ -27,7 +27,8 @@ from transship.ledger.keys import Keys
 from transship.model.jobs import JobId
 from transship.model.requests import parse_request
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Answer, Claims
+from transship_worker.jobs.claim_results import Answer
+from transship_worker.jobs.claims import Claims
 
 if TYPE_CHECKING:
     from transship.model.requests import Request

@@ -33,7 +33,8 @@ from transship_config.settings import Settings, settings_with_url
 from transship_config.text import did_you_mean
 
 if TYPE_CHECKING:
-    from transship.migrations import Migration, Migrations
+    from transship.migration_start import Migrations
+    from transship.migrations import Migration
     from transship.model.accounts import AccountRecord
     from transship.model.copy_request import CopyRequest
     from transship.model.migration.plan import PlanRow
@@ -288,7 +289,7 @@ class Client:
 
     def _migrations(self) -> Migrations:
         with loading():
-            from transship.migrations import Migrations
+            from transship.migration_start import Migrations
 
         return Migrations(
             self._redis,

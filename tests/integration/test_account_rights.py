@@ -25,7 +25,7 @@ from transship_config.settings import Settings
 from transship_worker.catalog.file import Document
 from transship_worker.catalog.model import Components, build
 from transship_worker.handlers.push import Pushing
-from transship_worker.jobs.claims import Answer
+from transship_worker.jobs.claim_results import Answer
 from transship_worker.jobs.heartbeat import Heart
 from transship_worker.jobs.runner import JobFailure, Runner, Tools
 from transship_worker.process.presence import Presence

@@ -15,7 +15,7 @@ from transship.model.jobs import JobId
 from transship.model.push_request import PushRequest
 from transship_config.settings import Settings
 from transship_worker.catalog import Catalog
-from transship_worker.jobs.claims import Answer
+from transship_worker.jobs.claim_results import Answer
 from transship_worker.process.runtime import Runtime
 
 pytestmark = pytest.mark.redis

@@ -13,7 +13,7 @@ from transship.errors import DeadlineExceeded, HandedBack, LeaseLost, PushCancel
 from transship.model.jobs import Step
 from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, Progress
-from transship_worker.jobs.claims import Claim
+from transship_worker.jobs.claim_results import Claim
 from transship_worker.jobs.control import MOST_WARNINGS, Control
 from transship_worker.jobs.heartbeat import Heart
 

@@ -1,4 +1,4 @@
-"""The ledger: submit, claim, finish, retry, cancel, expire, forget; on a real Redis."""
+"""The ledger: submit, claim, finish, list; on a real Redis."""
 
 from __future__ import annotations
 
@@ -9,25 +9,16 @@ from typing import Any
 import pytest
 
 from tests.support.ledger.bench import BROKEN, Bench, push_request
-from tests.support.workers.command_line import publish
-from transship.errors import NotYours
 from transship.model.jobs import JobId, State, Step
-from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, Progress
-from transship_config.lanes import queue_name
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Answer
+from transship_worker.jobs.claim_results import Answer
 
 pytestmark = pytest.mark.redis
 
 
-def push(tag: str = "1", **changes: Any) -> PushRequest:
-    fields = {"image": f"registry.example.com/ml/train:{tag}", "registry": "prod"} | changes
-    return PushRequest.model_validate(fields)
-
-
 def test_a_submitted_job_is_queued_and_carries_its_request(bench: Bench) -> None:
-    job = bench.submit(push(labels={"run": "42"}, source="train:42"))
+    job = bench.submit(push_request(labels={"run": "42"}, source="train:42"))
 
     record = bench.record(job)
 
@@ -43,7 +34,7 @@ def test_a_submitted_job_is_queued_and_carries_its_request(bench: Bench) -> None
 
 
 def test_a_claimed_job_runs_and_a_finished_one_keeps_its_digest(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
     claim = bench.claimed(job)
     running = bench.record(job)
 
@@ -60,7 +51,7 @@ def test_a_claimed_job_runs_and_a_finished_one_keeps_its_digest(bench: Bench) ->
 
 
 def test_two_workers_racing_for_many_jobs_claim_each_once(bench: Bench) -> None:
-    jobs = [bench.submit(push(str(number))) for number in range(150)]
+    jobs = [bench.submit(push_request(str(number))) for number in range(150)]
     claimed: dict[str, list[JobId]] = {"a": [], "b": []}
     start = threading.Barrier(2)
 
@@ -81,25 +72,25 @@ def test_two_workers_racing_for_many_jobs_claim_each_once(bench: Bench) -> None:
 
 
 def test_an_equal_submit_returns_the_job_that_is_still_queued(bench: Bench) -> None:
-    first = bench.submit(push())
+    first = bench.submit(push_request())
 
-    (second,) = bench.ledger.submit([push()])
+    (second,) = bench.ledger.submit([push_request()])
 
     assert (second.job, second.deduplicated) == (first, True)
 
 
 @pytest.mark.parametrize("other", [{"labels": {"a": "b"}}, {"source": "x"}, {"bulk": True}])
 def test_a_submit_that_differs_is_a_job_of_its_own(bench: Bench, other: dict[str, Any]) -> None:
-    first = bench.submit(push())
+    first = bench.submit(push_request())
 
-    assert bench.submit(push(**other)) != first
+    assert bench.submit(push_request(**other)) != first
 
 
 def test_a_claimed_job_absorbs_nothing_and_the_second_push_runs_after_it(bench: Bench) -> None:
-    first = bench.submit(push())
+    first = bench.submit(push_request())
     claim = bench.claimed(first)
 
-    second = bench.submit(push())
+    second = bench.submit(push_request())
     while_running = bench.claim(second)
     finished = bench.succeed(claim)
     after = bench.claim(second)
@@ -110,9 +101,9 @@ def test_a_claimed_job_absorbs_nothing_and_the_second_push_runs_after_it(bench: 
 
 
 def test_jobs_for_one_target_run_in_the_order_of_submission_across_accounts(bench: Bench) -> None:
-    first = bench.submit(push(labels={"n": "1"}), account="ci")
-    second = bench.submit(push(labels={"n": "2"}), account="ml")
-    third = bench.submit(push(labels={"n": "3"}), account="ci")
+    first = bench.submit(push_request(labels={"n": "1"}), account="ci")
+    second = bench.submit(push_request(labels={"n": "2"}), account="ml")
+    third = bench.submit(push_request(labels={"n": "3"}), account="ci")
 
     assert bench.claim(third).detail == first
     assert bench.claim(second).detail == first
@@ -123,13 +114,13 @@ def test_jobs_for_one_target_run_in_the_order_of_submission_across_accounts(benc
 
 
 def test_jobs_for_other_targets_do_not_wait(bench: Bench) -> None:
-    bench.claimed(bench.submit(push("1")))
+    bench.claimed(bench.submit(push_request("1")))
 
-    assert bench.claim(bench.submit(push("2"))).answer is Answer.CLAIMED
+    assert bench.claim(bench.submit(push_request("2"))).answer is Answer.CLAIMED
 
 
 def test_a_claim_tells_how_long_ago_its_job_was_submitted(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
     queued = bench.keys.account("default") + "queued"
     bench.redis.zincrby(queued, -60_000, job)
 
@@ -142,7 +133,7 @@ def test_a_claim_tells_how_long_ago_its_job_was_submitted(bench: Bench) -> None:
 
 
 def test_only_the_current_claim_may_finish(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
     frozen = bench.claimed(job)
     bench.let_lease_end(job)
     bench.claims.sweep()
@@ -157,14 +148,14 @@ def test_only_the_current_claim_may_finish(bench: Bench) -> None:
 
 
 def test_a_finish_whose_answer_was_lost_may_be_said_again(bench: Bench) -> None:
-    claim = bench.claimed(bench.submit(push()))
+    claim = bench.claimed(bench.submit(push_request()))
     bench.succeed(claim)
 
     assert bench.succeed(claim).accepted
 
 
 def test_a_claim_with_a_guessed_counter_is_refused_for_its_token(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
     claim = bench.claimed(job)
     forged = type(claim)(job, claim.fence, "0" * 32, 1, "")
 
@@ -174,7 +165,7 @@ def test_a_claim_with_a_guessed_counter_is_refused_for_its_token(bench: Bench) -
 
 
 def test_an_ended_lease_puts_the_job_back_and_counts_an_attempt(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
     bench.claimed(job)
     bench.let_lease_end(job)
 
@@ -188,7 +179,7 @@ def test_an_ended_lease_puts_the_job_back_and_counts_an_attempt(bench: Bench) ->
 
 def test_a_poison_job_ends_after_its_attempts_and_says_so(redis_url: str) -> None:
     bench = Bench(redis_url, Settings.from_environment({"TRANSSHIP_ATTEMPTS": "3"}))
-    job = bench.submit(push())
+    job = bench.submit(push_request())
     for _ in range(3):
         bench.claimed(job)
         bench.let_lease_end(job)
@@ -203,7 +194,7 @@ def test_a_poison_job_ends_after_its_attempts_and_says_so(redis_url: str) -> Non
 
 
 def test_a_failure_that_may_be_retried_waits_and_is_never_shown_as_failed(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
 
     bench.claims.try_later(bench.claimed(job), BROKEN, 60)
 
@@ -217,10 +208,10 @@ def test_a_failure_that_may_be_retried_waits_and_is_never_shown_as_failed(bench:
 
 
 def test_an_older_job_that_waits_to_be_retried_is_superseded_by_a_newer_one(bench: Bench) -> None:
-    older = bench.submit(push())
+    older = bench.submit(push_request())
     bench.claims.try_later(bench.claimed(older), BROKEN, 60)
 
-    newer = bench.submit(push())
+    newer = bench.submit(push_request())
 
     assert bench.claim(newer).answer is Answer.CLAIMED
     assert bench.record(older).state is State.CANCELLED
@@ -228,9 +219,9 @@ def test_an_older_job_that_waits_to_be_retried_is_superseded_by_a_newer_one(benc
 
 
 def test_a_job_that_fails_while_a_newer_one_waits_is_superseded_at_once(bench: Bench) -> None:
-    older = bench.submit(push())
+    older = bench.submit(push_request())
     claim = bench.claimed(older)
-    newer = bench.submit(push())
+    newer = bench.submit(push_request())
 
     finished = bench.claims.try_later(claim, BROKEN, 60)
 
@@ -239,7 +230,7 @@ def test_a_job_that_fails_while_a_newer_one_waits_is_superseded_at_once(bench: B
 
 
 def test_a_job_handed_back_is_queued_and_no_attempt_is_counted(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
 
     finished = bench.claims.release(bench.claimed(job), "the worker stops")
 
@@ -247,139 +238,8 @@ def test_a_job_handed_back_is_queued_and_no_attempt_is_counted(bench: Bench) -> 
     assert bench.claimed(job).attempt == 1
 
 
-def test_a_job_cancelled_before_a_claim_is_cancelled_at_once(bench: Bench) -> None:
-    job = bench.submit(push())
-
-    bench.ledger.cancel(job)
-
-    assert bench.record(job).state is State.CANCELLED
-    assert [r.id for r in bench.ledger.newest(State.CANCELLED, lambda _: True, 10)] == [job]
-    assert bench.ledger.newest(State.QUEUED, lambda _: True, 10) == []
-    assert bench.claim(job).answer is Answer.CANCELLED
-    assert bench.record(job).state is State.CANCELLED
-
-
-def test_a_withdrawn_job_holds_up_nobody(bench: Bench) -> None:
-    first = bench.submit(push(labels={"n": "1"}))
-    second = bench.submit(push(labels={"n": "2"}))
-
-    bench.ledger.cancel(first)
-
-    assert bench.claim(second).answer is Answer.CLAIMED
-
-
-def test_a_running_job_hears_of_the_wish_to_cancel(bench: Bench) -> None:
-    job = bench.submit(push())
-    claim = bench.claimed(job)
-
-    bench.ledger.cancel(job)
-
-    assert bench.record(job).state is State.RUNNING
-    assert bench.claims.report(claim) == (True, True)
-    assert bench.claims.cancelled(claim).state is State.CANCELLED
-    assert bench.error_of(job)["code"] == "cancelled"
-
-
-def test_a_waiting_retry_is_cancelled_at_once(bench: Bench) -> None:
-    job = bench.submit(push())
-    bench.claims.try_later(bench.claimed(job), BROKEN, 60)
-
-    bench.ledger.cancel(job)
-
-    assert bench.record(job).state is State.CANCELLED
-    assert bench.claim(job).answer is Answer.CANCELLED
-
-
-def test_retrying_by_hand_keeps_the_id_and_the_history_and_counts_anew(bench: Bench) -> None:
-    job = bench.submit(push())
-    denied = ErrorInfo(code="denied", message="no", retryable=False)
-    bench.claims.fail(bench.claimed(job), denied)
-    failed = bench.record(job)
-    before = bench.ledger.events(job, "0", 1)
-
-    bench.ledger.retry(job)
-
-    assert failed.state is State.FAILED
-    assert failed.error == denied
-    assert bench.record(job).state is State.QUEUED
-    assert bench.claimed(job).attempt == 1
-    after = bench.ledger.events(job, "0", 1)
-    assert after[: len(before)] == before
-    assert [e.state for e in after] == ["running", "failed", "queued", "running"]
-
-
-def test_an_expired_job_never_retried_by_hand_can_be(bench: Bench) -> None:
-    job = bench.submit(push(expires_s=1))
-    bench.redis.zadd(bench.keys.account("default") + "expiry", {job: 1})
-    bench.claims.sweep()
-    assert bench.error_of(job)["code"] == "expired"
-
-    bench.ledger.retry(job)
-
-    assert bench.claim(job).answer is Answer.CLAIMED
-
-
-def test_an_account_cancels_and_retries_only_its_own(bench: Bench) -> None:
-    job = bench.submit(push(), account="ci")
-    other = bench.producer("ml")
-
-    with pytest.raises(NotYours, match="submitted by account 'ci'"):
-        other.cancel(job)
-    with pytest.raises(NotYours):
-        other.retry(job)
-    assert other.record(job).submitted_by == "ci"
-
-
-def test_a_job_that_no_worker_starts_in_time_is_shown_and_ended_as_failed(bench: Bench) -> None:
-    job = bench.submit(push(expires_s=1))
-    for index in ("queued", "expiry"):
-        bench.redis.zadd(bench.keys.account("default") + index, {job: 1})
-
-    shown = bench.record(job)
-    swept = bench.claims.sweep()
-
-    assert shown.state is State.FAILED
-    assert shown.error is not None
-    assert shown.error.code == "expired"
-    assert swept.expired == 1
-    assert bench.error_of(job)["code"] == "expired"
-    assert bench.claim(job).answer is Answer.FINAL
-
-
-def test_a_job_that_no_worker_takes_up_again_expires_and_lets_the_next_one_run(
-    bench: Bench,
-) -> None:
-    job = bench.submit(push(expires_s=60))
-    bench.claimed(job)
-    bench.let_lease_end(job)
-    newer = bench.submit(push())
-    bench.claims.sweep()
-    assert bench.record(job).state is State.QUEUED
-    bench.redis.zadd(bench.keys.expiry, {job: 1})
-
-    swept = bench.claims.sweep()
-
-    assert bench.error_of(job)["code"] == "expired"
-    assert newer in [due.job for due in swept.ring]
-    assert bench.claim(newer).answer is Answer.CLAIMED
-
-
-def test_retention_deletes_every_key_of_a_job(bench: Bench) -> None:
-    job = bench.submit(push())
-    bench.succeed(bench.claimed(job))
-    bench.redis.zadd(bench.keys.retention, {job: 1})
-
-    assert bench.claims.sweep().forgotten == 1
-
-    left = [key for key in bench.redis.scan_iter(f"{bench.namespace}:*") if job in str(key)]
-    assert left == []
-    assert bench.ledger.read([job]) == [None]
-    for index in bench.redis.scan_iter(f"{bench.namespace}:*", _type="zset"):
-        assert bench.redis.zscore(index, job) is None, index
-
-
 def test_jobs_are_listed_newest_first_by_state_and_by_filter(bench: Bench) -> None:
-    jobs = [bench.submit(push(str(n), labels={"parity": str(n % 2)})) for n in range(6)]
+    jobs = [bench.submit(push_request(str(n), labels={"parity": str(n % 2)})) for n in range(6)]
     bench.claimed(jobs[2])
     bench.succeed(bench.claimed(jobs[3]))
 
@@ -398,7 +258,7 @@ def test_jobs_are_listed_newest_first_by_state_and_by_filter(bench: Bench) -> No
 
 
 def test_thousands_of_jobs_are_submitted_in_order(bench: Bench) -> None:
-    requests = [push(str(number)) for number in range(2_000)]
+    requests = [push_request(str(number)) for number in range(2_000)]
 
     submitted = bench.ledger.submit(requests)
 
@@ -406,42 +266,8 @@ def test_thousands_of_jobs_are_submitted_in_order(bench: Bench) -> None:
     assert [r.image for r in records if r] == [str(r.image) for r in requests]
 
 
-def test_the_reaper_rings_for_what_has_no_bell_and_not_again_for_what_waits(bench: Bench) -> None:
-    jobs = [bench.submit(push(str(n))) for n in range(5)]
-    due = bench.keys.due("default", "push.*")
-    bench.redis.zadd(due, dict.fromkeys(jobs, 1))
-    queue = bench.keys.queue("push.*")
-    bench.redis.lpush(queue, "bell", "bell", "bell")
-
-    two_missing = bench.claims.sweep()
-    bench.redis.zadd(due, dict.fromkeys(jobs, 1))
-    bench.redis.lpush(queue, "bell", "bell")
-    none_missing = bench.claims.sweep()
-
-    assert len(two_missing.ring) == 2
-    assert none_missing.ring == []
-
-
-def test_a_rung_job_is_not_rung_again_at_the_next_sweep(bench: Bench) -> None:
-    job = bench.submit(push())
-    bench.redis.zadd(bench.keys.due("default", "push.*"), {job: 1})
-
-    assert [due.job for due in bench.claims.sweep().ring] == [job]
-    assert bench.claims.sweep().ring == []
-
-
-def test_a_due_retry_is_rung(bench: Bench) -> None:
-    job = bench.submit(push())
-    bench.claims.try_later(bench.claimed(job), BROKEN, 60)
-    bench.redis.zadd(bench.keys.waiting("push.*"), {job: 1})
-
-    ring = bench.claims.sweep().ring
-
-    assert [(due.job, due.queue, due.attempt) for due in ring] == [(job, "push.*", 2)]
-
-
 def test_progress_and_steps_are_written_under_the_claim(bench: Bench) -> None:
-    job = bench.submit(push())
+    job = bench.submit(push_request())
     claim = bench.claimed(job)
     progress = Progress(bytes_done=5, bytes_total=10, layers_done=1, layers_total=2)
 
@@ -473,7 +299,7 @@ def test_every_key_of_the_ledger_is_in_the_documented_table(bench: Bench) -> Non
     import transship.ledger.keys as keys_module
 
     ci = "ci"
-    jobs = [bench.submit(push(str(n)), account=ci) for n in range(4)]
+    jobs = [bench.submit(push_request(str(n)), account=ci) for n in range(4)]
     bench.succeed(bench.claimed(jobs[0]))
     bench.claims.try_later(bench.claimed(jobs[1]), BROKEN, 9)
     bench.claimed(jobs[2])
@@ -490,18 +316,3 @@ def test_every_key_of_the_ledger_is_in_the_documented_table(bench: Bench) -> Non
         name = str(key).removeprefix(f"{bench.namespace}:")
         kinds = {kind for pattern, kind in patterns if pattern.fullmatch(name)}
         assert bench.redis.type(key) in kinds, name
-
-
-def test_the_queue_of_an_engine_is_looked_after_while_a_worker_listens(bench: Bench) -> None:
-    queue = queue_name(bulk=False, engine="build-7")
-    job = bench.submit(push_request(engine="build-7"))
-    bench.redis.zadd(bench.keys.due("default", queue), {job: 1})
-    assert bench.claims.sweep().ring == []
-
-    publish(bench, queues=[queue])
-
-    assert [due.job for due in bench.claims.sweep().ring] == [job]
-    # A worker that died listens no more.
-    bench.redis.zadd(bench.keys.listening, {queue: 1})
-    bench.redis.zadd(bench.keys.due("default", queue), {job: 1})
-    assert bench.claims.sweep().ring == []

@@ -13,7 +13,8 @@ from transship import Client
 from transship.model.components import PublicComponent
 from transship.model.records import ErrorInfo, Progress
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Claim, Claims, Finished
+from transship_worker.jobs.claim_results import Claim, Finished
+from transship_worker.jobs.claims import Claims
 
 pytestmark = pytest.mark.redis
 

@@ -13,7 +13,8 @@ from transship.model.jobs import JobId, State
 from transship.model.migration.plan import PlanRow
 from transship.model.migration.request import MigrationRequest, Mode
 from transship.model.records import ErrorInfo, Progress
-from transship_worker.jobs.claims import POSTPONED_MOST, WINDOW, Answer, Claim, Row
+from transship_worker.jobs.claim_results import Answer, Claim, Row
+from transship_worker.jobs.claims import POSTPONED_MOST, WINDOW
 
 pytestmark = pytest.mark.redis
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.ledger.bench import Bench, push_request, sweep
 from transship.model.jobs import JobId
-from transship_worker.jobs.claims import Answer, Found
+from transship_worker.jobs.claim_results import Answer, Found
 
 pytestmark = pytest.mark.redis
 

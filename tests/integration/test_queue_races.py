@@ -15,7 +15,8 @@ from tests.support.ledger.bench import BROKEN, Bench, push_request, sweep
 from transship.model.jobs import JobId, State
 from transship.model.records import ErrorInfo
 from transship_config.errors import UsageError
-from transship_worker.jobs.claims import Answer, Claims
+from transship_worker.jobs.claim_results import Answer
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.retry import Backoff
 
 pytestmark = pytest.mark.redis

@@ -13,7 +13,8 @@ from transship.model.jobs import JobId, State
 from transship.model.records import ErrorInfo
 from transship.model.requests import MIGRATION_HEAD, parse_request
 from transship.model.stored_text import REQUEST, SPECIFICATION
-from transship_worker.jobs.claims import Answer, Body, Claims, Found
+from transship_worker.jobs.claim_results import Answer, Body, Found
+from transship_worker.jobs.claims import Claims
 
 pytestmark = pytest.mark.redis
 

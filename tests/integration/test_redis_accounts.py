@@ -22,7 +22,8 @@ from transship.ledger.keys import Keys
 from transship.model.jobs import JobId
 from transship.model.requests import parse_request
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Answer, ClaimResult, Claims
+from transship_worker.jobs.claim_results import Answer, ClaimResult
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.sweep import FIXED_QUEUES
 
 pytestmark = pytest.mark.redis

@@ -16,7 +16,7 @@ from tests.support.servers.redis import RedisServer
 from tests.support.servers.redis_time import script_times
 from transship.model.jobs import JobId, State
 from transship_config.lanes import queue_name
-from transship_worker.jobs.claims import Answer
+from transship_worker.jobs.claim_results import Answer
 from transship_worker.jobs.sweep import FIXED_QUEUES
 
 pytestmark = pytest.mark.redis

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.ledger.bench import BROKEN, Bench, push_request
 from transship.model.jobs import JobId, State
-from transship_worker.jobs.claims import Answer, ClaimResult
+from transship_worker.jobs.claim_results import Answer, ClaimResult
 
 pytestmark = pytest.mark.redis
 

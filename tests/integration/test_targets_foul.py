@@ -12,7 +12,8 @@ from tests.support.ledger.bench import BROKEN, Bells, Bench, push_request, sweep
 from transship.model.jobs import JobId, State
 from transship.model.request_fields import LONGEST_S
 from transship.model.rights import all_rights
-from transship_worker.jobs.claims import CLAIM_ROUNDS, Answer
+from transship_worker.jobs.claim_results import Answer
+from transship_worker.jobs.claims import CLAIM_ROUNDS
 from transship_worker.jobs.handler import Accepted, Outcome
 from transship_worker.jobs.heartbeat import Heart
 from transship_worker.jobs.runner import Runner, Tools

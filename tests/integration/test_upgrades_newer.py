@@ -19,7 +19,8 @@ from transship.model.push_request import PushRequest
 from transship.model.records import JobEvent
 from transship.model.requests import VERSIONS
 from transship_config.errors import UsageError
-from transship_worker.jobs.claims import Answer, Claims
+from transship_worker.jobs.claim_results import Answer
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.heartbeat import Heart
 from transship_worker.jobs.runner import JobFailure, Runner, Tools
 from transship_worker.jobs.sweep import Swept

@@ -17,7 +17,8 @@ from transship.model.push_request import PushRequest
 from transship.model.records import ErrorInfo, JobRecord, Progress
 from transship.model.requests import parse_request
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import Answer, Claim, ClaimResult, Claims, Finished, Found
+from transship_worker.jobs.claim_results import Answer, Claim, ClaimResult, Finished, Found
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.reaper import Reaper
 
 if TYPE_CHECKING:

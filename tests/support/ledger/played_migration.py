@@ -16,7 +16,7 @@ from transship.model.migration.plan import PlanRow
 from transship.model.migration.summary import PlanTally
 from transship.model.records import ErrorInfo, Progress
 from transship.model.references import ImageReference
-from transship_worker.jobs.claims import Claim, Row
+from transship_worker.jobs.claim_results import Claim, Row
 
 DENIED = ErrorInfo(code="denied", message="no right to push", retryable=False)
 SPEC = {

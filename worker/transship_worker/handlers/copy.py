@@ -20,7 +20,7 @@ from transship_worker.handlers.content import content_scope
 from transship_worker.handlers.copy_progress import CopyProgress, CopySlots
 from transship_worker.handlers.leading import led_rule
 from transship_worker.handlers.registries import Opened, Registries, Way
-from transship_worker.jobs.claims import Claim
+from transship_worker.jobs.claim_results import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome
 from transship_worker.jobs.rights import checked_rights

@@ -21,7 +21,7 @@ from transship_worker.fleet.pause_engine import EngineGate
 from transship_worker.handlers.content import check_local_image, content_scope
 from transship_worker.handlers.push_registry import registry_of_push
 from transship_worker.handlers.streaming import Recall, Streaming, StreamWay
-from transship_worker.jobs.claims import Claim
+from transship_worker.jobs.claim_results import Claim
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, Components, NotHere, Outcome
 from transship_worker.jobs.rights import checked_rights

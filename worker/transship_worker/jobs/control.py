@@ -25,7 +25,8 @@ from transship.errors import (
 )
 from transship.model.jobs import Step
 from transship.model.records import Progress
-from transship_worker.jobs.claims import Claim, Claims
+from transship_worker.jobs.claim_results import Claim
+from transship_worker.jobs.claims import Claims
 
 #: How often the heart looks at each job; so often a job's progress may be written. Unit: s.
 TICK_S = 0.2

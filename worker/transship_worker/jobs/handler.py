@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from transship_worker.jobs.claims import Claim
+from transship_worker.jobs.claim_results import Claim
 from transship_worker.jobs.control import Control
 
 if TYPE_CHECKING:

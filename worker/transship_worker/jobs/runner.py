@@ -35,15 +35,8 @@ from transship.model.stored_text import TOO_LONG
 from transship_config import __version__
 from transship_config.errors import TransshipError
 from transship_config.settings import Settings
-from transship_worker.jobs.claims import (
-    Answer,
-    Body,
-    Claim,
-    ClaimResult,
-    Claims,
-    Finished,
-    Found,
-)
+from transship_worker.jobs.claim_results import Answer, Body, Claim, ClaimResult, Finished, Found
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, NotHere, Outcome, Work
 from transship_worker.jobs.heartbeat import Heart

@@ -9,7 +9,7 @@ import pytest
 
 from transship.model.requests import MIGRATION_HEAD, parse_request
 from transship_worker.jobs import runner
-from transship_worker.jobs.claims import Body, Found
+from transship_worker.jobs.claim_results import Body, Found
 
 
 def test_long_requests_are_parsed_by_one_thread_whoever_reads_them(

@@ -29,7 +29,8 @@ from transship_worker.handlers.leading import led_rule
 from transship_worker.handlers.migration.output import PATIENCE_S, Jobs, Outlet, Reader, patiently
 from transship_worker.handlers.migration.readers import CatalogueSides, RememberedSubsets
 from transship_worker.handlers.registries import Registries, Way
-from transship_worker.jobs.claims import Claim, Claims
+from transship_worker.jobs.claim_results import Claim
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.control import Control
 from transship_worker.jobs.handler import Accepted, Outcome
 from transship_worker.jobs.rights import checked_rights

@@ -21,7 +21,8 @@ from transship.model.rights import Rights
 from transship_worker.fleet.redis import MAY_PASS, FleetRedis
 from transship_worker.handlers.migration.requests import row_of
 from transship_worker.handlers.registries import Registries
-from transship_worker.jobs.claims import Claim, Claims
+from transship_worker.jobs.claim_results import Claim
+from transship_worker.jobs.claims import Claims
 from transship_worker.jobs.sweep import Due
 
 logger = logging.getLogger("transship.worker")

@@ -13,7 +13,7 @@ from transship.model.records import ErrorInfo
 from transship.model.references import ImageReference, RegistryUri
 from transship.model.rights import EVERYTHING, Rights, refusal
 from transship_worker.handlers.registries import Registries
-from transship_worker.jobs.claims import Row
+from transship_worker.jobs.claim_results import Row
 
 #: The code of a row that its rule forbids: the target has another image under a tag.
 CONFLICT = "tag_conflict"

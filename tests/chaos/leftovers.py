@@ -41,7 +41,8 @@ _GONE: Final = (
 )  # fmt: skip
 #: These stay without an end, or as long as their jobs are kept.
 _STAYS: Final = (
-    "job:*", "events:*", "retention", "migration:*", "of:*:migrations", "of:*:state:*", "workers",
+    "job:*", "events:*", "retention", "migration:*", "of:*:migrations", "of:*:state:*",
+    "of:*:refused", "workers",
     "listening", "refused", "functions", "accounts", "accounts:known", "from:*:request:*",
     "celery:_kombu.binding.*", "celery:_kombu.binding_deadlines", "celery:unacked",
     "celery:unacked_index",

@@ -13,7 +13,7 @@ from transship.ledger.keys import Keys
 #: workers publish, and Celery's own keys.
 _STAYS = re.compile(
     r"(job|events|blob|rate|mounts|subset|migration|worker|celery):.*"
-    r"|of:[^:]+:(state:.*|migrations)"
+    r"|of:[^:]+:(state:.*|migrations|refused)"
     r"|from:[^:]+:(request:.*|plan:.*|rows:.*)"
     r"|accounts|accounts:known|listening|retention|workers|worker|reaper|refused|functions"
 )

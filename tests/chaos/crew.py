@@ -22,6 +22,8 @@ _BEGUN: Final = ", slots: "
 _NOT_BEGUN: Final = frozenset({1, 3})
 #: Lines of a log that are shown.
 _LINES: Final = 90
+#: What a socket without a peer is called.
+NO_PEER: Final = "socket"
 
 
 class Hand(WorkerProcess):
@@ -107,7 +109,7 @@ class Held:
             found.append(peers.get(name, name.partition(":[")[0]))
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         memory = pages * os.sysconf("SC_PAGE_SIZE")
-        return cls(memory, tuple(sorted(found)), frozenset({*peers.values(), "socket"}))
+        return cls(memory, tuple(sorted(found)), frozenset({*peers.values(), NO_PEER}))
 
 
 def _peers(pid: int) -> dict[str, str]:

@@ -9,7 +9,9 @@ import pytest
 
 from tests.acceptance.test_chaos import SECONDS, SEED, SENTINEL_SEED
 from tests.chaos import checks
+from tests.chaos.crew import NO_PEER, Held
 from tests.chaos.history import Story
+from tests.chaos.leftovers import MOST_SOCKETS, MOST_TO_REDIS, has_too_many_sockets
 from tests.chaos.load import Ask, Asked
 from tests.chaos.plan import OF_ONE_REDIS, Fault, Kind, planned
 from transship import JobRecord, State
@@ -124,3 +126,22 @@ def test_a_job_is_broken_off_by_the_end_of_its_worker_while_it_runs_there() -> N
     assert found.broken_off("one", start + 1.5)
     assert not found.broken_off("another", start + 1.5)
     assert not found.broken_off("one", start + 2.5)
+
+
+@pytest.mark.parametrize(
+    ("counts", "too_many"),
+    [
+        # After a Redis died: its connections lie in the pool, without a peer.
+        ({"port 6379": 20, NO_PEER: MOST_TO_REDIS - 20}, False),
+        ({"port 6379": 20, NO_PEER: MOST_TO_REDIS - 19}, True),
+        ({"port 5000": MOST_SOCKETS}, False),
+        ({"port 5000": MOST_SOCKETS + 1}, True),
+        ({"pipe": 1_000}, False),
+    ],
+)
+def test_sockets_without_a_peer_count_as_connections_to_redis(
+    counts: dict[str, int], too_many: bool
+) -> None:
+    files = tuple(name for name, count in counts.items() for _ in range(count))
+    held = Held(0, files, frozenset({"port 6379", "port 5000", NO_PEER}))
+    assert has_too_many_sockets(held, {"port 6379"}) is too_many

@@ -23,6 +23,8 @@ patched                             why                                    test
 ``Request.on_success``              The same.                              wakes_the_event_loop
 ``Request.on_failure``              The same.                              wakes_the_event_loop
 ``Request.acknowledge``             No-ack messages need no call to Redis. acknowledges_nothing
+``Task.on_retry``                   Celery's copy of a traceback would     traceback_is_dropped
+                                    stay until a garbage collection.
 ``Channel.QoS``                     Notifications are not restored: the    broke_is_forgotten
                                     reaper sends them again.
 ``QoS._on_collect``                 kombu would keep a closed channel      broke_is_forgotten

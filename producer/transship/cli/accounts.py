@@ -35,7 +35,8 @@ def list_accounts(as_json: bool) -> None:
     """List accounts and what they may do.
 
     RUNNING and QUEUED count jobs, REFUSED those that the account may not have done. SHARE is an
-    account's part of the slots while all accounts with jobs want more.
+    account's part of the weights of all accounts with jobs; workers do not divide their slots by it
+    yet.
     """
     with Client() as client:
         records, everything = client.accounts(), client.fleet().rights_versions == [""]
